@@ -1,0 +1,40 @@
+"""edcn-tf: click logs to a click-through-rate model that TF Serving serves."""
+
+from edcn_tf import export
+from edcn_tf.config import TrainingConfig
+from edcn_tf.encoder import Encoder
+from edcn_tf.errors import InputError
+from edcn_tf.evaluation import evaluate_run
+from edcn_tf.input_pipeline import read_records
+from edcn_tf.layers import Bridge, Cross, Deep, FieldEmbedding, FieldGate
+from edcn_tf.models import EDCN, PRESETS, LogisticRegression
+from edcn_tf.optimizers import SparseAdam
+from edcn_tf.prepare import prepare
+from edcn_tf.schema import Field, Schema
+from edcn_tf.training import train
+from edcn_tf.version import __version__
+from edcn_tf.vocabulary import FeatureSpec
+
+__all__ = [
+    "EDCN",
+    "PRESETS",
+    "Bridge",
+    "Cross",
+    "Deep",
+    "Encoder",
+    "FeatureSpec",
+    "Field",
+    "FieldEmbedding",
+    "FieldGate",
+    "InputError",
+    "LogisticRegression",
+    "Schema",
+    "SparseAdam",
+    "TrainingConfig",
+    "__version__",
+    "evaluate_run",
+    "export",
+    "prepare",
+    "read_records",
+    "train",
+]

@@ -1,0 +1,178 @@
+"""Bring the columns of a log to the types that the schema asks for."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from edcn_tf.errors import InputError
+
+ARROW_TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
+# In a number column of a text log these mean that the number is missing.
+NOT_A_NUMBER = pa.array(["NA", "N/A", "NaN", "nan", "NULL", "null", "None", "\\N"])
+LABELS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
+
+
+def normalize(batch, schema, columns, path, first_row):
+    """Casts a batch to the schema's types, with null for what is missing.
+
+    Single-valued fields and the group become `string`, `int64` or `float32` as the
+    field's `dtype` says; lists become `list<...>`; the label `int64` in {0, 1}; the
+    timestamp `int64`; the weight `float32`. Empty strings and NaN become null.
+
+    Args:
+        batch: `pyarrow.RecordBatch` that holds at least `columns`.
+        schema: The `Schema`.
+        columns: Names of the columns that the result has, in their order.
+        path: The log's name, for error messages.
+        first_row: Number of the batch's first row in its file, from 1, likewise.
+
+    Raises:
+        InputError: With file, row, column and value, for a value that does not fit.
+    """
+    fields = {field.name: field for field in schema.fields}
+    arrays = []
+    for name in columns:
+        column = batch.column(batch.schema.get_field_index(name))
+        try:
+            column = _plain(column)
+            if name == schema.label:
+                arrays.append(_label(column))
+            elif name == schema.timestamp:
+                arrays.append(_timestamp(column))
+            elif name == schema.weight:
+                arrays.append(_weight(column))
+            elif name in fields and fields[name].multiple:
+                arrays.append(_list(column, fields[name]))
+            else:  # a single-valued field, or a group that is not a field
+                dtype = fields[name].dtype if name in fields else "string"
+                arrays.append(_single(column, ARROW_TYPES[dtype]))
+        except _BadValue as bad:
+            raise InputError(
+                f"{path}: row {first_row + bad.row}, column {name!r}: {bad.expected}. "
+                f"Received: {column[bad.row].as_py()!r}"
+            ) from None
+        except pa.ArrowNotImplementedError:
+            raise InputError(
+                f"{path}: column {name!r} cannot be used as it is. "
+                f"Received: a column of {column.type}"
+            ) from None
+    return pa.RecordBatch.from_arrays(arrays, names=columns)
+
+
+class _BadValue(Exception):
+    def __init__(self, expected, row):
+        super().__init__(expected)
+        self.expected = expected
+        self.row = row
+
+
+def _plain(column):
+    """Without dictionary encoding, and text as plain `string`."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return column.cast(pa.string())
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return _cast(column, pa.string(), "expected text in UTF-8")
+    return column
+
+
+def _cast(values, arrow_type, expected):
+    """Casts; where that fails, finds the first value that does not fit."""
+    try:
+        return values.cast(arrow_type)
+    except pa.ArrowInvalid:
+        for row, value in enumerate(values):
+            try:
+                value.cast(arrow_type)
+            except pa.ArrowInvalid:
+                raise _BadValue(expected, row) from None
+        raise
+
+
+def _numbers(column, arrow_type):
+    expected = (
+        "expected a whole number" if arrow_type == pa.int64() else "expected a number"
+    )
+    if pa.types.is_string(column.type):
+        column = pc.utf8_trim_whitespace(column)
+        missing = pc.or_(pc.equal(column, ""), pc.is_in(column, NOT_A_NUMBER))
+        column = pc.if_else(missing, pa.scalar(None, pa.string()), column)
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    elif arrow_type == pa.float32():
+        # By way of float64: a string or a large integer may not fit float32 exactly.
+        column = _cast(column, pa.float64(), expected)
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+    if arrow_type == pa.float32():
+        return pc.cast(column, pa.float32(), safe=False)
+    return _cast(column, arrow_type, expected)
+
+
+def _single(column, arrow_type):
+    if pa.types.is_nested(column.type):
+        raise _BadValue("holds lists, but the schema does not say `multiple`", 0)
+    if arrow_type != pa.string():
+        return _numbers(column, arrow_type)
+    column = column.cast(pa.string())
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+
+
+def _list(column, field):
+    arrow_type = ARROW_TYPES[field.dtype]
+    if not pa.types.is_nested(column.type):
+        column = pc.split_pattern(column.cast(pa.string()), field.separator)
+    column = column.cast(pa.list_(column.type.value_type))
+    # A list column may be a slice of a longer one: take just its own values.
+    values = _plain(column.flatten())
+    try:
+        values = _single(values, arrow_type)
+    except _BadValue as bad:
+        row = pc.list_parent_indices(column)[bad.row].as_py()
+        raise _BadValue(bad.expected, row) from None
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    offsets = pa.array([0, *lengths.cumsum().tolist()], pa.int32())
+    return pa.ListArray.from_arrays(offsets, values)
+
+
+def _label(column):
+    expected = "the label must be 0 or 1"
+    if pa.types.is_boolean(column.type) or pa.types.is_integer(column.type):
+        labels = column.cast(pa.int64())
+    else:
+        text = pc.utf8_lower(pc.utf8_trim_whitespace(column.cast(pa.string())))
+        position = pc.index_in(text, pa.array(list(LABELS)))
+        labels = pc.take(pa.array(list(LABELS.values()), pa.int64()), position)
+    wrong = pc.invert(pc.fill_null(pc.is_in(labels, pa.array([0, 1])), False))
+    if pc.any(wrong).as_py():
+        raise _BadValue(expected, _first(wrong))
+    return labels
+
+
+def _timestamp(column):
+    if pa.types.is_temporal(column.type):
+        column = pc.cast(column.cast(pa.timestamp("s"), safe=False), pa.int64())
+    elif pa.types.is_string(column.type):
+        try:
+            column = column.cast(pa.int64())
+        except pa.ArrowInvalid:
+            expected = "expected a number, or a date and time in ISO 8601"
+            times = _cast(column, pa.timestamp("us"), expected)
+            column = pc.cast(pc.floor_temporal(times, unit="second"), pa.timestamp("s"))
+            column = pc.cast(column, pa.int64())
+    column = pc.cast(column, pa.int64(), safe=False)
+    if column.null_count:
+        raise _BadValue("the timestamp is missing", _first(pc.is_null(column)))
+    return column
+
+
+def _weight(column):
+    weights = _numbers(column, pa.float32())
+    wrong = pc.invert(pc.fill_null(pc.greater_equal(weights, 0), False))
+    if pc.any(wrong).as_py():
+        raise _BadValue("the weight must be a number, not negative", _first(wrong))
+    return weights
+
+
+def _first(mask):
+    return pc.index(mask, True).as_py()

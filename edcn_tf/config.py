@@ -1,0 +1,179 @@
+"""The setting of a training run: `config.yaml`."""
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import yaml
+
+from edcn_tf.errors import InputError
+from edcn_tf.models import EDCN, PRESETS, LogisticRegression
+
+MODELS = {"edcn": EDCN, "logistic_regression": LogisticRegression}
+OPTIMIZERS = ("sparse_adam", "adam")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What a run is made of; every key has a default.
+
+    The keys of `config.yaml` are these and the arguments of the model (for EDCN:
+    `embedding_dim`, `num_layers`, `bridge`, `gate`, `temperature`, `dropout`, ...).
+
+    Args:
+        model: `"edcn"` or `"logistic_regression"`.
+        preset: EDCN's choices where the sources disagree, one of `PRESETS`.
+        seed: Of initial weights, dropout and the order of rows.
+        epochs: At most this many passes over the training split.
+        batch_size: Rows a step.
+        learning_rate: That of the first step.
+        optimizer: `"sparse_adam"`, or `"adam"` (Keras' own, which updates the whole
+            table in each step).
+        average_decay: Of the average of weights (`SparseAdam`), or null for none.
+        patience: Epochs without a better validation AUC until the learning rate
+            drops.
+        learning_rate_drop: What it is then multiplied by.
+        drops: Number of drops; when patience ends once more, training stops.
+        mixed_precision: Compute in bfloat16 with float32 weights.
+        options: The model's arguments.
+
+    Raises:
+        InputError: For an unknown key or a value that does not fit it.
+    """
+
+    model: str = "edcn"
+    preset: str = "default"
+    seed: int = 0
+    epochs: int = 50
+    batch_size: int = 1024
+    learning_rate: float = 5e-3
+    optimizer: str = "sparse_adam"
+    average_decay: float | None = 0.99
+    patience: int = 2
+    learning_rate_drop: float = 0.3
+    drops: int = 2
+    mixed_precision: bool = False
+    options: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for key, choices in [
+            ("model", MODELS),
+            ("preset", PRESETS),
+            ("optimizer", OPTIMIZERS),
+        ]:
+            if getattr(self, key) not in choices:
+                raise InputError(
+                    f"{key} must be one of {list(choices)}. "
+                    f"Received: {getattr(self, key)!r}"
+                )
+        for key, whole, low, high in [
+            ("seed", True, 0, 2**31),
+            ("epochs", True, 1, None),
+            ("batch_size", True, 1, None),
+            ("learning_rate", False, 1e-12, None),
+            ("average_decay", False, 0, 0.999999),
+            ("patience", True, 1, None),
+            ("learning_rate_drop", False, 1e-12, 1),
+            ("drops", True, 0, None),
+        ]:
+            value = getattr(self, key)
+            if key == "average_decay" and value is None:
+                continue
+            kinds = int if whole else (int, float)
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, kinds)
+                or value < low
+                or (high is not None and value > high)
+            ):
+                raise InputError(
+                    f"{key} must be a {'whole ' * whole}number of at least {low}"
+                    + (f" and at most {high}" if high is not None else "")
+                    + f". Received: {value!r}"
+                )
+        if not isinstance(self.mixed_precision, bool):
+            raise InputError(
+                f"mixed_precision must be true or false. "
+                f"Received: {self.mixed_precision!r}"
+            )
+
+    @classmethod
+    def from_dict(cls, values):
+        """From the flat keys of `config.yaml`."""
+        own = {f.name for f in dataclasses.fields(cls)} - {"options"}
+        values = dict(values)
+        model = MODELS.get(values.get("model", "edcn"), EDCN)
+        known = model_options(model)
+        unknown = sorted(set(values) - own - set(known))
+        if unknown:
+            raise InputError(
+                f"Unknown key. Known are {sorted(own)} and, for the model, "
+                f"{sorted(known)}. Received: {unknown[0]!r}"
+            )
+        preset = PRESETS.get(values.get("preset", "default"), {})
+        options = {
+            **known,
+            **(preset if model is EDCN else {}),
+            **{key: value for key, value in values.items() if key not in own},
+        }
+        return cls(**{k: v for k, v in values.items() if k in own}, options=options)
+
+    @classmethod
+    def load(cls, path=None, settings=()):
+        """From a YAML file (all defaults without) and `KEY=VALUE` settings over it."""
+        values = {}
+        if path is not None:
+            try:
+                values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            except OSError as error:
+                raise InputError(f"{path}: {error.strerror}") from None
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                reason = " ".join(str(error).split())
+                raise InputError(f"{path}: is not YAML ({reason})") from None
+            if not isinstance(values, dict):
+                raise InputError(f"{path}: must hold KEY: VALUE lines")
+        for setting in settings:
+            key, equals, value = setting.partition("=")
+            if not equals:
+                raise InputError(f"--set takes KEY=VALUE. Received: {setting!r}")
+            values[key.strip()] = _scalar(value)
+        try:
+            return cls.from_dict(values)
+        except InputError as error:
+            raise InputError(f"{path}: {error}" if path else str(error)) from None
+
+    def to_dict(self):
+        """The flat keys of `config.yaml`."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        options = values.pop("options")
+        return {**values, **options}
+
+    def build(self, spec):
+        """The model, not yet compiled; an `InputError` if an argument does not fit."""
+        dtype = "mixed_bfloat16" if self.mixed_precision else "float32"
+        try:
+            model = MODELS[self.model](spec, dtype=dtype, **self.options)
+        except (ValueError, TypeError) as error:
+            raise InputError(" ".join(str(error).split())) from None
+        model.build((None, spec.num_slots))
+        return model
+
+
+def model_options(model):
+    """Name -> default of a model's arguments."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(model.__init__).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def _scalar(text):
+    """A value as YAML reads it, and 1e-3 as the number that everybody means."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,29 @@
+"""What a person at a terminal sees: progress, and nothing that is not for them."""
+
+import contextlib
+import os
+import sys
+
+
+def interactive():
+    """Whether a person watches: progress bars are for them alone."""
+    return sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def quiet():
+    """Silences what C++ libraries write to standard error while they start.
+
+    TensorFlow logs a few lines before its logging can be configured. Processes that
+    are started inside stay silent: what goes wrong in them comes back as exceptions.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)

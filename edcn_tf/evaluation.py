@@ -1,0 +1,88 @@
+"""Score records with a model and judge the scores."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from edcn_tf import metrics
+from edcn_tf.errors import InputError
+from edcn_tf.input_pipeline import read_records
+from edcn_tf.vocabulary import FeatureSpec
+
+BATCH_ROWS = 8192
+
+
+class Scores(NamedTuple):
+    """Labels and probabilities of rows, with weight and group where there are any."""
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    weights: np.ndarray | None
+    groups: np.ndarray | None
+
+    def evaluate(self):
+        """The figures of `edcn_tf.metrics.evaluate`, a dict."""
+        return metrics.evaluate(
+            self.labels, self.probabilities, groups=self.groups, weights=self.weights
+        )
+
+
+class Scorer:
+    """Scores data sets with a model; traced once, whatever the weights later are.
+
+    Args:
+        model: Ids to probability.
+        schema: The `Schema`, which says what a data set's elements hold.
+    """
+
+    def __init__(self, model, schema):
+        self.schema = schema
+        self.predict = tf.function(
+            lambda ids: model(ids, training=False), reduce_retracing=True
+        )
+
+    def __call__(self, dataset):
+        """`Scores` of a data set of `read_records`; `InputError` if it has no rows."""
+        batches = [
+            (self.predict(ids)[:, 0].numpy(), *(tensor.numpy() for tensor in rest))
+            for ids, *rest in dataset
+        ]
+        if not batches:
+            raise InputError("There are no rows to score")
+        probabilities, labels, *rest = map(np.concatenate, zip(*batches))
+        weights = rest.pop(0) if self.schema.weight else None
+        return Scores(labels, probabilities, weights, rest.pop() if rest else None)
+
+
+def load_run(run):
+    """The best model of a run directory and its FeatureSpec.
+
+    Raises:
+        InputError: If the run has no finished model, or it cannot be read.
+    """
+    path = f"{run}/model.keras"
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever the damage leads to
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot be loaded as a model ({reason})") from None
+    return model, FeatureSpec.load(f"{run}/features")
+
+
+def evaluate_run(run, data, split="test"):
+    """Figures of a run's best model on a split of prepared data, a dict."""
+    return score_run(run, data, split).evaluate()
+
+
+def score_run(run, data, split="test"):
+    """`Scores` of a run's best model on a split of prepared data."""
+    model, spec = load_run(run)
+    dataset = read_records(
+        f"{data}/{split}-*.tfrecord*",
+        spec,
+        BATCH_ROWS,
+        group=spec.schema.group is not None,
+    )
+    return Scorer(model, spec.schema)(dataset)

@@ -1,0 +1,83 @@
+"""Files and directories that come to be whole or not at all."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from edcn_tf.errors import InputError
+
+
+@contextlib.contextmanager
+def new_directory(directory):
+    """A directory under a temporary name beside `directory`, renamed at the end.
+
+    On an error, or when the process is killed, `directory` does not come to be. The
+    temporary name starts with a dot and is no number, so that TF Serving, which polls
+    for numbers, does not see it.
+
+    Raises:
+        InputError: If `directory` exists, at the start or at the end.
+    """
+    directory = Path(directory).absolute()
+    refuse_existing(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(
+        tempfile.mkdtemp(
+            prefix=f".{directory.name}.", suffix=".partial", dir=directory.parent
+        )
+    )
+    try:
+        yield partial
+        partial.chmod(0o777 & ~_umask())  # mkdtemp makes it private
+        publish(partial, directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def publish(partial, directory):
+    """Flushes a finished directory to the disk and gives it its name."""
+    for path in [*partial.rglob("*"), partial]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    refuse_existing(directory)  # os.rename would replace an empty one
+    os.rename(partial, directory)
+
+
+def refuse_existing(path):
+    """Nothing is ever overwritten: an `InputError` if there is something."""
+    if os.path.lexists(path):
+        raise InputError(f"{path}: exists already; remove it or choose another name")
+
+
+@contextlib.contextmanager
+def replaced(path):
+    """A temporary name beside `path`, which it replaces at once at the end.
+
+    The suffix is kept, for libraries that go by it.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    """Writes JSON, readable, whole or not at all."""
+    with replaced(path) as partial:
+        text = json.dumps(value, indent=1, ensure_ascii=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

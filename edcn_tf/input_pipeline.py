@@ -1,0 +1,100 @@
+"""TFRecord files to a `tf.data` of ids and labels."""
+
+import tensorflow as tf
+
+from edcn_tf.encoder import Encoder
+from edcn_tf.errors import InputError
+from edcn_tf.records import record_files
+
+SHUFFLE_ROWS = 1 << 17  # records, not yet parsed, that wait to be drawn from
+
+
+def read_records(
+    pattern, spec, batch_size, *, shuffle=False, seed=None, group=False, encoder=None
+):
+    """Reads TFRecord files of tf.Example as batches of ids and labels.
+
+    The files may come from `edcn prepare` or from any other producer whose
+    tf.Examples fit the schema.
+
+    Args:
+        pattern: Glob pattern of the files, or a list of patterns; `.gz` files are
+            GZIP compressed.
+        spec: The `FeatureSpec`.
+        batch_size: Rows a batch; the last one of an epoch may have fewer.
+        shuffle: Whether to read files and rows in another order each epoch (rows
+            within a window of 131,072).
+        seed: Makes the shuffled order repeatable.
+        group: Whether to add the group column, as int64 (a hash for strings).
+        encoder: The `Encoder` to use, to share one; made from `spec` otherwise.
+
+    Returns:
+        `tf.data.Dataset` of `(ids [B, S] int32, label [B] float32)`; with a weight in
+        the schema `(ids, label, weight [B] float32)`; with `group` one element more,
+        `[B]` int64, at the end.
+
+    Raises:
+        InputError: If no file matches, or `group` is asked for and the schema has
+            none. While reading, `tf.errors.OpError` for a damaged or unfit record.
+    """
+    files = record_files(pattern)
+    schema = spec.schema
+    if group and schema.group is None:
+        raise InputError("The schema names no `group` column")
+    encoder = encoder or Encoder(spec)
+    parsing = _parsing(encoder, schema, group)
+
+    @tf.autograph.experimental.do_not_convert
+    def decode(records):
+        columns = tf.io.parse_example(records, parsing)
+        label = columns[schema.label]
+        valid = tf.reduce_all((label == 0) | (label == 1))
+        message = f"label {schema.label!r} must be 0 or 1"
+        with tf.control_dependencies([tf.debugging.Assert(valid, [message])]):
+            ids = encoder(columns)
+        row = [ids, tf.cast(label, tf.float32)]
+        if schema.weight:
+            row.append(columns[schema.weight])
+        if group:
+            row.append(_group_key(columns[schema.group]))
+        return tuple(row)
+
+    dataset = tf.data.Dataset.from_tensor_slices(files)
+    if shuffle:
+        dataset = dataset.shuffle(len(files), seed=seed)
+    dataset = dataset.interleave(
+        lambda path: tf.data.TFRecordDataset(
+            path,
+            tf.where(tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", ""),
+            buffer_size=1 << 20,
+        ),
+        cycle_length=min(len(files), 16),
+        block_length=16,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    if shuffle:
+        dataset = dataset.shuffle(SHUFFLE_ROWS, seed=seed)
+    return (
+        dataset.batch(batch_size)
+        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _parsing(encoder, schema, group):
+    """Name -> how `tf.io.parse_example` reads that feature, label and roles too."""
+    parsing = encoder.parsing()
+    parsing[schema.label] = tf.io.FixedLenFeature([], tf.int64)
+    if schema.weight:
+        parsing[schema.weight] = tf.io.FixedLenFeature([], tf.float32)
+    if group and schema.group not in parsing:
+        parsing[schema.group] = tf.io.FixedLenFeature([], tf.string, default_value="")
+    return parsing
+
+
+def _group_key(values):
+    if values.dtype == tf.string:
+        # 2^63 buckets: two of a million groups share one with probability 1e-7.
+        return tf.strings.to_hash_bucket_fast(values, 2**63 - 1)
+    return tf.cast(values, tf.int64)

@@ -1,0 +1,121 @@
+"""The bridge that lets the two towers share what they found after each layer."""
+
+import keras
+from keras import ops
+
+KINDS = ("add", "hadamard", "concat", "attention", "attention_components")
+
+
+@keras.saving.register_keras_serializable(package="edcn_tf")
+class Bridge(keras.layers.Layer):
+    """Joins the outputs x and h of two towers into one of the same width.
+
+        add                   f = x + h
+        hadamard              f = x * h
+        concat                f = ReLU(W [x, h] + b)             W in R^{2d x d}
+        attention             f = a_x x + a_h h                  a_x, a_h in R
+                              (a_x, a_h) = softmax(s(x), s(h))
+                              s(z) = p . ReLU(W z + b)           p in R^d
+        attention_components  f = a(x) * x + a(h) * h            a(z) in R^d
+                              a(z) = softmax(P ReLU(W z + b))    P in R^{d x d}
+
+    The paper's text has the softmax run over the two towers' scores, which is
+    `"attention"`; public implementations run it over the d components of each, which
+    is `"attention_components"`. Whether x and h have weights W, b, p of their own is
+    not said in the paper: they do, unless `shared_weights`.
+
+    Args:
+        kind: One of the five above.
+        shared_weights: Whether the attention uses one set of weights for x and h.
+        kernel_initializer: Keras initializer of W, p and P.
+
+    Call arguments:
+        x: `[B, d]`, the cross tower's output.
+        h: `[B, d]`, the deep tower's output.
+
+    Output shape:
+        `[B, d]`.
+
+    Example:
+        >>> Bridge("concat")(np.ones((2, 8)), np.ones((2, 8))).shape
+        TensorShape([2, 8])
+
+    Raises:
+        ValueError: For an unknown kind, or towers of unequal width.
+
+    Reference:
+        Chen et al. 2021 (EDCN), section 4.1.
+    """
+
+    def __init__(
+        self,
+        kind="hadamard",
+        *,
+        shared_weights=False,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if kind not in KINDS:
+            raise ValueError(f"`kind` must be one of {list(KINDS)}. Received: {kind!r}")
+        self.kind = kind
+        self.shared_weights = shared_weights
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, x_shape, h_shape):
+        if x_shape[-1] != h_shape[-1]:
+            raise ValueError(
+                "The towers must have the same width. "
+                f"Received: {x_shape} and {h_shape}"
+            )
+        width = x_shape[-1]
+        if self.kind == "concat":
+            self.joint = self._dense("joint", 2 * width, width, activation="relu")
+        elif self.kind.startswith("attention"):
+            towers = ("both",) if self.shared_weights else ("x", "h")
+            scores = 1 if self.kind == "attention" else width
+            self.hidden = [
+                self._dense(f"hidden_{tower}", width, width, activation="relu")
+                for tower in towers
+            ]
+            self.score = [
+                self._dense(f"score_{tower}", width, scores, use_bias=False)
+                for tower in towers
+            ]
+        self.built = True
+
+    def _dense(self, name, inputs, units, **kwargs):
+        layer = keras.layers.Dense(
+            units,
+            kernel_initializer=self.kernel_initializer.clone(),
+            dtype=self.dtype_policy,
+            name=name,
+            **kwargs,
+        )
+        layer.build((None, inputs))
+        return layer
+
+    def call(self, x, h):
+        if self.kind == "add":
+            return x + h
+        if self.kind == "hadamard":
+            return x * h
+        if self.kind == "concat":
+            return self.joint(ops.concatenate([x, h], axis=-1))
+        score_x = self.score[0](self.hidden[0](x))  # [B, 1] or [B, d]
+        score_h = self.score[-1](self.hidden[-1](h))
+        if self.kind == "attention":
+            weights = ops.softmax(ops.concatenate([score_x, score_h], axis=-1))
+            return weights[:, :1] * x + weights[:, 1:] * h
+        return ops.softmax(score_x) * x + ops.softmax(score_h) * h
+
+    def compute_output_shape(self, x_shape, h_shape):
+        return x_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kind": self.kind,
+            "shared_weights": self.shared_weights,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }

@@ -1,0 +1,65 @@
+"""The cross layer of the Deep & Cross Network."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="edcn_tf")
+class Cross(keras.layers.Layer):
+    """One explicit interaction with the tower's first input.
+
+        x_{l+1} = x_0 * (x_l . w) + b + x_l                  w, b in R^d
+
+    Args:
+        kernel_initializer: Keras initializer of w.
+        bias_initializer: Keras initializer of b.
+
+    Call arguments:
+        x0: `[B, d]`, the input of the tower's first cross layer, not of this one: in
+            EDCN the gated embedding of layer 0.
+        x: `[B, d]`, this layer's input.
+
+    Output shape:
+        `[B, d]`.
+
+    Example:
+        >>> Cross()(np.ones((2, 8)), np.ones((2, 8))).shape
+        TensorShape([2, 8])
+
+    Reference:
+        Wang et al. 2017 (DCN), equation 3; Chen et al. 2021 (EDCN), section 3.
+    """
+
+    def __init__(
+        self, *, kernel_initializer="glorot_uniform", bias_initializer="zeros", **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+
+    def build(self, x0_shape, x_shape):
+        if x0_shape[-1] != x_shape[-1]:
+            raise ValueError(
+                f"x0 and x must have the same width. Received: {x0_shape} and {x_shape}"
+            )
+        width = x_shape[-1]
+        self.kernel = self.add_weight(
+            name="kernel", shape=(width, 1), initializer=self.kernel_initializer
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=(width,), initializer=self.bias_initializer
+        )
+        self.built = True
+
+    def call(self, x0, x):
+        return x0 * ops.matmul(x, self.kernel) + self.bias + x  # [B, d]
+
+    def compute_output_shape(self, x0_shape, x_shape):
+        return x_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+        }

@@ -1,0 +1,101 @@
+"""One layer of the deep tower."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="edcn_tf")
+class Deep(keras.layers.Layer):
+    """One implicit interaction: a fully connected layer with its regularization.
+
+        h_{l+1} = dropout(ReLU(BN(W h_l + b)))
+        h_{l+1} = dropout(BN(W ReLU(h_l) + b))               with `activation_first`
+
+    where BN is there only with `batch_norm`.
+
+    Args:
+        units: Width of the output; that of the input if `None`, which bridges need.
+        activation_first: Apply ReLU before the matrix, as the authors' MindSpore code
+            does, rather than after it as in the paper.
+        batch_norm: Whether to normalize after the matrix, as the paper's experiments.
+        dropout: Share of the outputs that training sets to 0.
+        kernel_initializer: Keras initializer of W.
+
+    Input shape:
+        `[B, d]`.
+
+    Output shape:
+        `[B, units]`.
+
+    Example:
+        >>> Deep(dropout=0.1)(np.ones((2, 8))).shape
+        TensorShape([2, 8])
+
+    Reference:
+        Chen et al. 2021 (EDCN), section 3.
+    """
+
+    def __init__(
+        self,
+        units=None,
+        *,
+        activation_first=False,
+        batch_norm=False,
+        dropout=0.0,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if units is not None and units < 1:
+            raise ValueError(f"`units` must be at least 1. Received: {units}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must be in [0, 1). Received: {dropout}")
+        self.units = units
+        self.activation_first = activation_first
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape):
+        units = self.units or input_shape[-1]
+        self.dense = keras.layers.Dense(
+            units,
+            kernel_initializer=self.kernel_initializer,
+            dtype=self.dtype_policy,
+            name="dense",
+        )
+        self.dense.build(input_shape)
+        if self.batch_norm:
+            self.normalization = keras.layers.BatchNormalization(
+                dtype=self.dtype_policy, name="normalization"
+            )
+            self.normalization.build((None, units))
+        if self.dropout:
+            self.dropout_layer = keras.layers.Dropout(
+                self.dropout, dtype=self.dtype_policy, name="dropout"
+            )
+        self.built = True
+
+    def call(self, inputs, training=False):
+        x = ops.relu(inputs) if self.activation_first else inputs
+        x = self.dense(x)
+        if self.batch_norm:
+            x = self.normalization(x, training=training)
+        if not self.activation_first:
+            x = ops.relu(x)
+        if self.dropout:
+            x = self.dropout_layer(x, training=training)
+        return x
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units or input_shape[-1])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation_first": self.activation_first,
+            "batch_norm": self.batch_norm,
+            "dropout": self.dropout,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }

@@ -1,0 +1,187 @@
+"""All fields' embeddings out of one table."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="edcn_tf")
+class FieldEmbedding(keras.layers.Layer):
+    """Looks up the embeddings of a batch's ids and pools those of each list.
+
+    All fields share one table E of `[num_rows, D]`, so one gather feeds the model:
+
+        e_f = E[id_f]                                  a field of one slot
+        e_f = sum or mean over the used slots s of E[id_s]     a list (id 0 is unused)
+
+    With `l2`, each row's weight decays by the inverse of its frequency. The loss gets
+
+        l2 * mean over the batch of sum over its ids of ||E[id]||^2 / count(id)
+
+    with count(id) the number of training values that have the row. Averaged over an
+    epoch of N log rows that is (l2 / N) * ||E||^2, the L2 of the whole table without
+    bias, at a cost that follows the batch: `l2` is the precision of a Gaussian prior
+    (halved), whatever the size of the log.
+
+    The table is float32 whatever the dtype policy; the output has the compute dtype.
+
+    Args:
+        fields: The fields in the order of their slots: a list of dicts with `name`,
+            `slots` (ids a row) and `pooling` (`"mean"` or `"sum"`), as
+            `FeatureSpec.layout()` gives it.
+        num_rows: Rows of the table; ids are in [0, num_rows).
+        embedding_dim: Width D.
+        l2: Strength of the regularization, 0 for none.
+        row_counts: `[num_rows]` training values of each row, needed where `l2` is not
+            0. Kept as a weight, so a model that is loaded need not be given it.
+        embeddings_initializer: Keras initializer of the table.
+
+    Input shape:
+        `[B, S]` int32, S the sum of the fields' slots.
+
+    Output shape:
+        `[B, F, D]`.
+
+    Example:
+        >>> fields = [{"name": "user", "slots": 1, "pooling": "mean"},
+        ...           {"name": "tags", "slots": 2, "pooling": "mean"}]
+        >>> layer = FieldEmbedding(fields, num_rows=100, embedding_dim=4)
+        >>> layer(np.array([[3, 7, 0]])).shape
+        TensorShape([1, 2, 4])
+
+    Reference:
+        Chen et al. 2021 (EDCN), section 3. Inverse frequency makes their L2 (eq. 9)
+        independent of how often a row is drawn.
+    """
+
+    def __init__(
+        self,
+        fields,
+        num_rows,
+        embedding_dim,
+        *,
+        l2=0.0,
+        row_counts=None,
+        embeddings_initializer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        for field in fields:
+            if field["pooling"] not in ("mean", "sum") or field["slots"] < 1:
+                raise ValueError(
+                    "Each field needs `slots` of at least 1 and a `pooling` of 'mean' "
+                    f"or 'sum'. Received: {field}"
+                )
+        for name, value, low in [
+            ("num_rows", num_rows, 1),
+            ("embedding_dim", embedding_dim, 1),
+            ("l2", l2, 0),
+        ]:
+            if value < low:
+                raise ValueError(f"`{name}` must be at least {low}. Received: {value}")
+        self.fields = [dict(field) for field in fields]
+        self.num_rows = num_rows
+        self.embedding_dim = embedding_dim
+        self.l2 = l2
+        self.row_counts = row_counts
+        self.embeddings_initializer = keras.initializers.get(
+            embeddings_initializer or keras.initializers.RandomNormal(stddev=0.1)
+        )
+        self.num_slots = sum(field["slots"] for field in self.fields)
+        # XLA can compile neither the sparse update of the table nor its gather's
+        # tf.unique, so Keras must not turn on jit_compile="auto" (as it would on GPU).
+        self.supports_jit = False
+
+    def build(self, input_shape):
+        if input_shape[-1] != self.num_slots:
+            raise ValueError(
+                f"Expected ids of shape [B, {self.num_slots}]. Received: {input_shape}"
+            )
+        self.table = self.add_weight(
+            name="table",
+            shape=(self.num_rows, self.embedding_dim),
+            initializer=self.embeddings_initializer,
+            dtype="float32",
+            autocast=False,  # which would copy the whole table
+        )
+        if self.l2:
+            self.inverse_counts = self.add_weight(
+                name="inverse_counts",
+                shape=(self.num_rows,),
+                initializer=self._inverse_counts,
+                dtype="float32",
+                autocast=False,
+                trainable=False,
+            )
+        self.built = True
+
+    def _inverse_counts(self, shape, dtype=None):
+        if self.row_counts is None:
+            return ops.zeros(shape, dtype)  # to be loaded
+        counts = np.asarray(self.row_counts, np.float32)
+        if counts.shape != tuple(shape):
+            raise ValueError(
+                f"`row_counts` must have the shape {tuple(shape)}. "
+                f"Received: {counts.shape}"
+            )
+        # A row that no training value has may still be drawn in a later log.
+        inverse = 1 / np.maximum(counts, 1)
+        inverse[0] = 0  # padding
+        return ops.convert_to_tensor(inverse, dtype)
+
+    def call(self, ids, training=False):
+        ids = ops.cast(ids, "int32")
+        # From the variable itself, not its value: the gradient stays sparse, and no
+        # copy of the table is made.
+        embeddings = tf.nn.embedding_lookup(self.table.value, ids)  # [B, S, D]
+        if self.l2 and training:
+            inverse = tf.nn.embedding_lookup(self.inverse_counts.value, ids)  # [B, S]
+            squares = ops.sum(ops.square(embeddings), axis=-1) * inverse
+            self.add_loss(self.l2 * ops.mean(ops.sum(squares, axis=-1)))
+        embeddings = ops.cast(embeddings, self.compute_dtype)
+        if len(self.fields) == self.num_slots:
+            return embeddings  # [B, F, D]
+        pooled = []
+        for start, stop, field in self._runs():
+            part = embeddings[:, start:stop]
+            if field is not None:
+                part = self._pool(part, ids[:, start:stop], field["pooling"])
+            pooled.append(part)
+        return ops.concatenate(pooled, axis=1)  # [B, F, D]
+
+    def _runs(self):
+        """(start, stop, field): each list, and each run of fields of one slot."""
+        start = stop = 0
+        for field in self.fields:
+            if field["slots"] == 1:
+                stop += 1
+                continue
+            if stop > start:
+                yield start, stop, None
+            start, stop = stop, stop + field["slots"]
+            yield start, stop, field
+            start = stop
+        if stop > start:
+            yield start, stop, None
+
+    def _pool(self, embeddings, ids, pooling):
+        used = ops.cast(ops.not_equal(ids, 0), embeddings.dtype)  # [B, length]
+        if pooling == "mean":
+            used /= ops.maximum(ops.sum(used, axis=1, keepdims=True), 1)
+        return ops.sum(embeddings * used[:, :, None], axis=1, keepdims=True)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], len(self.fields), self.embedding_dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "fields": self.fields,
+            "num_rows": self.num_rows,
+            "embedding_dim": self.embedding_dim,
+            "l2": self.l2,
+            "embeddings_initializer": keras.initializers.serialize(
+                self.embeddings_initializer
+            ),
+        }

@@ -1,0 +1,95 @@
+"""The paper's regulation module: a learned weight for each field."""
+
+import keras
+from keras import ops
+
+BATCH_NORMS = (None, "scalar", "feature")
+
+
+@keras.saving.register_keras_serializable(package="edcn_tf")
+class FieldGate(keras.layers.Layer):
+    """Weighs fields by a softmax over one free parameter each.
+
+    What the paper calls the regulation module of one tower in one layer:
+
+        ghat = softmax(g / temperature)                      g in R^F
+        y_f = F * ghat_f * x_f         with `scale`: weights of mean 1
+        y_f = ghat_f * x_f             without: weights that sum to 1, as in the paper
+
+    Without `scale` every layer shrinks the signal by about F. Public implementations
+    repair that with a BatchNorm after the gate, which is `batch_norm` here.
+
+    Args:
+        temperature: tau; the smaller, the fewer fields pass.
+        scale: Whether to multiply by F.
+        batch_norm: `None`, `"scalar"` (one mean and variance for everything, as in
+            the authors' MindSpore code) or `"feature"` (for each of the F * D
+            components, as in FuxiCTR), after the gate.
+
+    Input shape:
+        `[B, F, D]`.
+
+    Output shape:
+        `[B, F, D]`.
+
+    Example:
+        >>> FieldGate(temperature=0.5)(np.ones((2, 3, 4))).shape
+        TensorShape([2, 3, 4])
+
+    Raises:
+        ValueError: For a temperature that is not positive or an unknown `batch_norm`.
+
+    Reference:
+        Chen et al. 2021 (EDCN), equations 6 and 7. The paper says that ghat starts as
+        1; the authors' code starts g as 1, which a softmax turns into 1 / F.
+    """
+
+    def __init__(self, temperature=1.0, *, scale=True, batch_norm=None, **kwargs):
+        super().__init__(**kwargs)
+        if temperature <= 0:
+            raise ValueError(f"`temperature` must be > 0. Received: {temperature}")
+        if batch_norm not in BATCH_NORMS:
+            raise ValueError(
+                f"`batch_norm` must be one of {list(BATCH_NORMS)}. "
+                f"Received: {batch_norm!r}"
+            )
+        self.temperature = temperature
+        self.scale = scale
+        self.batch_norm = batch_norm
+
+    def build(self, input_shape):
+        _, fields, width = input_shape
+        self.gate = self.add_weight(name="gate", shape=(fields,), initializer="ones")
+        if self.batch_norm:
+            self.normalization = keras.layers.BatchNormalization(
+                dtype=self.dtype_policy, name="normalization"
+            )
+            last = 1 if self.batch_norm == "scalar" else fields * width
+            self.normalization.build((None, last))
+        self.built = True
+
+    def weights_of_fields(self):
+        """The weights that fields are multiplied by, `[F]`."""
+        weights = ops.softmax(self.gate / self.temperature)
+        return weights * self.gate.shape[0] if self.scale else weights
+
+    def call(self, inputs, training=False):
+        outputs = inputs * self.weights_of_fields()[:, None]  # [B, F, D]
+        if self.batch_norm is None:
+            return outputs
+        _, fields, width = inputs.shape
+        last = 1 if self.batch_norm == "scalar" else fields * width
+        outputs = ops.reshape(outputs, (-1, last))
+        outputs = self.normalization(outputs, training=training)
+        return ops.reshape(outputs, (-1, fields, width))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "temperature": self.temperature,
+            "scale": self.scale,
+            "batch_norm": self.batch_norm,
+        }

@@ -1,0 +1,262 @@
+"""Adam whose cost follows the batch, not the embedding table."""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+UNSUPPORTED = {
+    "gradient_accumulation_steps": "it would keep a dense sum as large as the table; "
+    "use a larger batch",
+    "weight_decay": "it would change the whole table at each step; use the model's l2",
+    "use_ema": "it would average the whole table at each step; use average_decay",
+    "loss_scale_factor": "it would make the table's gradient dense; use the dtype "
+    "policy mixed_bfloat16, which needs no loss scaling",
+}
+
+
+@keras.saving.register_keras_serializable(package="edcn_tf")
+class SparseAdam(keras.optimizers.Optimizer):
+    """Adam that updates only the rows of a table that the batch has touched.
+
+    For step t = 1, 2, ... and each row with a gradient g (gradients of a row that
+    occurs several times are summed first):
+
+        m = beta_1 m + (1 - beta_1) g
+        v = beta_2 v + (1 - beta_2) g^2
+        w = w - lr * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon)
+
+    A row that is not touched keeps w, m and v. Where every row is touched in every
+    step this is Keras' Adam; variables with a dense gradient get just that.
+
+    With `average_decay` = a it also keeps the exponential average of the weights
+    after each step,
+
+        u_t = (1 - a) * sum over s = 1..t of a^(t - s) w_s / (1 - a^t)
+
+    which usually predicts better than the last weights. A row that was not touched
+    for k steps is caught up exactly, with a^k, when it is next touched or read.
+
+    Args:
+        learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` or
+            a callable.
+        beta_1, beta_2, epsilon: As above.
+        average_decay: a in [0, 1), or `None` for no average.
+        clipnorm, clipvalue, global_clipnorm: As in Keras' optimizers; the norm of a
+            table's gradient is that of its touched rows, duplicates summed.
+
+    Raises:
+        ValueError: For a value out of its range, and for each option of Keras'
+            optimizers whose cost would follow the table (see the message).
+
+    Example:
+        >>> model.compile(SparseAdam(1e-3, average_decay=0.99), "binary_crossentropy")
+        >>> model.fit(train)
+        >>> with model.optimizer.averaged_weights():
+        ...     model.evaluate(valid)
+
+    Reference:
+        Kingma and Ba 2015, algorithm 1, in the form at the end of its section 2.
+    """
+
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        *,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        average_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        name="sparse_adam",
+        **unsupported,
+    ):
+        for key, value in unsupported.items():
+            if key not in UNSUPPORTED:
+                raise ValueError(f"SparseAdam has no argument {key!r}")
+            if value:
+                raise ValueError(
+                    f"SparseAdam does not support `{key}`: {UNSUPPORTED[key]}. "
+                    f"Received: {value!r}"
+                )
+        for key, value in [
+            ("beta_1", beta_1),
+            ("beta_2", beta_2),
+            ("average_decay", average_decay or 0.0),
+        ]:
+            if not 0 <= value < 1:
+                raise ValueError(f"`{key}` must be in [0, 1). Received: {value}")
+        super().__init__(
+            learning_rate,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            name=name,
+        )
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.average_decay = average_decay
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        names = ["momentum", "velocity"] + ["average"] * bool(self.average_decay)
+        self._momentums, self._velocities, *averages = self.add_optimizer_variables(
+            variables, names
+        )
+        if self.average_decay:
+            self._averages = averages[0]
+            # Number of the step that each row's average is as of.
+            self._averaged_at = [
+                self.add_variable(
+                    variable.shape[:1], dtype="int32", name=f"averaged_at_{i}"
+                )
+                for i, variable in enumerate(variables)
+            ]
+
+    def apply(self, grads, trainable_variables=None):
+        super().apply([_with_unique_rows(grad) for grad in grads], trainable_variables)
+
+    def _clip_gradients(self, grads):
+        # Rows are unique here, so the norm of the slices is that of the gradient.
+        values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in grads]
+        return [
+            tf.IndexedSlices(value, grad.indices, grad.dense_shape)
+            if isinstance(grad, tf.IndexedSlices)
+            else value
+            for grad, value in zip(grads, super()._clip_gradients(values))
+        ]
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        slots = [_resource(s[index]) for s in (self._momentums, self._velocities)]
+        step = tf.cast(self.iterations.value, tf.float32) + 1
+        power_1, power_2 = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        rate = tf.cast(learning_rate, tf.float32)
+        if isinstance(gradient, tf.IndexedSlices):
+            alpha = rate * tf.sqrt(1 - power_2) / (1 - power_1)
+            self._update_rows(gradient, _resource(variable), slots, alpha, index)
+        else:
+            self._update_all(
+                gradient, _resource(variable), slots, rate, (power_1, power_2), index
+            )
+
+    def _update_rows(self, gradient, variable, slots, alpha, index):
+        # Every read is a gather from the variable itself: reading a variable as a
+        # tensor would copy it before it is changed.
+        rows, grad = gradient.indices, tf.cast(gradient.values, variable.dtype)
+        momentum, velocity = (tf.gather(slot, rows) for slot in slots)
+        momentum += (grad - momentum) * (1 - self.beta_1)
+        velocity += (tf.square(grad) - velocity) * (1 - self.beta_2)
+        update = alpha * momentum / (tf.sqrt(velocity) + self.epsilon)
+        for slot, value in zip(slots, (momentum, velocity)):
+            slot.scatter_update(tf.IndexedSlices(value, rows))
+        if self.average_decay:
+            self._average_rows(variable, rows, update, index)
+        else:
+            variable.scatter_sub(tf.IndexedSlices(update, rows))
+
+    def _average_rows(self, variable, rows, update, index):
+        average, averaged_at = self._averages[index].value, self._averaged_at[index]
+        step = tf.cast(self.iterations.value, tf.int32)
+        before = tf.gather(variable, rows)
+        after = before - update
+        skipped = step - tf.gather(averaged_at.value, rows)
+        mean = _decayed(
+            tf.gather(average, rows), before, self.average_decay, skipped
+        )  # as of the step before this one
+        mean = after + self.average_decay * (mean - after)
+        variable.scatter_update(tf.IndexedSlices(after, rows))
+        average.scatter_update(tf.IndexedSlices(mean, rows))
+        steps = tf.fill(tf.shape(rows), step + 1)
+        averaged_at.value.scatter_update(tf.IndexedSlices(steps, rows))
+
+    def _update_all(self, gradient, variable, slots, rate, powers, index):
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=slots[0].handle,
+            v=slots[1].handle,
+            beta1_power=tf.cast(powers[0], variable.dtype),
+            beta2_power=tf.cast(powers[1], variable.dtype),
+            lr=tf.cast(rate, variable.dtype),
+            beta1=tf.cast(self.beta_1, variable.dtype),
+            beta2=tf.cast(self.beta_2, variable.dtype),
+            epsilon=tf.cast(self.epsilon, variable.dtype),
+            grad=tf.cast(gradient, variable.dtype),
+        )
+        if self.average_decay:
+            average = self._averages[index].value
+            average.assign_sub((1 - self.average_decay) * (average - variable))
+            at = self._averaged_at[index].value
+            step = tf.cast(self.iterations.value, tf.int32) + 1
+            at.assign(tf.fill(tf.shape(at), step))
+
+    @contextlib.contextmanager
+    def averaged_weights(self):
+        """Puts the averaged weights in place of the model's while inside.
+
+        Without `average_decay`, or before the first step, it changes nothing. Costs
+        time and memory of the table, so it is for evaluation, not for a step.
+        """
+        if not self.average_decay or not self.built or not int(self.iterations):
+            yield
+            return
+        step = int(self.iterations)
+        kept = []
+        for index, variable in enumerate(self._trainable_variables):
+            weights = variable.value.read_value()
+            skipped = step - self._averaged_at[index].value
+            mean = _decayed(
+                self._averages[index].value, weights, self.average_decay, skipped
+            )
+            kept.append(weights)
+            variable.value.assign(mean / (1 - self.average_decay**step))
+        try:
+            yield
+        finally:
+            for variable, weights in zip(self._trainable_variables, kept):
+                variable.value.assign(weights)
+
+    def get_config(self):
+        config = super().get_config()
+        kept = ("name", "learning_rate", "clipnorm", "clipvalue", "global_clipnorm")
+        return {
+            **{key: config[key] for key in kept},
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+            "average_decay": self.average_decay,
+        }
+
+
+def _with_unique_rows(gradient):
+    """Sums the gradients of rows that occur several times."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    rows, positions = tf.unique(tf.reshape(gradient.indices, [-1]))
+    sums = tf.math.unsorted_segment_sum(gradient.values, positions, tf.size(rows))
+    return tf.IndexedSlices(sums, rows, gradient.dense_shape)
+
+
+def _resource(variable):
+    """The TensorFlow variable: Keras hands the optimizer either kind."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _decayed(average, weights, decay, steps):
+    """The average after `steps` further steps, `[rows]`, in which weights stayed."""
+    share = tf.pow(decay, tf.cast(steps, tf.float32))
+    ones = [1] * (average.shape.rank - share.shape.rank)
+    share = tf.reshape(share, tf.concat([tf.shape(share), ones], 0))
+    return weights + share * (average - weights)
+
+
+def averaged_weights(optimizer):
+    """`SparseAdam.averaged_weights`; nothing for an optimizer that has no average."""
+    if isinstance(optimizer, SparseAdam):
+        return optimizer.averaged_weights()
+    return contextlib.nullcontext()

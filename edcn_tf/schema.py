@@ -1,0 +1,266 @@
+"""Describe a click log: which column is the label, which are fields, and how."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from edcn_tf.errors import InputError
+from edcn_tf.files import write_json
+
+KINDS = ("categorical", "numeric")
+POOLINGS = ("mean", "sum")
+SCALES = ("quantile", "log")
+DTYPES = {"categorical": ("string", "int64"), "numeric": ("float32", "int64")}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Field:
+    """One column of the log that the model looks at.
+
+    Args:
+        name: The column's name, in the log and in requests to the served model.
+        kind: `"categorical"` (each value has its own embedding) or `"numeric"`
+            (each of `buckets` ranges has its own embedding).
+        dtype: How values are stored and served: `"string"` (default) or `"int64"`
+            for a categorical field, `"float32"` (default) or `"int64"` for a
+            numeric one.
+        min_count: Categorical. A value seen in fewer training rows is treated as
+            unseen. The default of 2 leaves some training rows for the unseen
+            value's embedding to learn from.
+        max_size: Categorical. Keep at most this many values, the most frequent.
+        hash_buckets: Categorical. Hash values into this many rows in place of a
+            vocabulary (then `min_count` and `max_size` must not be given).
+        unseen_rows: Categorical. Number of rows that unseen values are hashed to.
+        multiple: Categorical. Whether a row holds a list of values.
+        separator: What separates the values of a list in a text log.
+        max_length: At most this many values of a list are used, the first ones.
+        pooling: `"mean"` or `"sum"` of the embeddings of a list.
+        buckets: Numeric. At most this many ranges.
+        scale: Numeric. `"quantile"` (ranges hold about the same number of training
+            rows) or `"log"` (ranges of equal width in asinh(x), which is log(x)
+            for large x and also takes zero and negative numbers).
+
+    Raises:
+        InputError: If a value is out of its range or does not fit the kind.
+    """
+
+    name: str
+    kind: str = "categorical"
+    dtype: str | None = None
+    min_count: int | None = None
+    max_size: int | None = None
+    hash_buckets: int | None = None
+    unseen_rows: int = 1
+    multiple: bool = False
+    separator: str = "|"
+    max_length: int | None = None
+    pooling: str = "mean"
+    buckets: int | None = None
+    scale: str = "quantile"
+
+    def __post_init__(self):
+        _check_name(self.name, "a field's `name`")
+        self._check_choice("kind", KINDS)
+        if self.dtype is None:
+            object.__setattr__(self, "dtype", DTYPES[self.kind][0])
+        self._check_choice("dtype", DTYPES[self.kind])
+        if self.kind == "numeric":
+            self._refuse("min_count", "max_size", "hash_buckets", "max_length")
+            if self.multiple:
+                self._fail("`multiple` is for categorical fields", self.multiple)
+            self._default("buckets", 32)
+            self._check_int("buckets", 2)
+            self._check_choice("scale", SCALES)
+            return
+        self._refuse("buckets")
+        if self.hash_buckets is not None:
+            self._refuse("min_count", "max_size")
+            self._check_int("hash_buckets", 1)
+        else:
+            self._default("min_count", 2)
+            self._check_int("min_count", 1)
+            if self.max_size is not None:
+                self._check_int("max_size", 1)
+        self._check_int("unseen_rows", 1)
+        if not isinstance(self.multiple, bool):
+            self._fail("`multiple` must be true or false", self.multiple)
+        if self.multiple:
+            self._default("max_length", 8)
+            self._check_int("max_length", 1)
+            self._check_choice("pooling", POOLINGS)
+            if not isinstance(self.separator, str) or not self.separator:
+                self._fail("`separator` must be a text", self.separator)
+        else:
+            self._refuse("max_length")
+
+    @property
+    def slots(self):
+        """Number of ids that one row of the log has for this field."""
+        return self.max_length if self.multiple else 1
+
+    def to_dict(self):
+        """The field as JSON, without what is at its default."""
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        values = dataclasses.asdict(self)
+        return {
+            key: value
+            for key, value in values.items()
+            if key in ("name", "kind") or value != defaults[key]
+        }
+
+    def _default(self, key, value):
+        if getattr(self, key) is None:
+            object.__setattr__(self, key, value)
+
+    def _check_choice(self, key, choices):
+        if getattr(self, key) not in choices:
+            self._fail(f"`{key}` must be one of {list(choices)}", getattr(self, key))
+
+    def _check_int(self, key, minimum):
+        value = getattr(self, key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            self._fail(f"`{key}` must be a whole number of at least {minimum}", value)
+
+    def _refuse(self, *keys):
+        for key in keys:
+            if getattr(self, key) is not None:
+                what = "a hashed field" if self.hash_buckets else f"a {self.kind} field"
+                if key == "max_length":
+                    what = "a field that is not `multiple`"
+                self._fail(f"`{key}` has no meaning for {what}", getattr(self, key))
+
+    def _fail(self, message, received):
+        raise InputError(f"Field {self.name!r}: {message}. Received: {received!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schema:
+    """Which columns of a log the model learns from.
+
+    Args:
+        label: Column with 0 or 1 (also true/false).
+        fields: The `Field`s the model looks at, in their order.
+        group: Column by which GAUC groups impressions, usually the user.
+        timestamp: Column to split a log by time: a number (any unit), or a date and
+            time in ISO 8601 (stored as seconds since 1970, UTC).
+        weight: Column with each row's weight in the loss, not negative.
+
+    Raises:
+        InputError: If a column is named twice, or there is no field.
+    """
+
+    label: str
+    fields: tuple[Field, ...]
+    group: str | None = None
+    timestamp: str | None = None
+    weight: str | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "fields", tuple(self.fields))
+        _check_name(self.label, "`label`")
+        for key in ("group", "timestamp", "weight"):
+            if getattr(self, key) is not None:
+                _check_name(getattr(self, key), f"`{key}`")
+        if not self.fields:
+            raise InputError("The schema has no fields. Received: fields=[]")
+        names = [field.name for field in self.fields]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InputError(f"Field named twice in the schema. Received: {twice[0]!r}")
+        for key in ("label", "weight"):
+            if getattr(self, key) in names:
+                raise InputError(
+                    f"The {key} column is also a field, which would let the model see "
+                    f"its answer. Received: {getattr(self, key)!r}"
+                )
+        roles = [c for c in (self.label, self.timestamp, self.weight) if c]
+        if len(roles) != len(set(roles)) or self.group == self.label:
+            raise InputError(
+                "label, group, timestamp and weight must be different columns. "
+                f"Received: {[self.label, self.group, self.timestamp, self.weight]}"
+            )
+        if any(field.multiple for field in self.fields if field.name == self.group):
+            raise InputError(
+                "The group column must have one value a row, but the field is "
+                f"`multiple`. Received: {self.group!r}"
+            )
+        if self.timestamp in names:
+            raise InputError(
+                "The timestamp column is also a field; give the model what the time "
+                "means (hour, weekday) as columns of their own. "
+                f"Received: {self.timestamp!r}"
+            )
+
+    @property
+    def columns(self):
+        """Every column that is read from the log, fields first."""
+        extra = (self.label, self.group, self.timestamp, self.weight)
+        names = [field.name for field in self.fields]
+        return names + [c for c in extra if c is not None and c not in names]
+
+    def to_dict(self):
+        """The schema as JSON."""
+        roles = {
+            key: getattr(self, key)
+            for key in ("label", "group", "timestamp", "weight")
+            if getattr(self, key) is not None
+        }
+        return {**roles, "fields": [field.to_dict() for field in self.fields]}
+
+    @classmethod
+    def from_dict(cls, config):
+        """Builds a schema from JSON; an unknown or missing key is an `InputError`."""
+        config = _checked_keys(cls, config, "The schema")
+        if not isinstance(config["fields"], list):
+            raise InputError(
+                f"`fields` must be a list of fields. Received: {config['fields']!r}"
+            )
+        fields = []
+        for position, field in enumerate(config.pop("fields")):
+            fields.append(Field(**_checked_keys(Field, field, f"Field {position}")))
+        return cls(**config, fields=tuple(fields))
+
+    def save(self, path):
+        """Writes the schema as a JSON file."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path):
+        """Reads a schema from a JSON file; `InputError` names the file."""
+        try:
+            return cls.from_dict(read_json(path))
+        except InputError as error:
+            if str(path) in str(error):
+                raise
+            raise InputError(f"{path}: {error}") from None
+
+
+def read_json(path):
+    """Reads a JSON file; what goes wrong is an `InputError` that names the file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not JSON ({error})") from None
+
+
+def _check_name(name, what):
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise InputError(f"{what} must be a printable text. Received: {name!r}")
+
+
+def _checked_keys(cls, config, what):
+    if not isinstance(config, dict):
+        raise InputError(f"{what} must be a JSON object. Received: {config!r}")
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(config) - set(known))
+    if unknown:
+        raise InputError(
+            f"{what} has a key that is not known: it may have {list(known)}. "
+            f"Received: {unknown[0]!r}"
+        )
+    for key, field in known.items():
+        if field.default is dataclasses.MISSING and key not in config:
+            raise InputError(f"{what} lacks `{key}`. Received: {config!r}")
+    return dict(config)

