@@ -1,0 +1,10 @@
+"""Measurements of this library on this machine: `edcn benchmark`."""
+
+from edcn_tf.benchmarks.pipeline import benchmark_input, benchmark_prepare
+
+BENCHMARKS = {"input": benchmark_input, "prepare": benchmark_prepare}
+
+
+def run(what, rows):
+    """Runs a benchmark by name and prints its table."""
+    BENCHMARKS[what](rows)

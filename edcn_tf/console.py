@@ -4,10 +4,24 @@ import contextlib
 import os
 import sys
 
+from tqdm import tqdm
+
 
 def interactive():
     """Whether a person watches: progress bars are for them alone."""
     return sys.stderr.isatty()
+
+
+def progress_bar(what, total_bytes):
+    """A progress bar in bytes of the logs, silent where nobody watches."""
+    return tqdm(
+        total=total_bytes or None,
+        desc=what,
+        unit="B",
+        unit_scale=True,
+        disable=not interactive(),
+        leave=False,
+    )
 
 
 @contextlib.contextmanager

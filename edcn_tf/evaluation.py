@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from edcn_tf import metrics
 from edcn_tf.errors import InputError
-from edcn_tf.input_pipeline import read_records
+from edcn_tf.input_pipeline import read_records, reading
 from edcn_tf.vocabulary import FeatureSpec
 
 BATCH_ROWS = 8192
@@ -34,13 +34,14 @@ class Scorer:
 
     Args:
         model: Ids to probability.
-        schema: The `Schema`, which says what a data set's elements hold.
+        spec: Its `FeatureSpec`.
     """
 
-    def __init__(self, model, schema):
-        self.schema = schema
+    def __init__(self, model, spec):
+        self.schema = spec.schema
         self.predict = tf.function(
-            lambda ids: model(ids, training=False), reduce_retracing=True
+            lambda ids: model(ids, training=False),
+            input_signature=[tf.TensorSpec([None, spec.num_slots], tf.int32)],
         )
 
     def __call__(self, dataset):
@@ -79,10 +80,7 @@ def evaluate_run(run, data, split="test"):
 def score_run(run, data, split="test"):
     """`Scores` of a run's best model on a split of prepared data."""
     model, spec = load_run(run)
-    dataset = read_records(
-        f"{data}/{split}-*.tfrecord*",
-        spec,
-        BATCH_ROWS,
-        group=spec.schema.group is not None,
-    )
-    return Scorer(model, spec.schema)(dataset)
+    files, group = f"{data}/{split}-*.tfrecord*", spec.schema.group is not None
+    with reading(files, spec):
+        dataset = read_records(files, spec, BATCH_ROWS, group=group)
+        return Scorer(model, spec)(dataset)

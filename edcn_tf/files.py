@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -71,10 +72,17 @@ def replaced(path):
 
 
 def write_json(path, value):
-    """Writes JSON, readable, whole or not at all."""
+    """Writes JSON, readable, whole or not at all; a NaN becomes null."""
     with replaced(path) as partial:
-        text = json.dumps(value, indent=1, ensure_ascii=False)
+        text = json.dumps(_without_nan(value), indent=1, ensure_ascii=False)
         partial.write_text(text + "\n", encoding="utf-8")
+
+
+def _without_nan(value):
+    """JSON has no NaN; what cannot be given is null there."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _umask():

@@ -1,10 +1,12 @@
 """TFRecord files to a `tf.data` of ids and labels."""
 
+import contextlib
+
 import tensorflow as tf
 
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
-from edcn_tf.records import record_files
+from edcn_tf.records import compression_of, find_broken_record, record_files
 
 SHUFFLE_ROWS = 1 << 17  # records, not yet parsed, that wait to be drawn from
 
@@ -46,13 +48,8 @@ def read_records(
 
     @tf.autograph.experimental.do_not_convert
     def decode(records):
-        columns = tf.io.parse_example(records, parsing)
-        label = columns[schema.label]
-        valid = tf.reduce_all((label == 0) | (label == 1))
-        message = f"label {schema.label!r} must be 0 or 1"
-        with tf.control_dependencies([tf.debugging.Assert(valid, [message])]):
-            ids = encoder(columns)
-        row = [ids, tf.cast(label, tf.float32)]
+        columns = _parsed(records, parsing, schema)
+        row = [encoder(columns), tf.cast(columns[schema.label], tf.float32)]
         if schema.weight:
             row.append(columns[schema.weight])
         if group:
@@ -80,6 +77,50 @@ def read_records(
         .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+@contextlib.contextmanager
+def reading(pattern, spec):
+    """Turns TensorFlow's error over a record into an `InputError` that names it.
+
+    Finding the record means reading the files once more, so it is done only here,
+    after an error.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        files = record_files(pattern)
+        where = find_broken_record(files) or _find_unfit_record(files, spec)
+        if where is None:
+            raise
+        raise InputError(where) from error
+
+
+def _find_unfit_record(files, spec):
+    """The first record that does not fit the schema: `FILE: record N ...`, or None."""
+    schema = spec.schema
+    parsing = _parsing(Encoder(spec), schema, group=schema.group is not None)
+    for path in files:
+        dataset = tf.data.TFRecordDataset(path, compression_of(path))
+        for number, record in enumerate(dataset, 1):
+            try:
+                _parsed(record[tf.newaxis], parsing, schema)
+            except tf.errors.OpError as error:
+                reason = " ".join(error.message.split())
+                return f"{path}: record {number} does not fit the schema: {reason}"
+    return None
+
+
+def _parsed(records, parsing, schema):
+    """Parses a batch of tf.Examples and checks its labels."""
+    columns = tf.io.parse_example(records, parsing)
+    label = columns[schema.label]
+    check = tf.debugging.Assert(
+        tf.reduce_all((label == 0) | (label == 1)),
+        [f"the label {schema.label!r} must be 0 or 1; received", label],
+    )
+    with tf.control_dependencies([check] if check is not None else []):
+        return {name: tf.identity(column) for name, column in columns.items()}
 
 
 def _parsing(encoder, schema, group):

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from edcn_tf import console
 from edcn_tf.counting import ValueCounts
@@ -81,7 +80,7 @@ def prepare(
     with new_directory(directory) as partial:
         with (
             _writers(partial, compression, workers) as write,
-            progress_bar("Preparing", total) as bar,
+            console.progress_bar("Preparing", total) as bar,
         ):
             for part, names in parts.items():
                 for batch in read_log(names, schema, format, progress=bar.update):
@@ -120,18 +119,6 @@ def prepare(
         }
         write_json(partial / "summary.json", summary)
     return summary
-
-
-def progress_bar(what, total_bytes):
-    """A progress bar in bytes of the logs, silent where nobody watches."""
-    return tqdm(
-        total=total_bytes or None,
-        desc=what,
-        unit="B",
-        unit_scale=True,
-        disable=not console.interactive(),
-        leave=False,
-    )
 
 
 class _Tally:
@@ -181,7 +168,7 @@ def _splitter(logs, schema, format, split, split_by, seed):
 def _time_shares(logs, schema, format, shares):
     """The timestamps before which the given shares of the rows lie."""
     counts = ValueCounts()  # one entry a distinct timestamp, not a row
-    with progress_bar("Reading timestamps", log_bytes(logs)) as bar:
+    with console.progress_bar("Reading timestamps", log_bytes(logs)) as bar:
         for batch in read_log(logs, schema, format, [schema.timestamp], bar.update):
             counts.add(batch.column(0))
     if counts.table() is None:

@@ -187,29 +187,44 @@ def _read_parquet(path, columns, progress):
 
 def _read_tfds(path, columns):
     # Only here, so that reading files needs no TensorFlow.
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     import edcn_tf.datasets  # noqa: F401 (registers our builders)
 
-    match = re.fullmatch(r"tfds:([^\[\]]+)(?:\[(.+)\])?", path)
+    match = re.fullmatch(r"tfds:([^\[\]]+)(?:\[(\w+)\])?", path)
     if not match:
         raise InputError(f"Expected tfds:NAME or tfds:NAME[SPLIT]. Received: {path}")
     name, split = match.groups()
     try:
-        dataset = tfds.load(
-            name, split=split or "all", data_dir=os.environ.get("TFDS_DATA_DIR")
-        )
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: {str(error).strip().splitlines()[0]}") from None
-    spec = dataset.element_spec
-    if set(columns) - set(spec):
-        raise _missing_column(path, columns, list(spec))
-    dataset = dataset.map(lambda row: {name: row[name] for name in columns})
-    for batch in dataset.ragged_batch(BATCH_ROWS):
-        arrays = [_from_tensor(batch[name], path, name) for name in columns]
-        yield pa.RecordBatch.from_arrays(arrays, names=columns)
+        builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
+        builder.download_and_prepare()
+    except InputError:
+        raise
+    except Exception as error:  # TFDS has no class of its own for what goes wrong
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path}: TensorFlow Datasets: {reason}") from None
+    splits = builder.info.splits
+    if split and split not in splits:
+        raise InputError(f"{path}: has no such split; it has {list(splits)}")
+    stored = builder.info.features.tf_example_spec
+    if set(columns) - set(stored):
+        raise _missing_column(path, columns, list(stored))
+    # A batch of records at a time: TFDS itself decodes them one by one.
+    parsing = {
+        name: tf.io.RaggedFeature(stored[name].dtype)
+        if isinstance(stored[name], tf.io.FixedLenSequenceFeature)
+        else stored[name]
+        for name in columns
+    }
+    for one in [split] if split else list(splits):
+        for file in splits[one].filepaths:
+            if ".tfrecord" not in file.name:
+                raise InputError(f"{path}: is stored as {file.name}, not as TFRecord")
+            for records in tf.data.TFRecordDataset(str(file)).batch(BATCH_ROWS):
+                batch = tf.io.parse_example(records, parsing)
+                arrays = [_from_tensor(batch[name], path, name) for name in columns]
+                yield pa.RecordBatch.from_arrays(arrays, names=columns)
 
 
 def _from_tensor(tensor, path, name):

@@ -15,7 +15,7 @@ from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import BATCH_ROWS, Scorer
 from edcn_tf.files import new_directory, replaced, write_json
-from edcn_tf.input_pipeline import read_records
+from edcn_tf.input_pipeline import read_records, reading
 from edcn_tf.optimizers import SparseAdam, averaged_weights
 from edcn_tf.records import compression_of, record_files
 from edcn_tf.schema import read_json
@@ -54,8 +54,9 @@ def train(data, run, config):
     model, state = _restored(run) or (_compiled(config, spec), {})
     encoder = Encoder(spec)
     first_epoch = state.get("epoch", 0)
+    files = {name: f"{data}/{name}-*.tfrecord*" for name in ("train", "valid")}
     training = read_records(
-        f"{data}/train-*.tfrecord*",
+        files["train"],
         spec,
         config.batch_size,
         shuffle=True,
@@ -66,9 +67,7 @@ def train(data, run, config):
     training = training.apply(
         tf.data.experimental.assert_cardinality(-(-rows // config.batch_size))
     )
-    validation = read_records(
-        f"{data}/valid-*.tfrecord*", spec, BATCH_ROWS, encoder=encoder
-    )
+    validation = read_records(files["valid"], spec, BATCH_ROWS, encoder=encoder)
     progress = _Progress(data, run, config, spec, validation, rows, state)
     callbacks = [progress, keras.callbacks.CSVLogger(run / "history.csv", append=True)]
     if importlib.util.find_spec("tensorboard"):
@@ -76,13 +75,14 @@ def train(data, run, config):
             keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False)
         )
     if not state.get("stop"):
-        model.fit(
-            training,
-            epochs=config.epochs,
-            initial_epoch=first_epoch,
-            callbacks=callbacks,
-            verbose=1 if console.interactive() else 2,
-        )
+        with reading(list(files.values()), spec):
+            model.fit(
+                training,
+                epochs=config.epochs,
+                initial_epoch=first_epoch,
+                callbacks=callbacks,
+                verbose=1 if console.interactive() else 2,
+            )
     result = progress.result()
     write_json(run / "result.json", result)
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
@@ -175,7 +175,7 @@ class _Progress(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        self.scorer = Scorer(model, self.spec.schema)
+        self.scorer = Scorer(model, self.spec)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.began = time.perf_counter()

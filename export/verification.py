@@ -66,7 +66,7 @@ def _parsing(tf, feature):
     missing = {"string": "", "int64": -(2**63), "float32": float("nan")}
     missing, dtype = missing[feature["dtype"]], tf.dtypes.as_dtype(feature["dtype"])
     if feature["multiple"]:
-        return tf.io.FixedLenSequenceFeature([], dtype, missing, allow_missing=True)
+        return tf.io.FixedLenSequenceFeature([], dtype, True, missing)
     return tf.io.FixedLenFeature([], dtype, missing)
 
 
