@@ -125,7 +125,7 @@ def _lookup_table(spec):
     else:
         key_index = 0
     return tf.lookup.StaticHashTable(
-        tf.lookup.TextFileInitializer(
+        _VocabularyFile(
             str(spec.vocabulary),
             key_dtype=TF_DTYPES[spec.field.dtype],
             key_index=key_index,
@@ -134,3 +134,13 @@ def _lookup_table(spec):
         ),
         default_value=-1,
     )
+
+
+class _VocabularyFile(tf.lookup.TextFileInitializer):
+    """A text file whose path does not become part of the table's name.
+
+    By default it does, and would then stand in every SavedModel; without a name the
+    table gets a random one.
+    """
+
+    _shared_name = ""

@@ -1,5 +1,6 @@
 """Score records with a model and judge the scores."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -66,6 +67,8 @@ def load_run(run):
     path = f"{run}/model.keras"
     try:
         model = keras.saving.load_model(path, compile=False)
+    except MemoryError:
+        raise
     except Exception as error:  # Keras raises whatever the damage leads to
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot be loaded as a model ({reason})") from None
@@ -80,7 +83,24 @@ def evaluate_run(run, data, split="test"):
 def score_run(run, data, split="test"):
     """`Scores` of a run's best model on a split of prepared data."""
     model, spec = load_run(run)
+    _check_columns(spec.schema, data)
     files, group = f"{data}/{split}-*.tfrecord*", spec.schema.group is not None
     with reading(files, spec):
         dataset = read_records(files, spec, BATCH_ROWS, group=group)
         return Scorer(model, spec)(dataset)
+
+
+def _check_columns(schema, data):
+    """Records lack what is missing without a word, so compare what they were made of.
+
+    A directory of another producer's records has no schema to compare with.
+    """
+    if not (Path(data) / "features").exists():
+        return
+    present = FeatureSpec.load(Path(data) / "features").schema.columns
+    lacking = [name for name in schema.columns if name not in present]
+    if lacking:
+        raise InputError(
+            f"{data}: was prepared without the column {lacking[0]!r} that the model "
+            f"was trained with; its columns are: {', '.join(present)}"
+        )

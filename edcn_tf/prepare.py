@@ -42,7 +42,7 @@ def prepare(
     FeatureSpec is counted on the training split alone.
 
     Args:
-        logs: Names of logs that are split here, or a dict of `"train"`, `"valid"`
+        logs: Name of a log that is split here, or a list of them; or a dict of `"train"`, `"valid"`
             and `"test"` to such lists where the user has made the split.
         schema: The `Schema`.
         directory: Where the result goes; it must not exist.
@@ -65,12 +65,14 @@ def prepare(
     directory = Path(directory)
     refuse_existing(directory)
     if isinstance(logs, dict):
-        parts, label_of = dict(logs), None
+        parts = {name: list(map(str, part)) for name, part in logs.items()}
+        label_of = None
         if not parts.get("train"):
             raise InputError("A split of your own needs logs for training: --train")
     else:
-        parts = {"all": list(logs)}
-        label_of = _splitter(logs, schema, format, split, split_by, seed)
+        one = isinstance(logs, (str, Path))
+        parts = {"all": [str(logs)] if one else list(map(str, logs))}
+        label_of = _splitter(parts["all"], schema, format, split, split_by, seed)
     everything = [log for part in parts.values() for log in part]
     total = log_bytes(everything)
     if workers is None:

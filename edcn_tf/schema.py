@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 from edcn_tf.errors import InputError
@@ -10,6 +11,7 @@ from edcn_tf.files import write_json
 KINDS = ("categorical", "numeric")
 POOLINGS = ("mean", "sum")
 SCALES = ("quantile", "log")
+FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 DTYPES = {"categorical": ("string", "int64"), "numeric": ("float32", "int64")}
 
 
@@ -59,7 +61,12 @@ class Field:
     scale: str = "quantile"
 
     def __post_init__(self):
-        _check_name(self.name, "a field's `name`")
+        if not isinstance(self.name, str) or not FIELD_NAME.fullmatch(self.name):
+            raise InputError(
+                "A field's name becomes an input of the served model, so it must be "
+                "letters, digits and _ (100 at most, a letter first); rename the "
+                f"column in the log. Received: {self.name!r}"
+            )
         self._check_choice("kind", KINDS)
         if self.dtype is None:
             object.__setattr__(self, "dtype", DTYPES[self.kind][0])

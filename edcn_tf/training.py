@@ -81,6 +81,7 @@ def train(data, run, config):
                 epochs=config.epochs,
                 initial_epoch=first_epoch,
                 callbacks=callbacks,
+                shuffle=False,  # the records are
                 verbose=1 if console.interactive() else 2,
             )
     result = progress.result()

@@ -1,7 +1,6 @@
 """Which values of which fields have a row of the embedding table, and which row."""
 
 import dataclasses
-import re
 from pathlib import Path
 
 import numpy as np
@@ -168,9 +167,9 @@ class FeatureCounter:
         (directory / "counts").mkdir()
         stored = []
         for i, counter in enumerate(self.counters):
-            # Readable, and safe as a file name whatever the field is called.
-            slug = re.sub(r"[^A-Za-z0-9_-]", "_", counter.field.name)[:60]
-            stored.append(_write_field(directory, f"{i:03d}-{slug}.txt", counter))
+            # Numbered: names may differ in case alone, which some disks ignore.
+            name = f"{i:03d}-{counter.field.name}.txt"
+            stored.append(_write_field(directory, name, counter))
         config = {
             "format": FORMAT,
             "rows_counted": self.rows,

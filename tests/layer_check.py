@@ -1,0 +1,163 @@
+"""What must hold for every layer, whatever it computes."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+RELOAD = """
+import pathlib, sys
+import numpy as np
+import keras
+import edcn_tf
+
+for path in pathlib.Path(sys.argv[1]).glob("*.keras"):
+    with np.load(path.with_suffix(".npz")) as inputs:
+        arrays = [inputs[name] for name in inputs.files]
+    outputs = keras.saving.load_model(path)(arrays if len(arrays) > 1 else arrays[0])
+    np.save(path.with_suffix(".npy"), np.asarray(outputs))
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A layer to check.
+
+    Args:
+        make: Makes the layer, at values that are not the defaults; takes `dtype`.
+        inputs: From the number of rows to the list of the layer's inputs.
+        reference: From weights by name, the inputs and `training` to the output.
+        config: What `get_config` must hold.
+        unmoved: Weights that training need not move.
+    """
+
+    make: Callable
+    inputs: Callable
+    reference: Callable
+    config: dict
+    unmoved: tuple = ()
+
+
+def named_weights(layer):
+    """Weights by their path inside the layer, float64."""
+    return {
+        weight.path.split("/", 1)[1]: weight.numpy().astype(np.float64)
+        for weight in layer.weights
+    }
+
+
+def randomize(layer, seed=1, scale=0.5):
+    """Gives every weight a random value, so that no initial value hides a mistake."""
+    random = np.random.default_rng(seed)
+    for weight in layer.weights:
+        values = random.normal(scale=scale, size=weight.shape)
+        if "variance" in weight.name:
+            values = np.abs(values) + 0.5
+        if weight.name != "inverse_counts":
+            weight.assign(values)
+
+
+def made(case, rows=4, **kwargs):
+    """The case's layer with random weights, and inputs for it."""
+    layer, inputs = case.make(**kwargs), case.inputs(rows)
+    layer(*inputs)
+    randomize(layer)
+    return layer, inputs
+
+
+def functional(layer, inputs):
+    """A model of just this layer."""
+    symbols = [keras.Input(array.shape[1:], dtype=array.dtype) for array in inputs]
+    return keras.Model(symbols if len(inputs) > 1 else symbols[0], layer(*symbols))
+
+
+def predict(model, inputs):
+    return model.predict_on_batch(inputs if len(inputs) > 1 else inputs[0])
+
+
+def save_for_reload(directory, name, model, inputs):
+    model.save(directory / f"{name}.keras")
+    np.savez(directory / f"{name}.npz", *inputs)
+
+
+def reload_all(directory):
+    """Outputs of the saved models, by name, loaded where only edcn_tf is imported."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", RELOAD, str(directory)]
+    done = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {path.stem: np.load(path) for path in directory.glob("*.npy")}
+
+
+def check_layer(case):
+    check_config(case)
+    check_shapes(case)
+    check_mixed_precision(case)
+    check_training_step(case)
+
+
+def check_config(case):
+    layer, inputs = made(case)
+    config = layer.get_config()
+    for key, value in case.config.items():
+        assert config[key] == value, key
+    restored = type(layer).from_config(json.loads(json.dumps(config)))
+    assert restored.get_config() == config
+    restored(*inputs)
+    for to, weight in zip(restored.weights, layer.weights, strict=True):
+        to.assign(weight)
+    np.testing.assert_array_equal(restored(*inputs), layer(*inputs))
+
+
+def check_shapes(case):
+    """Symbolic and eager agree, at two batch sizes, with `compute_output_shape`."""
+    layer, inputs = made(case)
+    model = functional(layer, inputs)
+    shapes = [(None, *array.shape[1:]) for array in inputs]
+    assert model.output.shape == layer.compute_output_shape(*shapes)
+    for rows in (4, 7):
+        inputs = case.inputs(rows)
+        eager = layer(*inputs)
+        assert eager.shape == layer.compute_output_shape(*[x.shape for x in inputs])
+        np.testing.assert_allclose(
+            predict(model, inputs), eager, rtol=1e-5, atol=1e-6
+        )
+
+
+def check_mixed_precision(case):
+    layer, inputs = made(case)
+    half, _ = made(case, dtype="mixed_bfloat16")
+    outputs = half(*inputs)
+    assert outputs.dtype == tf.bfloat16
+    assert all(weight.dtype == "float32" for weight in half.weights)
+    expected = layer(*inputs).numpy()
+    np.testing.assert_allclose(
+        tf.cast(outputs, tf.float32), expected, atol=0.04 * np.abs(expected).max()
+    )
+    restored = type(half).from_config(half.get_config())
+    assert restored.dtype_policy.name == "mixed_bfloat16"
+
+
+def check_training_step(case):
+    layer, inputs = made(case)
+    before = named_weights(layer)
+    with tf.GradientTape() as tape:
+        outputs = layer(*inputs, training=True)
+        target = np.random.default_rng(2).normal(size=outputs.shape)
+        loss = tf.reduce_mean((outputs - tf.constant(target, outputs.dtype)) ** 2)
+    gradients = tape.gradient(loss, layer.trainable_weights)
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.apply(gradients, layer.trainable_weights)
+    trainable = {weight.path.split("/", 1)[1] for weight in layer.trainable_weights}
+    for name, values in named_weights(layer).items():
+        if name not in case.unmoved:
+            moved = not np.array_equal(values, before[name])
+            assert moved == (name in trainable or "moving" in name), name

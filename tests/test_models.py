@@ -1,0 +1,445 @@
+import json
+
+import keras
+import layer_check
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+
+from edcn_tf import EDCN, PRESETS, FeatureSpec, Field, LogisticRegression, Schema
+from edcn_tf.layers.bridge import KINDS
+from edcn_tf.vocabulary import FieldSpec
+
+FIELDS = [
+    {"name": "user", "slots": 1, "pooling": "mean"},
+    {"name": "tags", "slots": 3, "pooling": "mean"},
+    {"name": "words", "slots": 2, "pooling": "sum"},
+]
+SPEC = {"fields": FIELDS, "num_rows": 11}
+IDS = np.array(
+    [
+        [1, 2, 3, 4, 5, 6],
+        [7, 2, 2, 0, 8, 0],
+        [9, 0, 0, 0, 0, 0],
+        [10, 3, 0, 0, 6, 6],
+        [4, 5, 9, 0, 1, 0],
+    ],
+    np.int32,
+)
+LABELS = np.array([[1.0], [0.0], [0.0], [1.0], [0.0]])
+# No two at their defaults; what a config must bring back.
+OPTIONS = {
+    "embedding_dim": 3,
+    "num_layers": 3,
+    "bridge": "attention",
+    "bridge_shared_weights": True,
+    "gate": "softmax",
+    "temperature": 0.37,
+    "gate_scale": False,
+    "gate_batch_norm": "feature",
+    "deep_batch_norm": True,
+    "activation_first": True,
+    "dropout": 0.37,
+    "l2": 0.037,
+    "embeddings_initializer": keras.initializers.serialize(
+        keras.initializers.RandomNormal(stddev=0.37)
+    ),
+}
+
+
+def made(model_class=EDCN, scale=0.7, **options):
+    """A small model with random weights, so that no initial value hides a mistake."""
+    if model_class is EDCN:
+        options = {"embedding_dim": 2, **options}
+    model = model_class(SPEC, **options)
+    model.build((None, 6))
+    layer_check.randomize(model, scale=scale)
+    return model
+
+
+def weights_of(model):
+    """The weights as `reference.edcn_logits` takes them."""
+    named = layer_check.named_weights(model)
+
+    def part(prefix, *names):
+        return [named[f"{prefix}/{name}"] for name in names]
+
+    def norm(prefix):
+        terms = ("gamma", "beta", "moving_mean", "moving_variance")
+        if f"{prefix}/normalization/gamma" not in named:
+            return None
+        return part(f"{prefix}/normalization", *terms)
+
+    layers = []
+    for i in range(model.num_layers):
+        bridge = f"bridge_{i}/"
+        layer = {
+            "cross": part(f"cross_{i}", "kernel", "bias"),
+            "deep": part(f"deep_{i}/dense", "kernel", "bias"),
+            "deep_norm": norm(f"deep_{i}"),
+            "bridge": {
+                name.removeprefix(bridge): values
+                for name, values in named.items()
+                if name.startswith(bridge)
+            },
+        }
+        for tower in ("cross", "deep"):
+            layer[f"{tower}_gate"] = named.get(f"{tower}_gate_{i}/gate")
+            layer[f"{tower}_gate_norm"] = norm(f"{tower}_gate_{i}")
+        layers.append(layer)
+    return {
+        "table": named["embedding/table"],
+        "layers": layers,
+        "output": part("output", "kernel", "bias"),
+    }
+
+
+def expected_logits(model, **kwargs):
+    return reference.edcn_logits(
+        weights_of(model), IDS, FIELDS, model.get_config(), **kwargs
+    )
+
+
+def assert_close(actual, expected, rtol=5e-5, atol=1e-5):
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("bridge", KINDS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gate_scale": True},
+        {"gate_scale": False},
+        {"gate_scale": False, "gate_batch_norm": "scalar"},
+        {"gate_scale": True, "gate_batch_norm": "feature", "deep_batch_norm": True},
+        {"gate": "none", "activation_first": True},
+    ],
+    ids=["scaled", "sum_1", "scalar_norm", "feature_norm", "no_gate"],
+)
+def test_forward_equals_the_formula(bridge, options):
+    model = made(bridge=bridge, num_layers=3, temperature=0.7, **options)
+    expected = expected_logits(model)
+    assert np.ptp(expected) > 0.01
+    assert_close(model.logits(IDS), expected)
+    assert_close(model(IDS), reference.sigmoid(expected))
+
+
+@pytest.mark.parametrize("kind", ["attention", "attention_components"])
+def test_shared_attention_equals_the_formula(kind):
+    model = made(bridge=kind, bridge_shared_weights=True, num_layers=3)
+    assert_close(model.logits(IDS), expected_logits(model))
+
+
+@pytest.mark.parametrize("gate", ["softmax", "none"])
+def test_x0_is_the_input_of_the_first_layer_in_every_layer(gate):
+    """DeepCTR takes each layer's own input as x_0, which is another model."""
+    model = made(bridge="add", gate=gate, num_layers=3)
+    logits = model.logits(IDS).numpy()
+    wrong = expected_logits(model, x0_of="each layer")
+    assert np.abs(logits - wrong).min() > 0.01
+    assert_close(logits, expected_logits(model))
+    # With one layer there is no difference.
+    model = made(bridge="add", gate=gate, num_layers=1)
+    assert_close(model.logits(IDS), expected_logits(model, x0_of="each layer"))
+
+
+@pytest.mark.parametrize("bridge", KINDS)
+def test_gradients_equal_finite_differences(bridge):
+    """Of the loss that fit minimizes: log loss and L2."""
+    counts = np.arange(11)
+    model = EDCN(
+        SPEC, bridge=bridge, embedding_dim=2, num_layers=2, dropout=0.0, l2=0.37
+    )
+    model.embedding.row_counts = counts
+    model.build((None, 6))
+    layer_check.randomize(model)
+    weights = weights_of(model)
+    options = model.get_config()
+
+    def objective():
+        logits = reference.edcn_logits(weights, IDS, FIELDS, options)
+        decay = reference.l2(weights["table"], IDS, counts, 0.37)
+        return reference.log_loss(LABELS, logits) + decay
+
+    first, last = weights["layers"]
+    pairs = [
+        (model.embedding.table, weights["table"]),
+        (model.cross_gates[0].gate, first["cross_gate"]),
+        (model.deep_gates[1].gate, last["deep_gate"]),
+        (model.crosses[1].kernel, last["cross"][0]),
+        (model.deeps[0].dense.kernel, first["deep"][0]),
+        (model.output_layer.kernel, weights["output"][0]),
+    ]
+    model.compile("sgd", "binary_crossentropy")
+    with tf.GradientTape() as tape:
+        outputs = model(IDS, training=True)
+        loss = model.compute_loss(IDS, tf.constant(LABELS), outputs, training=True)
+    assert_close(loss, objective())
+    gradients = tape.gradient(loss, [weight.value for weight, _ in pairs])
+    for (_, array), gradient in zip(pairs, gradients):
+        expected = reference.numeric_gradient(objective, array)
+        gradient = tf.convert_to_tensor(gradient)
+        assert_close(gradient, expected, rtol=2e-3, atol=1e-5)
+
+
+def test_training_drops_out_and_inference_does_not():
+    keras.utils.set_random_seed(0)
+    model = made(dropout=0.5)
+    assert_close(model(IDS), model(IDS, training=False))
+    assert np.abs(model(IDS, training=True) - model(IDS)).max() > 1e-3
+    plain = made(dropout=0.0)
+    assert_close(plain(IDS, training=True), plain(IDS))
+
+
+# Outputs
+
+
+@pytest.mark.parametrize("model_class", [EDCN, LogisticRegression])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_output_is_a_float32_probability(model_class, dtype):
+    model = made(model_class, dtype=dtype)
+    outputs, logits = model(IDS), model.logits(IDS)
+    assert outputs.shape == logits.shape == (5, 1)
+    assert outputs.dtype == logits.dtype == tf.float32
+    assert model.predict_on_batch(IDS).dtype == np.float32
+    assert np.all((outputs > 0) & (outputs < 1))
+    assert_close(outputs, reference.sigmoid(logits.numpy()))
+    assert model.compute_output_shape((None, 6)) == (None, 1)
+    assert all(weight.dtype == "float32" for weight in model.weights)
+    full = made(model_class)
+    np.testing.assert_allclose(outputs, full(IDS), atol=0.03)
+    assert model(IDS[:2]).shape == (2, 1)
+
+
+def test_small_probabilities_survive_mixed_precision():
+    model = made(LogisticRegression, dtype="mixed_bfloat16")
+    model.bias.assign([-16.0])
+    model.embedding.table.assign(np.zeros((11, 1)))
+    assert_close(model(IDS), np.full((5, 1), reference.sigmoid(-16.0)), atol=0)
+
+
+def test_gate_weights():
+    options = {"temperature": 0.7, "num_layers": 2}
+    for scale, total in [(True, 3), (False, 1)]:
+        model = made(gate_scale=scale, **options)
+        weights = model.gate_weights()
+        assert sorted(weights) == ["cross", "deep"]
+        layers = weights_of(model)["layers"]
+        for tower, values in weights.items():
+            assert values.shape == (2, 3)
+            assert_close(values.sum(axis=1), [total, total])
+            raw = [layer[f"{tower}_gate"] for layer in layers]
+            expected = [reference.gate_weights(g, 0.7, scale) for g in raw]
+            assert_close(values, expected)
+        assert np.abs(weights["cross"] - weights["deep"]).max() > 0.01
+    assert made(gate="none").gate_weights() == {}
+
+
+# Logistic regression
+
+
+def test_logistic_regression_by_hand():
+    model = LogisticRegression(SPEC)
+    model.build((None, 6))
+    assert_close(model(IDS), np.full((5, 1), 0.5))  # it starts from nothing
+    model.embedding.table.assign([[99], *([i / 10] for i in range(1, 11))])
+    model.bias.assign([-2.0])
+    # user + mean of the tags + sum of the words - 2
+    logits = [
+        0.1 + 0.3 + 1.1 - 2,
+        0.7 + 0.2 + 0.8 - 2,
+        0.9 - 2,
+        1.0 + 0.3 + 1.2 - 2,
+        0.4 + 0.7 + 0.1 - 2,
+    ]
+    assert_close(model.logits(IDS), np.reshape(logits, (5, 1)))
+    assert_close(model(IDS), reference.sigmoid(np.reshape(logits, (5, 1))))
+
+
+# Options
+
+
+def test_presets_are_as_documented():
+    """facts: the paper, the authors' MindSpore code and BARS' Criteo_x1."""
+    expected = {
+        "default": {
+            "gate_scale": True,
+            "gate_batch_norm": None,
+            "deep_batch_norm": False,
+            "activation_first": False,
+        },
+        "paper": {
+            "embedding_dim": 40,
+            "num_layers": 3,
+            "temperature": 1.0,
+            "gate_scale": False,
+            "gate_batch_norm": None,
+            "deep_batch_norm": True,
+            "activation_first": False,
+        },
+        "mindspore": {
+            "embedding_dim": 80,
+            "num_layers": 3,
+            "temperature": 1.0,
+            "gate_scale": False,
+            "gate_batch_norm": "scalar",
+            "deep_batch_norm": False,
+            "activation_first": True,
+            "dropout": 0.1,
+        },
+        "bars": {
+            "embedding_dim": 10,
+            "num_layers": 3,
+            "temperature": 20.0,
+            "gate_scale": False,
+            "gate_batch_norm": "feature",
+            "deep_batch_norm": False,
+            "activation_first": False,
+            "dropout": 0.0,
+        },
+    }
+    assert sorted(PRESETS) == sorted(expected)
+    for name, choices in expected.items():
+        config = EDCN.from_preset(SPEC, name).get_config()
+        assert {key: config[key] for key in choices} == choices, name
+        assert config["bridge"] == "hadamard"
+        assert config["gate"] == "softmax"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_compute_what_they_say(preset):
+    model = EDCN.from_preset(SPEC, preset, embedding_dim=2)
+    assert model.get_config()["embedding_dim"] == 2
+    model.build((None, 6))
+    layer_check.randomize(model, scale=0.7)
+    assert_close(model.logits(IDS), expected_logits(model))
+
+
+@pytest.mark.parametrize(
+    ("model_class", "options"),
+    [(EDCN, OPTIONS), (EDCN, {"gate": "none"}), (LogisticRegression, {"l2": 0.37})],
+)
+def test_config_comes_back(model_class, options):
+    model = made(model_class, dtype="mixed_bfloat16", name="mine", **options)
+    config = model.get_config()
+    for key, value in {**options, "spec": SPEC, "name": "mine"}.items():
+        assert config[key] == value, key
+    restored = model_class.from_config(json.loads(json.dumps(config)))
+    assert restored.get_config() == config
+    restored.build((None, 6))
+    for to, weight in zip(restored.weights, model.weights, strict=True):
+        assert to.path == weight.path
+        to.assign(weight)
+    np.testing.assert_array_equal(restored(IDS), model(IDS))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bridge": "multiply"}, "kind.*Received: 'multiply'"),
+        ({"gate": "sigmoid"}, "gate.*softmax.*Received: 'sigmoid'"),
+        ({"gate_batch_norm": "layer"}, "batch_norm.*Received: 'layer'"),
+        ({"temperature": 0}, "temperature.*Received: 0"),
+        ({"num_layers": 0}, "num_layers.*at least 1.*Received: 0"),
+        ({"embedding_dim": 0}, "embedding_dim.*at least 1.*Received: 0"),
+        ({"dropout": 1.0}, "dropout.*Received: 1.0"),
+        ({"l2": -0.5}, "l2.*Received: -0.5"),
+        ({"layers": 3}, "layers"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        EDCN(SPEC, **options)
+
+
+def test_unknown_preset():
+    with pytest.raises(ValueError, match="mindspore.*Received: 'deepctr'"):
+        EDCN.from_preset(SPEC, "deepctr")
+
+
+def test_wrong_number_of_ids():
+    with pytest.raises(ValueError, match=r"\[B, 6\].*5"):
+        EDCN(SPEC).build((None, 5))
+
+
+def test_takes_the_counts_of_a_feature_spec(tmp_path):
+    (tmp_path / "user.txt").write_text("3\n0\n2\n5\n")
+    (tmp_path / "tags.txt").write_text("1\n4\n")
+    user = Field(name="user", hash_buckets=3)
+    tags = Field(name="tags", hash_buckets=1, multiple=True, max_length=2)
+    spec = FeatureSpec(
+        tmp_path,
+        Schema(label="click", fields=(user, tags)),
+        [
+            FieldSpec(user, 1, 4, None, None, tmp_path / "user.txt"),
+            FieldSpec(tags, 5, 2, None, None, tmp_path / "tags.txt"),
+        ],
+    )
+    ids = np.array([[1, 5, 6], [3, 5, 0]])
+    model = EDCN(spec, l2=0.37)
+    model(ids, training=True)
+    table = model.embedding.table.numpy()
+    assert table.shape == (7, 16)
+    counts = [0, 3, 0, 2, 5, 1, 4]
+    assert_close(model.losses, [reference.l2(table, ids, counts, 0.37)])
+    assert EDCN(spec).get_config()["spec"] == {
+        "fields": [
+            {"name": "user", "slots": 1, "pooling": "mean"},
+            {"name": "tags", "slots": 2, "pooling": "mean"},
+        ],
+        "num_rows": 7,
+    }
+
+
+# Saving
+
+SAVED = {
+    "edcn": (EDCN, OPTIONS),
+    "separate_attention": (EDCN, {"bridge": "attention_components"}),
+    "concat": (EDCN, {"bridge": "concat", "gate_batch_norm": "scalar"}),
+    "no_gates": (EDCN, {"gate": "none", "l2": 0.37}),
+    "mixed": (EDCN, {"dtype": "mixed_bfloat16", "temperature": 20.0}),
+    "linear": (LogisticRegression, {"l2": 0.37}),
+}
+
+
+@pytest.fixture(scope="module")
+def reloaded(tmp_path_factory):
+    """Outputs before and after each model was saved, and loaded in a new process."""
+    directory = tmp_path_factory.mktemp("reload")
+    before = {}
+    for name, (model_class, options) in SAVED.items():
+        model = made(model_class, scale=0.4, **options)
+        before[name] = model(IDS).numpy()
+        layer_check.save_for_reload(directory, name, model, [IDS])
+    return before, layer_check.reload_all(directory)
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_loads_in_a_clean_process(reloaded, name):
+    before, after = reloaded
+    assert np.ptp(before[name]) > 0.01
+    assert_close(after[name], before[name], rtol=1e-6, atol=1e-7)
+
+
+# XLA
+
+
+@pytest.mark.parametrize("model_class", [EDCN, LogisticRegression])
+def test_auto_means_no_xla_where_there_is_a_gpu(model_class, monkeypatch):
+    devices = [tf.config.PhysicalDevice(f"/{kind}:0", kind) for kind in ("CPU", "GPU")]
+    monkeypatch.setattr(
+        tf.config,
+        "list_physical_devices",
+        lambda kind=None: [d for d in devices if kind in (None, d.device_type)],
+    )
+    dense = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)])
+    dense.compile("adam", "mse")
+    assert dense.jit_compile  # so the patch makes "auto" what it is on a GPU machine
+    model = made(model_class)
+    model.compile("adam", "binary_crossentropy")
+    assert not model.jit_compile
+    inside = keras.Sequential([keras.Input((6,), dtype="int32"), made(model_class)])
+    inside.compile("adam", "binary_crossentropy")
+    assert not inside.jit_compile
