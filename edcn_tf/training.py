@@ -47,11 +47,11 @@ def train(data, run, config):
             split is missing, or the loss is no longer a number.
     """
     data, run = Path(data), Path(run)
-    spec = FeatureSpec.load(data / "features")
-    _start(run, data, config)
-    spec = FeatureSpec.load(run / "features")
     keras.utils.set_random_seed(config.seed)
-    model, state = _restored(run) or (_compiled(config, spec), {})
+    spec = FeatureSpec.load(data / "features")
+    model = _compiled(config, spec)  # before anything is written: it may not fit
+    _start(run, data, config)
+    model, state = _restored(run) or (model, {})
     encoder = Encoder(spec)
     first_epoch = state.get("epoch", 0)
     files = {name: f"{data}/{name}-*.tfrecord*" for name in ("train", "valid")}

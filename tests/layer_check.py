@@ -127,9 +127,7 @@ def check_shapes(case):
         inputs = case.inputs(rows)
         eager = layer(*inputs)
         assert eager.shape == layer.compute_output_shape(*[x.shape for x in inputs])
-        np.testing.assert_allclose(
-            predict(model, inputs), eager, rtol=1e-5, atol=1e-6
-        )
+        np.testing.assert_allclose(predict(model, inputs), eager, rtol=1e-5, atol=1e-6)
 
 
 def check_mixed_precision(case):

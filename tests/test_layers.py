@@ -517,9 +517,7 @@ def test_pooling_by_hand():
 @pytest.mark.parametrize("fields", [PLAIN_FIELDS, FIELDS])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_gradient_of_the_table_is_sparse(fields, dtype):
-    layer = FieldEmbedding(
-        fields, NUM_ROWS, 2, l2=0.1, row_counts=COUNTS, dtype=dtype
-    )
+    layer = FieldEmbedding(fields, NUM_ROWS, 2, l2=0.1, row_counts=COUNTS, dtype=dtype)
     (ids,) = ids_of(fields)(5)
 
     @tf.function
@@ -538,9 +536,7 @@ def test_gradient_of_the_table_is_sparse(fields, dtype):
 
 
 def l2_layer(fields, **kwargs):
-    layer = FieldEmbedding(
-        fields, NUM_ROWS, 2, l2=0.37, row_counts=COUNTS, **kwargs
-    )
+    layer = FieldEmbedding(fields, NUM_ROWS, 2, l2=0.37, row_counts=COUNTS, **kwargs)
     layer.build((None, sum(field["slots"] for field in fields)))
     layer_check.randomize(layer)
     return layer

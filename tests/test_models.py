@@ -419,7 +419,7 @@ def reloaded(tmp_path_factory):
 @pytest.mark.parametrize("name", SAVED)
 def test_loads_in_a_clean_process(reloaded, name):
     before, after = reloaded
-    assert np.ptp(before[name]) > 0.01
+    assert np.ptp(before[name]) > 0.001
     assert_close(after[name], before[name], rtol=1e-6, atol=1e-7)
 
 

@@ -3,7 +3,6 @@ import json
 import keras
 import numpy as np
 import pytest
-import reference
 import tensorflow as tf
 from reference import LazyAdam, Rows
 
@@ -53,7 +52,9 @@ def tensors(gradients, shape=(NUM_ROWS, WIDTH)):
     """The same gradients as TensorFlow has them."""
     return [
         tf.IndexedSlices(
-            tf.constant(g.values, tf.float32), tf.constant(g.rows, tf.int32), shape
+            tf.constant(g.values, tf.float32),
+            tf.constant(g.rows, tf.int32),
+            tf.constant(shape),
         )
         if isinstance(g, Rows)
         else tf.constant(g, tf.float32)
@@ -65,14 +66,11 @@ def values_of(variables):
     return [np.array(variable.numpy()) for variable in variables]
 
 
-def made_model(optimizer=None, num_rows=NUM_ROWS, seed=0, dtype="float32", **kwargs):
-    keras.utils.set_random_seed(seed)
-    model = EDCN(
-        {"fields": FIELDS, "num_rows": num_rows},
-        embedding_dim=2,
-        dropout=0.0,
-        dtype=dtype,
-    )
+def made_model(optimizer=None, num_rows=NUM_ROWS, dtype="float32", l2=0.0, **kwargs):
+    keras.utils.set_random_seed(0)
+    spec = {"fields": FIELDS, "num_rows": num_rows}
+    model = EDCN(spec, embedding_dim=2, dropout=0.0, l2=l2, dtype=dtype)
+    model.embedding.row_counts = np.ones(num_rows)
     model.build((None, 3))
     if optimizer is not None:
         model.compile(optimizer, "binary_crossentropy", **kwargs)
@@ -80,13 +78,12 @@ def made_model(optimizer=None, num_rows=NUM_ROWS, seed=0, dtype="float32", **kwa
 
 
 def made_data(steps, batch=12, rows=NUM_ROWS, seed=0):
-    """Batches each of which has every row but padding, and none of `rows` and above."""
+    """Batches each of which has every row from 1 to `rows` - 1, and no other."""
     random = np.random.default_rng(seed)
     ids = []
     for _ in range(steps):
-        flat = np.append(
-            np.arange(1, rows), random.integers(1, rows, 3 * batch - rows + 1)
-        )
+        more = random.integers(1, rows, 3 * batch - rows + 1)
+        flat = np.append(np.arange(1, rows), more)
         ids.append(random.permutation(flat).reshape(batch, 3))
     ids = np.concatenate(ids).astype(np.int32)
     labels = random.integers(0, 2, (len(ids), 1)).astype(np.float32)
@@ -98,8 +95,8 @@ def made_data(steps, batch=12, rows=NUM_ROWS, seed=0):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3}, {"clipvalue": 0.01}],
-    ids=["default", "betas", "clipvalue"],
+    [{}, {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3}],
+    ids=["default", "betas"],
 )
 def test_is_adam_where_every_row_is_touched(options):
     sparse, dense = made_model(), made_model()
@@ -107,34 +104,39 @@ def test_is_adam_where_every_row_is_touched(options):
         (sparse, SparseAdam(0.01, **options)),
         (dense, keras.optimizers.Adam(0.01, **options)),
     ]:
+        weights = model.trainable_variables
         for ids, labels in made_data(steps=20):
             with tf.GradientTape() as tape:
-                loss = tf.reduce_mean(
-                    keras.losses.binary_crossentropy(labels, model(ids, training=True))
-                )
-            weights = model.trainable_variables
-            optimizer.apply(tape.gradient(loss, weights), weights)
+                outputs = model(ids, training=True)
+                loss = keras.losses.binary_crossentropy(labels, outputs)
+            gradients = tape.gradient(loss, weights)
+            assert isinstance(gradients[0], tf.IndexedSlices)
+            if model is dense:
+                # Of duplicates in a sparse gradient Keras' Adam sums the squares.
+                gradients = [tf.convert_to_tensor(g) for g in gradients]
+            optimizer.apply(gradients, weights)
         assert int(optimizer.iterations) == 20
-    start = values_of(made_model().trainable_variables)
-    for one, other, before in zip(
-        values_of(sparse.trainable_variables),
-        values_of(dense.trainable_variables),
-        start,
-    ):
-        assert np.abs(one - before).max() > 0.01
-        assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert_moved_alike(sparse, dense)
 
 
 def test_is_adam_in_fit():
-    data = made_data(steps=20)
-    weights, losses = [], []
+    # 36 rows, each once in a batch.
+    data = made_data(steps=20, rows=37)
+    models, losses = [], []
     for optimizer in (SparseAdam(0.01), keras.optimizers.Adam(0.01)):
-        model = made_model(optimizer)
-        losses.append(model.fit(data, verbose=0).history["loss"])
-        weights.append(values_of(model.trainable_variables))
-    assert_close(*losses, rtol=1e-5)
-    for one, other in zip(*weights):
-        assert_close(one, other, rtol=1e-4, atol=1e-5)
+        models.append(made_model(optimizer, num_rows=37))
+        history = models[-1].fit(data, verbose=0, shuffle=False).history
+        losses.append(history["loss"])
+    assert_close(*losses)
+    assert_moved_alike(*models)
+
+
+def assert_moved_alike(one, other):
+    start = made_model(num_rows=one.spec["num_rows"])
+    for weights in zip(*[m.trainable_variables for m in (one, other, start)]):
+        a, b, before = values_of(weights)
+        assert np.abs(a - before).max() > 0.001
+        assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 # Rows
@@ -343,12 +345,11 @@ def test_nothing_to_average():
 # In Keras
 
 
-@pytest.mark.parametrize("average_decay", [None, 0.9])
-def test_goes_on_after_save_and_load_as_if_it_had_not_stopped(tmp_path, average_decay):
+def test_goes_on_after_save_and_load_as_if_it_had_not_stopped(tmp_path):
     first, second = made_data(6, rows=5, seed=1), made_data(6, rows=7, seed=2)
     models = []
     for stops in (False, True):
-        model = made_model(SparseAdam(0.02, average_decay=average_decay))
+        model = made_model(SparseAdam(0.02, average_decay=0.9))
         model.fit(first, verbose=0, shuffle=False)
         if stops:
             model.save(tmp_path / "model.keras")
@@ -456,51 +457,42 @@ def test_unsupported_options_may_be_given_as_off():
 # Cost
 
 
-def outputs_of_table_size(optimizer, dtype="float32", **kwargs):
+def outputs_of_table_size(optimizer, dtype="float32"):
     """Types of the ops in fit's graph that output something with the table's rows."""
-    model = made_model(num_rows=MANY_ROWS, dtype=dtype)
-    model.embedding.l2 = 0.1
-    model.embedding.row_counts = np.ones(MANY_ROWS)
-    model.embedding.built = False
-    model.embedding.build((None, 3))
-    model.compile(optimizer, "binary_crossentropy", **kwargs)
+    model = made_model(optimizer, MANY_ROWS, dtype, l2=0.1)
     model.optimizer.build(model.trainable_variables)
     model.make_train_function()
-    iterator = iter(made_data(steps=8))
-    step = tf.function(lambda iterator: model.train_function(iterator))
-    graphs, seen, found = [step.get_concrete_function(iterator).graph], set(), []
+    step = tf.function(lambda *data: model.train_function([data]), autograph=False)
+    concrete = step.get_concrete_function(*next(iter(made_data(steps=1))))
+    graphs, seen, found = [concrete.graph], set(), []
     while graphs:
         graph = graphs.pop()
         for op in graph.get_operations():
             for tensor in op.outputs:
-                if tensor.dtype != tf.resource and tensor.shape.rank:
-                    if MANY_ROWS in tensor.shape.as_list():
-                        found.append(op.type)
+                shape = tensor.shape.as_list() if tensor.shape.rank else []
+                if MANY_ROWS in shape and tensor.dtype != tf.resource:
+                    found.append(op.type)
             for key in op.node_def.attr:
                 attribute = op.node_def.attr[key]
-                for name in [attribute.func.name, *(f.name for f in attribute.list.func)]:
+                for name in [
+                    attribute.func.name,
+                    *(f.name for f in attribute.list.func),
+                ]:
                     if name and name not in seen:
                         seen.add(name)
                         graphs.append(graph._get_function(name).graph)
-    assert len(seen) >= 1  # fit's step is a function in a function
+    assert seen  # fit's step is a function in a function
     return found
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize(
     "options", [{"average_decay": 0.9}, {"clipnorm": 1.0}, {"global_clipnorm": 1.0}]
 )
-def test_cost_follows_the_batch(options, dtype, steps_per_execution):
-    found = outputs_of_table_size(
-        SparseAdam(1e-3, **options), dtype, steps_per_execution=steps_per_execution
-    )
-    assert found == []
+def test_cost_follows_the_batch(options, dtype):
+    assert outputs_of_table_size(SparseAdam(1e-3, **options), dtype) == []
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
-def test_the_check_of_cost_can_fail(steps_per_execution):
-    found = outputs_of_table_size(
-        keras.optimizers.Adam(1e-3), steps_per_execution=steps_per_execution
-    )
+def test_the_check_of_cost_can_fail():
+    found = outputs_of_table_size(keras.optimizers.Adam(1e-3))
     assert {"ReadVariableOp", "Sqrt"} <= set(found)

@@ -9,7 +9,7 @@ import pytest
 import edcn_tf
 from edcn_tf.report import write_report
 
-NASTY = '<b>&"user'
+NASTY = '<b>&"user'  # a column or a directory may be called so, a field may not
 SECTIONS = ("Figures", "Learning", "Ranking and calibration", "Gates", "Setting")
 
 
@@ -30,14 +30,14 @@ def log(tmp_path_factory):
     random = np.random.default_rng(0)
     user, item = random.integers(0, 20, (2, 600))
     clicks = random.random(600) < 1 / (1 + np.exp(0.3 * (item - user)))
-    rows = [f"u{u},i{i},{c:d}" for u, i, c in zip(user, item, clicks)]
-    header = '"<b>&""user",item,click'
+    rows = [f"u{u},u{u},i{i},{c:d}" for u, i, c in zip(user, item, clicks)]
+    header = '"<b>&""user",user,item,click'
     path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
     return path
 
 
 def schema(**roles):
-    fields = [edcn_tf.Field(name=NASTY), edcn_tf.Field(name="item")]
+    fields = [edcn_tf.Field(name="user"), edcn_tf.Field(name="item")]
     return edcn_tf.Schema(label="click", fields=fields, **roles)
 
 
@@ -60,7 +60,7 @@ def page(runs):
 
 @pytest.fixture
 def copied(runs, tmp_path):
-    return shutil.copytree(runs[0], tmp_path / "copy")
+    return shutil.copytree(runs[0], tmp_path / NASTY)
 
 
 def cells(page, name):
@@ -109,9 +109,15 @@ def test_the_better_is_bold(page, runs):
         assert re.findall("<b>(.*?)</b>", row) == [f"{best:.4f}"]
 
 
-def test_names_are_escaped(page):
+def test_names_are_escaped(copied):
+    page = write_report(copied, baseline=copied).read_text(encoding="utf-8")
     assert NASTY not in page
-    assert escape(NASTY) in page
+    assert f"<title>{escape(NASTY)}: EDCN</title>" in page
+    assert f"<h1>{escape(NASTY)}</h1>" in page
+    assert page.count(f'<th scope="col">{escape(NASTY)}<small>') == 4
+    assert f"Groups of GAUC are the values of {escape(NASTY)}." in page
+    assert f"Scores of EDCN ({escape(NASTY)})" in page
+    assert escape(f"edcn evaluate '{copied}'") in page
     assert '<th scope="row">item</th>' in page
 
 

@@ -243,5 +243,3 @@ def test_a_schema_cannot_be_changed():
         schema.label = "other"
     with pytest.raises(AttributeError):
         schema.fields[0].min_count = 1
-
-

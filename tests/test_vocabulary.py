@@ -176,7 +176,7 @@ def test_nothing_kept_and_nothing_there(tmp_path):
 ODD = [
     *("tab\there", 'quo"te', "'", " in front", "behind ", "  ", "\t", "a\u2028b"),
     *("a\u0085b", "a\x0bb", "a\x0cb", "\ufeff", "\x1c", "a\0b", "#", "-1", "<missing>"),
-    *("é", "e\u0301", "𝒳", "x" * 5000),
+    *("é", "e\u0301", "🦊", "x" * 5000),
 ]
 
 
@@ -289,9 +289,8 @@ def test_quantiles_by_hand(tmp_path):
     # Ranges of three: 1 2 3 | 4 5 6 | 7 8 9 | 10 11 12.
     assert field.boundaries == (4.0, 7.0, 10.0)
     assert lines(field.counts) == ["0", "3", "3", "3", "3"]
-    assert field.row_names() == ["<missing>", "[-inf, 4)", "[4, 7)", "[7, 10)"] + [
-        "[10, inf)"
-    ]
+    ranges = ["[-inf, 4)", "[4, 7)", "[7, 10)", "[10, inf)"]
+    assert field.row_names() == ["<missing>", *ranges]
 
 
 def test_log_ranges_by_hand(tmp_path):
@@ -350,9 +349,7 @@ def test_infinite_numbers_do_not_bend_the_ranges(tmp_path):
     for scale in ("quantile", "log"):
         spec = boundaries_of(tmp_path / scale, plain, buckets=4, scale=scale)
         values = [*plain, np.inf, -np.inf, np.inf]
-        more = boundaries_of(
-            tmp_path / f"{scale}-more", values, buckets=4, scale=scale
-        )
+        more = boundaries_of(tmp_path / f"{scale}-more", values, buckets=4, scale=scale)
         assert more.boundaries == spec.boundaries
         assert np.isfinite(more.boundaries).all()
         assert np.loadtxt(more.counts).sum() == pytest.approx(15, abs=2)
