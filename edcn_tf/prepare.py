@@ -42,8 +42,9 @@ def prepare(
     FeatureSpec is counted on the training split alone.
 
     Args:
-        logs: Name of a log that is split here, or a list of them; or a dict of `"train"`, `"valid"`
-            and `"test"` to such lists where the user has made the split.
+        logs: Name of a log that is split here, or a list of them; or a dict of
+            `"train"`, `"valid"` and `"test"` to such lists where the user has made
+            the split.
         schema: The `Schema`.
         directory: Where the result goes; it must not exist.
         format: Format of the logs (`edcn_tf.sources.FORMATS`), or from their names.

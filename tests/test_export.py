@@ -126,7 +126,7 @@ def test_the_encoder_is_the_same_in_the_pipeline_and_in_the_saved_model(
 
 
 def test_missing_and_unseen_values_are_different_rows_when_served(loaded, version):
-    model, spec = loaded
+    _, spec = loaded
     encoder = edcn_tf.Encoder(spec)
     served = tf.saved_model.load(str(version)).signatures["serving_default"]
     known, unseen, missing = (

@@ -255,7 +255,7 @@ def test_an_unfit_record_is_named(tmp_path, spec, suffix, bad, word):
 def test_a_record_that_is_no_example(tmp_path, spec):
     path = tmp_path / "a.tfrecord"
     write_examples(path, [example(**GOOD), b"\xff\xff not a tf.Example"])
-    with pytest.raises(InputError, match=f"{path}: record 2 does not fit"):
+    with pytest.raises(InputError, match=f"{path}: record 2 "):
         with reading(str(path), spec):
             list(read_records(str(path), spec, 4))
 

@@ -39,9 +39,7 @@ def installed(tmp_path_factory):
             *("--quiet", "--no-deps", "--no-index", str(wheel)),
         ]
     )
-    (site / "borrowed.pth").write_text(
-        f"import sys; sys.path.append({borrowed!r})\n"
-    )
+    (site / "borrowed.pth").write_text(f"import sys; sys.path.append({borrowed!r})\n")
     return wheel, python, site
 
 

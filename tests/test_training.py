@@ -1,0 +1,227 @@
+"""Training: the best model is kept, and an interrupted run goes on."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+import edcn_tf
+from edcn_tf.config import model_options
+from edcn_tf.evaluation import load_run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A small log in which user and item together decide."""
+    folder = tmp_path_factory.mktemp("training")
+    random = np.random.default_rng(7)
+    lines = ["click,user,item,weight"]
+    for _ in range(1500):
+        user, item = random.integers(0, 15), random.integers(0, 20)
+        click = int(random.random() < (0.9 if (user + item) % 2 else 0.1))
+        lines.append(f"{click},u{user},i{item},{1 + user % 2}")
+    (folder / "log.csv").write_text("\n".join(lines) + "\n")
+    schema = {"label": "click", "group": "user", "weight": "weight"}
+    schema["fields"] = [{"name": "user"}, {"name": "item"}]
+    edcn_tf.prepare(
+        folder / "log.csv", edcn_tf.Schema.from_dict(schema), folder / "data"
+    )
+    return folder / "data"
+
+
+def config(**settings):
+    small = {"epochs": 3, "batch_size": 64, "embedding_dim": 4}
+    return edcn_tf.TrainingConfig.from_dict({**small, **settings})
+
+
+def history(run):
+    lines = (run / "history.csv").read_text().splitlines()
+    return [dict(zip(lines[0].split(","), line.split(","))) for line in lines[1:]]
+
+
+def test_the_saved_model_is_that_of_the_best_epoch(data, tmp_path):
+    result = edcn_tf.train(
+        data, tmp_path / "run", config(epochs=8, patience=1, drops=1, learning_rate=0.1)
+    )
+    rows = history(tmp_path / "run")
+    aucs = [float(row["val_auc"]) for row in rows]
+    assert len(rows) == result["epochs"]
+    assert max(aucs) == aucs[result["best_epoch"] - 1] == result["valid_auc"]
+    figures = edcn_tf.evaluate_run(tmp_path / "run", data, "valid")
+    assert figures["auc"] == pytest.approx(result["valid_auc"], abs=1e-6)
+    assert figures["log_loss"] == pytest.approx(result["valid_log_loss"], abs=1e-6)
+
+
+def test_the_learning_rate_drops_on_a_plateau_and_training_stops(data, tmp_path):
+    settings = config(epochs=60, patience=1, drops=1, learning_rate=0.1)
+    result = edcn_tf.train(data, tmp_path / "run", settings)
+    rates = [float(row["learning_rate"]) for row in history(tmp_path / "run")]
+    assert result["epochs"] < 60
+    assert sorted({round(rate, 6) for rate in rates}) == [0.03, 0.1]
+
+
+def test_a_run_learns_what_the_linear_model_cannot(data, tmp_path):
+    """The log's clicks hang on user and item together (an exclusive or)."""
+    edcn = edcn_tf.train(data, tmp_path / "edcn", config(epochs=12, l2=1.0))
+    linear = edcn_tf.train(
+        data,
+        tmp_path / "linear",
+        edcn_tf.TrainingConfig.from_dict(
+            {"model": "logistic_regression", "epochs": 12, "batch_size": 64}
+        ),
+    )
+    assert edcn["valid_auc"] > 0.75 > 0.65 > linear["valid_auc"]
+
+
+def test_the_same_seed_gives_the_same_figures(data, tmp_path):
+    results = [
+        edcn_tf.train(data, tmp_path / name, config(epochs=2, seed=seed))["valid_auc"]
+        for name, seed in [("a", 5), ("b", 5), ("c", 6)]
+    ]
+    assert results[0] == pytest.approx(results[1], abs=1e-5)
+    assert results[0] != results[2]
+
+
+def test_config_round_trip_at_other_values(tmp_path):
+    values = {
+        "seed": 3,
+        "epochs": 7,
+        "batch_size": 33,
+        "learning_rate": 0.02,
+        "optimizer": "adam",
+        "average_decay": None,
+        "patience": 4,
+        "learning_rate_drop": 0.5,
+        "drops": 0,
+        "mixed_precision": True,
+        "preset": "bars",
+        "bridge": "attention",
+        "temperature": 0.3,
+        "num_layers": 1,
+    }
+    first = edcn_tf.TrainingConfig.from_dict(values)
+    again = edcn_tf.TrainingConfig.from_dict(first.to_dict())
+    assert again == first
+    assert {key: again.to_dict()[key] for key in values} == values
+    assert again.to_dict()["embedding_dim"] == 10  # from the preset
+    assert set(model_options(edcn_tf.EDCN)) <= set(again.to_dict())
+
+
+def test_settings_are_read_as_yaml_and_override_the_file(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("learning_rate: 1.0e-2\nbridge: add\n")
+    config = edcn_tf.TrainingConfig.load(
+        path, ["learning_rate=1e-3", "average_decay=null", "gate_scale=false"]
+    )
+    assert config.learning_rate == 0.001
+    assert config.average_decay is None
+    assert (config.options["bridge"], config.options["gate_scale"]) == ("add", False)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"model": "dcn"}, "model must be one of"),
+        ({"preset": "mine"}, "preset must be one of"),
+        ({"optimizer": "sgd"}, "optimizer must be one of"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1"),
+        ({"epochs": True}, "Received: True"),
+        ({"learning_rate": "fast"}, "Received: 'fast'"),
+        ({"average_decay": 1.0}, "at most 0.999999"),
+        ({"mixed_precision": 1}, "must be true or false"),
+        ({"model": "logistic_regression", "bridge": "add"}, "Unknown key"),
+    ],
+)
+def test_a_setting_that_does_not_fit(values, expected):
+    with pytest.raises(edcn_tf.InputError, match=expected):
+        edcn_tf.TrainingConfig.from_dict(values)
+
+
+def test_yaml_is_data_not_code(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("seed: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(edcn_tf.InputError, match="is not YAML"):
+        edcn_tf.TrainingConfig.load(path)
+
+
+PROGRAM = """
+import sys, edcn_tf
+config = edcn_tf.TrainingConfig.from_dict(
+    {"epochs": 200, "batch_size": 64, "embedding_dim": 4, "patience": 200}
+)
+edcn_tf.train(sys.argv[1], sys.argv[2], config)
+"""
+
+
+def test_a_killed_run_goes_on_from_its_last_epoch(data, tmp_path):
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(data), str(run)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(run.glob("checkpoints/epoch-0000[3-9]*")):
+            assert process.poll() is None, "the run ended by itself"
+            assert time.monotonic() < deadline, "no third epoch in two minutes"
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    model, _ = load_run(run)  # the best one so far is whole
+    assert model.count_params() > 0
+    with pytest.raises(edcn_tf.InputError, match="unfinished run of another setting"):
+        edcn_tf.train(data, run, config(epochs=2))
+    last = max(int(p.name[6:]) for p in run.glob("checkpoints/epoch-*"))
+    state = json.loads((run / f"checkpoints/epoch-{last:05d}/state.json").read_text())
+    assert state["epoch"] == last
+    restored = keras.saving.load_model(
+        run / f"checkpoints/epoch-{last:05d}/model.keras"
+    )
+    steps = int(restored.optimizer.iterations)
+    rows = json.loads((data / "summary.json").read_text())["splits"]["train"]["rows"]
+    assert steps == last * -(-rows // 64)  # the optimizer goes on, not anew
+    assert np.abs(restored.optimizer.variables[2]).max() > 0
+
+
+def test_the_same_command_goes_on_and_finishes(data, tmp_path, monkeypatch):
+    run, settings = tmp_path / "run", config(epochs=5)
+
+    def stop(self, epoch, logs=None):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(edcn_tf.training._Progress, "on_epoch_begin", stop)
+        patch.setattr(edcn_tf.training._Progress, "began", 0.0, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            edcn_tf.train(data, run, settings)
+    assert not (run / "result.json").exists()
+    result = edcn_tf.train(data, run, settings)
+    assert result["epochs"] == 5
+    assert [int(row["epoch"]) for row in history(run)] == [0, 1, 2, 3, 4]
+    assert not (run / "checkpoints").exists()
+
+
+def test_validation_with_one_class_is_refused(data, tmp_path):
+    lines = ["click,user,item,weight", *["1,u1,i1,1", "0,u2,i1,1"] * 40]
+    (tmp_path / "train.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "valid.csv").write_text("click,user,item,weight\n1,u1,i1,1\n")
+    schema = edcn_tf.FeatureSpec.load(data / "features").schema
+    logs = {"train": [tmp_path / "train.csv"], "valid": [tmp_path / "valid.csv"]}
+    edcn_tf.prepare(logs, schema, tmp_path / "data")
+    with pytest.raises(edcn_tf.InputError, match="clicks only, or none"):
+        edcn_tf.train(tmp_path / "data", tmp_path / "run", config())
+
+
+def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path):
+    with pytest.raises(edcn_tf.InputError, match="lower learning_rate"):
+        edcn_tf.train(
+            data, tmp_path / "run", config(learning_rate=1e30, average_decay=None)
+        )
