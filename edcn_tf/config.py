@@ -46,12 +46,12 @@ class TrainingConfig:
     seed: int = 0
     epochs: int = 50
     batch_size: int = 1024
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
     optimizer: str = "sparse_adam"
-    average_decay: float | None = 0.99
+    average_decay: float | None = 0.998
     patience: int = 2
     learning_rate_drop: float = 0.3
-    drops: int = 2
+    drops: int = 1
     mixed_precision: bool = False
     options: dict = dataclasses.field(default_factory=dict)
 

@@ -32,13 +32,14 @@ class ClickModel(keras.Model):
             self.row_counts = None
         self.spec = spec
 
-    def _field_embedding(self, embedding_dim, l2, initializer):
+    def _field_embedding(self, embedding_dim, l2, initializer, unseen_rate=0.0):
         return FieldEmbedding(
             self.spec["fields"],
             self.spec["num_rows"],
             embedding_dim,
             l2=l2,
             row_counts=self.row_counts,
+            unseen_rate=unseen_rate,
             embeddings_initializer=initializer,
             dtype=self.dtype_policy,
             name="embedding",
@@ -119,6 +120,8 @@ class EDCN(ClickModel):
         deep_batch_norm: Whether the deep layers normalize.
         activation_first: Whether the deep layers apply ReLU before the matrix.
         dropout: Share of the deep layers' outputs that training sets to 0.
+        unseen_rate: Share of the ids that training replaces by their field's unseen
+            row.
         l2: Strength of the L2 by inverse frequency on the embeddings of a batch.
         embeddings_initializer: Keras initializer of the table.
 
@@ -148,8 +151,9 @@ class EDCN(ClickModel):
         gate_batch_norm=None,
         deep_batch_norm=False,
         activation_first=False,
-        dropout=0.1,
-        l2=0.0,
+        dropout=0.2,
+        unseen_rate=0.02,
+        l2=10.0,
         embeddings_initializer=None,
         **kwargs,
     ):
@@ -170,6 +174,7 @@ class EDCN(ClickModel):
             "deep_batch_norm": deep_batch_norm,
             "activation_first": activation_first,
             "dropout": dropout,
+            "unseen_rate": unseen_rate,
             "l2": l2,
             "embeddings_initializer": keras.initializers.serialize(
                 keras.initializers.get(
@@ -180,7 +185,10 @@ class EDCN(ClickModel):
         }
         self.num_layers = num_layers
         self.embedding = self._field_embedding(
-            embedding_dim, l2, self.options["embeddings_initializer"]
+            embedding_dim,
+            l2,
+            self.options["embeddings_initializer"],
+            unseen_rate,
         )
         self.cross_gates, self.deep_gates = [], []
         self.crosses, self.deeps, self.bridges = [], [], []
@@ -285,6 +293,9 @@ PRESETS = {
         "num_layers": 3,
         "gate_scale": False,
         "deep_batch_norm": True,
+        "dropout": 0.1,
+        "unseen_rate": 0.0,
+        "l2": 0.0,
     },
     # The authors' MindSpore code: D 80, one-channel BatchNorm after each gate, ReLU
     # before the matrix.
@@ -295,6 +306,8 @@ PRESETS = {
         "gate_batch_norm": "scalar",
         "activation_first": True,
         "dropout": 0.1,
+        "unseen_rate": 0.0,
+        "l2": 0.0,
     },
     # FuxiCTR as benchmarked by BARS on Criteo_x1: D 10, tau 20, BatchNorm after each
     # gate.
@@ -305,5 +318,7 @@ PRESETS = {
         "gate_scale": False,
         "gate_batch_norm": "feature",
         "dropout": 0.0,
+        "unseen_rate": 0.0,
+        "l2": 0.0,
     },
 }

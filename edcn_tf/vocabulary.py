@@ -97,13 +97,15 @@ class FeatureSpec:
     def layout(self):
         """What a model has to know of the fields, as JSON.
 
-        A list with `name`, `slots` (ids a row) and `pooling` of each field.
+        A list with `name`, `slots` (ids a row), `pooling` and `unseen` (id of an
+        unseen value, or None) of each field.
         """
         return [
             {
                 "name": spec.field.name,
                 "slots": spec.field.slots,
                 "pooling": spec.field.pooling,
+                "unseen": spec.first_unseen if _unseen_rows(spec.field) else None,
             }
             for spec in self.fields
         ]

@@ -19,6 +19,8 @@ FIELDS = [
     {"name": "words", "slots": 2, "pooling": "sum"},
 ]
 PLAIN_FIELDS = [{"name": n, "slots": 1, "pooling": "mean"} for n in "abc"]
+# Ids 10 and 11 stand for unseen values; one field has none.
+UNSEEN_FIELDS = [{**f, "unseen": u} for f, u in zip(FIELDS, (10, 11, None, 11))]
 NUM_ROWS = 12
 COUNTS = np.array([9, 5, 0, 1, 2, 3, 8, 1, 4, 7, 2, 6])
 LN2 = math.log(2)
@@ -164,6 +166,7 @@ CASES = {
 MORE_CASES = {
     "deep_dropout": deep_case(dropout=0.37, units=5),
     "embedding_l2": embedding_case(FIELDS, l2=0.37),
+    "embedding_unseen": embedding_case(UNSEEN_FIELDS, unseen_rate=0.37, seed=3),
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -262,6 +265,8 @@ def test_towers_compile_with_xla():
         (lambda: FieldEmbedding(FIELDS, 0, 2), "num_rows.*Received: 0"),
         (lambda: FieldEmbedding(FIELDS, 3, 0), "embedding_dim.*Received: 0"),
         (lambda: FieldEmbedding(FIELDS, 3, 2, l2=-1.0), "l2.*Received: -1.0"),
+        (lambda: FieldEmbedding(FIELDS, 3, 2, unseen_rate=1), "unseen_rate.*: 1"),
+        (lambda: FieldEmbedding(FIELDS, 3, 2, unseen_rate=-0.1), "unseen_rate.*: -0.1"),
         (
             lambda: FieldEmbedding([{**FIELDS[0], "pooling": "max"}], 3, 2),
             "pooling.*Received: .*'max'",
@@ -607,6 +612,22 @@ def test_counts_are_saved_with_the_model(tmp_path):
     expected = 1 / np.maximum(COUNTS, 1)
     expected[0] = 0
     assert_close(loaded.inverse_counts, expected)
+
+
+def test_unseen_rate_replaces_ids_in_training_only():
+    layer = FieldEmbedding(UNSEEN_FIELDS, NUM_ROWS, 1, unseen_rate=0.25, seed=1)
+    ids = np.tile(np.array([[1, 2, 0, 0, 3, 4, 0]], np.int32), (2000, 1))
+    layer(ids)
+    layer.table.assign(np.arange(NUM_ROWS)[:, None])
+    np.testing.assert_array_equal(layer(ids)[:, :, 0], np.tile([1, 2, 3, 4], (2000, 1)))
+    user, tags, item, words = layer(ids, training=True).numpy()[:, :, 0].T
+    # The one tag that is used may become 11; padding stays padding.
+    for values, own, unseen in [(user, 1, 10), (tags, 2, 11), (words, 4, 11)]:
+        assert set(values) == {own, unseen}
+        assert np.mean(values == unseen) == pytest.approx(0.25, abs=0.04)
+    np.testing.assert_array_equal(item, 3)
+    again = layer(ids, training=True).numpy()[:, 0, 0]
+    assert 0 < np.mean(again != user) < 1  # drawn anew
 
 
 def test_the_table_stays_float32_and_out_of_xla():

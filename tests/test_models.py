@@ -41,6 +41,7 @@ OPTIONS = {
     "deep_batch_norm": True,
     "activation_first": True,
     "dropout": 0.37,
+    "unseen_rate": 0.137,
     "l2": 0.037,
     "embeddings_initializer": keras.initializers.serialize(
         keras.initializers.RandomNormal(stddev=0.37)
@@ -305,6 +306,8 @@ def test_presets_are_as_documented():
         assert {key: config[key] for key in choices} == choices, name
         assert config["bridge"] == "hadamard"
         assert config["gate"] == "softmax"
+        if name != "default":  # what no source has
+            assert config["unseen_rate"] == config["l2"] == 0
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -345,6 +348,7 @@ def test_config_comes_back(model_class, options):
         ({"embedding_dim": 0}, "embedding_dim.*at least 1.*Received: 0"),
         ({"dropout": 1.0}, "dropout.*Received: 1.0"),
         ({"l2": -0.5}, "l2.*Received: -0.5"),
+        ({"unseen_rate": 1.5}, "unseen_rate.*Received: 1.5"),
         ({"layers": 3}, "layers"),
     ],
 )
@@ -385,8 +389,8 @@ def test_takes_the_counts_of_a_feature_spec(tmp_path):
     assert_close(model.losses, [reference.l2(table, ids, counts, 0.37)])
     assert EDCN(spec).get_config()["spec"] == {
         "fields": [
-            {"name": "user", "slots": 1, "pooling": "mean"},
-            {"name": "tags", "slots": 2, "pooling": "mean"},
+            {"name": "user", "slots": 1, "pooling": "mean", "unseen": None},
+            {"name": "tags", "slots": 2, "pooling": "mean", "unseen": None},
         ],
         "num_rows": 7,
     }

@@ -135,7 +135,7 @@ def assert_moved_alike(one, other):
     start = made_model(num_rows=one.spec["num_rows"])
     for weights in zip(*[m.trainable_variables for m in (one, other, start)]):
         a, b, before = values_of(weights)
-        assert np.abs(a - before).max() > 0.001
+        assert np.abs(a - before).max() > 1e-4
         assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 

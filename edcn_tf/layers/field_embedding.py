@@ -24,17 +24,23 @@ class FieldEmbedding(keras.layers.Layer):
     bias, at a cost that follows the batch: `l2` is the precision of a Gaussian prior
     (halved), whatever the size of the log.
 
+    With `unseen_rate`, training replaces that share of the ids, drawn anew for each
+    batch, by their field's row for unseen values. It trains that row where the log
+    itself has few unseen values, and makes the model rely less on any one id.
+
     The table is float32 whatever the dtype policy; the output has the compute dtype.
 
     Args:
         fields: The fields in the order of their slots: a list of dicts with `name`,
-            `slots` (ids a row) and `pooling` (`"mean"` or `"sum"`), as
-            `FeatureSpec.layout()` gives it.
+            `slots` (ids a row), `pooling` (`"mean"` or `"sum"`) and, if there is
+            one, `unseen` (id of an unseen value), as `FeatureSpec.layout()` gives it.
         num_rows: Rows of the table; ids are in [0, num_rows).
         embedding_dim: Width D.
         l2: Strength of the regularization, 0 for none.
         row_counts: `[num_rows]` training values of each row, needed where `l2` is not
             0. Kept as a weight, so a model that is loaded need not be given it.
+        unseen_rate: Share of the ids that training replaces, in [0, 1).
+        seed: Seed of that replacement.
         embeddings_initializer: Keras initializer of the table.
 
     Input shape:
@@ -63,6 +69,8 @@ class FieldEmbedding(keras.layers.Layer):
         *,
         l2=0.0,
         row_counts=None,
+        unseen_rate=0.0,
+        seed=None,
         embeddings_initializer=None,
         **kwargs,
     ):
@@ -77,14 +85,20 @@ class FieldEmbedding(keras.layers.Layer):
             ("num_rows", num_rows, 1),
             ("embedding_dim", embedding_dim, 1),
             ("l2", l2, 0),
+            ("unseen_rate", unseen_rate, 0),
         ]:
             if value < low:
                 raise ValueError(f"`{name}` must be at least {low}. Received: {value}")
+        if unseen_rate >= 1:
+            raise ValueError(f"`unseen_rate` must be below 1. Received: {unseen_rate}")
         self.fields = [dict(field) for field in fields]
         self.num_rows = num_rows
         self.embedding_dim = embedding_dim
         self.l2 = l2
         self.row_counts = row_counts
+        self.unseen_rate = unseen_rate
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed) if unseen_rate else None
         self.embeddings_initializer = keras.initializers.get(
             embeddings_initializer or keras.initializers.RandomNormal(stddev=0.1)
         )
@@ -132,6 +146,8 @@ class FieldEmbedding(keras.layers.Layer):
 
     def call(self, ids, training=False):
         ids = ops.cast(ids, "int32")
+        if self.unseen_rate and training:
+            ids = self._some_unseen(ids)
         # From the variable itself, not its value: the gradient stays sparse, and no
         # copy of the table is made.
         embeddings = tf.nn.embedding_lookup(self.table.value, ids)  # [B, S, D]
@@ -149,6 +165,18 @@ class FieldEmbedding(keras.layers.Layer):
                 part = self._pool(part, ids[:, start:stop], field["pooling"])
             pooled.append(part)
         return ops.concatenate(pooled, axis=1)  # [B, F, D]
+
+    def _some_unseen(self, ids):
+        """The ids, some of them replaced by that of an unseen value; padding stays."""
+        unseen = [
+            field.get("unseen") or 0
+            for field in self.fields
+            for _ in range(field["slots"])
+        ]
+        unseen = ops.convert_to_tensor(unseen, "int32")  # [S], 0 where there is none
+        draws = keras.random.uniform(ops.shape(ids), seed=self.seed_generator)
+        replaced = (draws < self.unseen_rate) & (ids > 0) & (unseen > 0)
+        return ops.where(replaced, unseen, ids)
 
     def _runs(self):
         """(start, stop, field): each list, and each run of fields of one slot."""
@@ -181,6 +209,8 @@ class FieldEmbedding(keras.layers.Layer):
             "num_rows": self.num_rows,
             "embedding_dim": self.embedding_dim,
             "l2": self.l2,
+            "unseen_rate": self.unseen_rate,
+            "seed": self.seed,
             "embeddings_initializer": keras.initializers.serialize(
                 self.embeddings_initializer
             ),
