@@ -102,6 +102,8 @@ def _numbers(column, arrow_type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     elif arrow_type == pa.float32():
         # By way of float64: a string or a large integer may not fit float32 exactly.
+        if pa.types.is_integer(column.type):
+            column = pc.cast(column, pa.float64(), safe=False)
         column = _cast(column, pa.float64(), expected)
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
     if arrow_type == pa.float32():
@@ -120,6 +122,8 @@ def _single(column, arrow_type):
 
 def _list(column, field):
     arrow_type = ARROW_TYPES[field.dtype]
+    if pa.types.is_struct(column.type) or pa.types.is_map(column.type):
+        raise _BadValue("expected a list", 0)
     if not pa.types.is_nested(column.type):
         column = pc.split_pattern(column.cast(pa.string()), field.separator)
     column = column.cast(pa.list_(column.type.value_type))
@@ -138,7 +142,7 @@ def _list(column, field):
 def _label(column):
     expected = "the label must be 0 or 1"
     if pa.types.is_boolean(column.type) or pa.types.is_integer(column.type):
-        labels = column.cast(pa.int64())
+        labels = pc.cast(column, pa.int64(), safe=False)
     else:
         text = pc.utf8_lower(pc.utf8_trim_whitespace(column.cast(pa.string())))
         position = pc.index_in(text, pa.array(list(LABELS)))
@@ -153,22 +157,46 @@ def _timestamp(column):
     if pa.types.is_temporal(column.type):
         column = pc.cast(column.cast(pa.timestamp("s"), safe=False), pa.int64())
     elif pa.types.is_string(column.type):
-        try:
-            column = column.cast(pa.int64())
-        except pa.ArrowInvalid:
-            expected = "expected a number, or a date and time in ISO 8601"
-            times = _cast(column, pa.timestamp("us"), expected)
-            column = pc.cast(pc.floor_temporal(times, unit="second"), pa.timestamp("s"))
-            column = pc.cast(column, pa.int64())
-    column = pc.cast(column, pa.int64(), safe=False)
+        column = _parsed_times(column)
+    elif pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+        column = pc.cast(pc.floor(column), pa.int64(), safe=False)
+    column = _cast(column, pa.int64(), "expected a number of 64 bits")
     if column.null_count:
         raise _BadValue("the timestamp is missing", _first(pc.is_null(column)))
     return column
 
 
+def _parsed_times(column):
+    """Seconds (or any other unit) of numbers, or of dates and times in ISO 8601."""
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        pass
+    expected = "expected a number, or a date and time in ISO 8601"
+    first = next(value for value in column if value.is_valid)
+    try:
+        first.cast(pa.float64())
+    except pa.ArrowInvalid:
+        # Arrow wants a zone in all values or in none: without one they are UTC.
+        zoned = pc.match_substring_regex(column, r"(Z|[+-]\d\d:?\d\d)$")
+        timed = pc.match_substring(column, ":")
+        ending = pc.if_else(zoned, "", pc.if_else(timed, "Z", " 00:00Z"))
+        texts = pc.binary_join_element_wise(column, ending, "")
+        times = _cast(texts, pa.timestamp("us", "UTC"), expected)
+        times = pc.floor_temporal(times, unit="second")
+        return pc.cast(pc.cast(times, pa.timestamp("s", "UTC")), pa.int64())
+    numbers = _cast(column, pa.float64(), expected)
+    infinite = pc.invert(pc.fill_null(pc.is_finite(numbers), True))
+    if pc.any(infinite).as_py():
+        raise _BadValue(expected, _first(infinite))
+    return pc.cast(pc.floor(numbers), pa.int64(), safe=False)
+
+
 def _weight(column):
     weights = _numbers(column, pa.float32())
-    wrong = pc.invert(pc.fill_null(pc.greater_equal(weights, 0), False))
+    fits = pc.and_(pc.greater_equal(weights, 0), pc.is_finite(weights))
+    wrong = pc.invert(pc.fill_null(fits, False))
     if pc.any(wrong).as_py():
         raise _BadValue("the weight must be a number, not negative", _first(wrong))
     return weights

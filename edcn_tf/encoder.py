@@ -27,7 +27,7 @@ class Encoder(tf.Module):
         self.tables = {
             field.field.name: _lookup_table(field)
             for field in spec.fields
-            if field.vocabulary
+            if field.vocabulary and field.vocabulary.stat().st_size
         }
 
     def signature(self):
@@ -81,7 +81,11 @@ class Encoder(tf.Module):
         if spec.field.kind == "numeric":
             return _encode_numbers(spec, values)
         if spec.vocabulary:
-            rows = self.tables[spec.field.name].lookup(values)
+            table = self.tables.get(spec.field.name)
+            if table is None:  # none can be made of an empty file: all is unseen
+                rows = tf.fill(tf.shape(values), tf.constant(-1, tf.int64))
+            else:
+                rows = table.lookup(values)
             unseen = tf.constant(spec.first_unseen, tf.int64)
             if spec.field.unseen_rows > 1:
                 unseen += hash_bucket(values, spec.field.unseen_rows)

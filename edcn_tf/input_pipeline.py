@@ -8,7 +8,8 @@ from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
 from edcn_tf.records import compression_of, find_broken_record, record_files
 
-SHUFFLE_ROWS = 1 << 17  # records, not yet parsed, that wait to be drawn from
+SHUFFLE_ROWS = 1 << 17  # a window, within which rows are shuffled
+PARSE_ROWS = 1 << 10  # records that are parsed at once, of one file
 
 
 def read_records(
@@ -64,19 +65,30 @@ def read_records(
             path,
             tf.where(tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", ""),
             buffer_size=1 << 20,
-        ),
+        ).batch(PARSE_ROWS),
         cycle_length=min(len(files), 16),
-        block_length=16,
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
-    )
+    ).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     if shuffle:
-        dataset = dataset.shuffle(SHUFFLE_ROWS, seed=seed)
-    return (
-        dataset.batch(batch_size)
-        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+        dataset = _shuffled(dataset, seed)
+    return dataset.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _shuffled(dataset, seed):
+    """Shuffles rows within windows, each epoch anew.
+
+    Of encoded rows, which are small, and by one permutation a window: three times as
+    fast as `Dataset.shuffle`, which handles record by record.
+    """
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
+
+    def permute(row, window_seed):
+        order = tf.range(tf.shape(row[0])[0])
+        order = tf.random.experimental.stateless_shuffle(order, window_seed)
+        return tuple(tf.gather(column, order) for column in row)
+
+    return tf.data.Dataset.zip((dataset.rebatch(SHUFFLE_ROWS), seeds)).map(permute)
 
 
 @contextlib.contextmanager
@@ -88,7 +100,7 @@ def reading(pattern, spec):
     """
     try:
         yield
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
         files = record_files(pattern)
         where = find_broken_record(files) or _find_unfit_record(files, spec)
         if where is None:
@@ -105,6 +117,8 @@ def _find_unfit_record(files, spec):
         for number, record in enumerate(dataset, 1):
             try:
                 _parsed(record[tf.newaxis], parsing, schema)
+            except UnicodeDecodeError:  # TensorFlow's message holds the record
+                return f"{path}: record {number} is no tf.Example"
             except tf.errors.OpError as error:
                 reason = " ".join(error.message.split())
                 return f"{path}: record {number} does not fit the schema: {reason}"

@@ -79,12 +79,14 @@ class LogisticRegression(ClickModel):
 
     def build(self, input_shape):
         self.embedding.build(input_shape)
-        self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros")
+        self.bias = self.add_weight(
+            name="bias", shape=(1,), initializer="zeros", autocast=False
+        )
         self.built = True
 
     def logits(self, ids, training=False):
         weights = self.embedding(ids, training=training)  # [B, F, 1]
-        return ops.cast(ops.sum(weights, axis=1) + self.bias, "float32")
+        return ops.sum(ops.cast(weights, "float32"), axis=1) + self.bias
 
     def get_config(self):
         return {**super().get_config(), "l2": self.l2}

@@ -27,7 +27,8 @@ class SparseAdam(keras.optimizers.Optimizer):
         w = w - lr * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon)
 
     A row that is not touched keeps w, m and v. Where every row is touched in every
-    step this is Keras' Adam; variables with a dense gradient get just that.
+    step this is Keras' Adam on the dense gradient; variables with a dense gradient get
+    just that.
 
     With `average_decay` = a it also keeps the exponential average of the weights
     after each step,
@@ -88,6 +89,8 @@ class SparseAdam(keras.optimizers.Optimizer):
         ]:
             if not 0 <= value < 1:
                 raise ValueError(f"`{key}` must be in [0, 1). Received: {value}")
+        if epsilon <= 0:
+            raise ValueError(f"`epsilon` must be > 0. Received: {epsilon}")
         super().__init__(
             learning_rate,
             clipnorm=clipnorm,
@@ -176,24 +179,28 @@ class SparseAdam(keras.optimizers.Optimizer):
         averaged_at.value.scatter_update(tf.IndexedSlices(steps, rows))
 
     def _update_all(self, gradient, variable, slots, rate, powers, index):
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=slots[0].handle,
-            v=slots[1].handle,
-            beta1_power=tf.cast(powers[0], variable.dtype),
-            beta2_power=tf.cast(powers[1], variable.dtype),
-            lr=tf.cast(rate, variable.dtype),
-            beta1=tf.cast(self.beta_1, variable.dtype),
-            beta2=tf.cast(self.beta_2, variable.dtype),
-            epsilon=tf.cast(self.epsilon, variable.dtype),
-            grad=tf.cast(gradient, variable.dtype),
-        )
-        if self.average_decay:
+        if self.average_decay:  # as of the step before, as in _average_rows
             average = self._averages[index].value
-            average.assign_sub((1 - self.average_decay) * (average - variable))
             at = self._averaged_at[index].value
-            step = tf.cast(self.iterations.value, tf.int32) + 1
-            at.assign(tf.fill(tf.shape(at), step))
+            step = tf.cast(self.iterations.value, tf.int32)
+            mean = _decayed(average, variable, self.average_decay, step - at)
+        with tf.control_dependencies([mean] if self.average_decay else []):
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=slots[0].handle,
+                v=slots[1].handle,
+                beta1_power=tf.cast(powers[0], variable.dtype),
+                beta2_power=tf.cast(powers[1], variable.dtype),
+                lr=tf.cast(rate, variable.dtype),
+                beta1=tf.cast(self.beta_1, variable.dtype),
+                beta2=tf.cast(self.beta_2, variable.dtype),
+                epsilon=tf.cast(self.epsilon, variable.dtype),
+                grad=tf.cast(gradient, variable.dtype),
+            )
+        if self.average_decay:
+            after = variable.read_value()
+            average.assign(after + self.average_decay * (mean - after))
+            at.assign(tf.fill(tf.shape(at), step + 1))
 
     @contextlib.contextmanager
     def averaged_weights(self):

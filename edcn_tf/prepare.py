@@ -243,7 +243,7 @@ def _writers(directory, compression, workers):
             task.result()
     finally:
         for pool in pools:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 _WRITERS = {}  # of this process: split -> RecordWriter

@@ -33,18 +33,20 @@ class TextFormat:
         return list(dict.fromkeys(self.derived.get(c, c) for c in columns))
 
 
-def _avazu_time(batch, path):
+def _avazu_time(batch, path, first_row):
     """Adds hour of day, weekday and seconds since 1970 from `hour` (YYMMDDHH)."""
     if "hour" not in batch.schema.names:
         return batch
     hours = pc.cast(batch["hour"], pa.string())
-    wrong = pc.invert(pc.match_substring_regex(hours, r"^\d{8}$"))
-    if pc.any(pc.fill_null(wrong, True)).as_py():
-        row = pc.index(pc.fill_null(wrong, True), True).as_py()
+    fits = pc.match_substring_regex(hours, r"^\d{8}$")
+    hours = pc.if_else(fits, hours, pa.scalar(None, pa.string()))
+    times = pc.strptime(hours, format="%y%m%d%H", unit="s", error_is_null=True)
+    if times.null_count:
+        row = pc.index(pc.is_null(times), True).as_py()
         raise InputError(
-            f"{path}: column 'hour' must be YYMMDDHH. Received: {hours[row].as_py()!r}"
+            f"{path}: row {first_row + row}, column 'hour': expected YYMMDDHH. "
+            f"Received: {batch['hour'][row].as_py()!r}"
         )
-    times = pc.strptime(hours, format="%y%m%d%H", unit="s")
     columns = {
         **{name: batch[name] for name in batch.schema.names},
         "hour_of_day": pc.cast(pc.hour(times), pa.string()),

@@ -1,6 +1,7 @@
 """Read raw click logs, whatever their format, as batches of typed columns."""
 
 import contextlib
+import csv
 import os
 import re
 import shutil
@@ -99,7 +100,8 @@ def _format_of(path):
 def _opened(path):
     """The file's bytes, decompressed, beside the file itself (to tell how far)."""
     with pa.OSFile(path) as file:
-        held = next((k for m, k in MAGIC.items() if file.read(4).startswith(m)), None)
+        start = file.read(4)
+        held = next((k for magic, k in MAGIC.items() if start.startswith(magic)), None)
         file.seek(0)
         suffix = os.path.splitext(path.lower())[1]
         named = {".gz": "gzip", ".zst": "zstd"}.get(suffix)
@@ -145,19 +147,23 @@ def _read_text(path, text, columns, progress):
             )
         except pa.ArrowKeyError:
             raise _missing_column(path, needed, _header(path, text)) from None
-        done = 0
+        done, first_row = 0, 1
         for batch in reader:
             position = file.tell()
             progress(position - done)
             done = position
             if batch.num_rows:
-                yield text.derive(batch, path) if text.derive else batch
+                derive = text.derive
+                yield derive(batch, path, first_row) if derive else batch
+                first_row += batch.num_rows
 
 
 def _header(path, text):
     with _opened(path) as (stream, _):
         line = stream.read(1 << 16).split(b"\n")[0].decode("utf-8", "replace")
-    return [name.strip('"\r\ufeff') for name in line.split(text.delimiter)]
+    header = line.strip("\r\ufeff")
+    quoting = csv.QUOTE_MINIMAL if text.quotes else csv.QUOTE_NONE
+    return next(csv.reader([header], delimiter=text.delimiter, quoting=quoting), [])
 
 
 def _missing_column(path, needed, present):
@@ -178,6 +184,9 @@ def _read_parquet(path, columns, progress):
         present = parquet.schema_arrow.names
         if set(columns) - set(present):
             raise _missing_column(path, columns, present)
+        for name in columns:
+            if present.count(name) > 1:
+                raise InputError(f"{path}: has more than one column {name!r}")
         size, rows = os.path.getsize(path), max(parquet.metadata.num_rows, 1)
         for batch in parquet.iter_batches(BATCH_ROWS, columns=columns):
             progress(size * batch.num_rows // rows)

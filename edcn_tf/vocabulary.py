@@ -235,12 +235,20 @@ def _ranges(field, numbers):
     else:
         share = np.linspace(0, 1, field.buckets + 1)[1:-1]
         boundaries = np.quantile(sample, share, method="higher")
+        # Where several fall on one frequent value, it gets a range of its own: without
+        # a boundary after it, a column of mostly zeros would be a single range.
+        values, times = np.unique(boundaries, return_counts=True)
+        after = np.searchsorted(distinct, values[times > 1], side="right")
+        after = distinct[after[after < len(distinct)]]
+        boundaries = np.concatenate([boundaries, after])
     # Each at a number of the sample, and none below which there is nothing: so no
     # range is empty.
     places = np.searchsorted(distinct, boundaries.astype(np.float32))
     boundaries = np.unique(distinct[places[places > 0].clip(max=len(distinct) - 1)])
     ranges = np.searchsorted(boundaries, sample, side="right")
     counts = np.bincount(ranges, minlength=len(boundaries) + 1)
+    if not len(sample):  # nothing, or nothing but infinite numbers: one range
+        return boundaries, np.array([numbers.total])
     return boundaries, np.round(counts * (numbers.total / max(len(sample), 1)))
 
 

@@ -635,3 +635,22 @@ def test_the_table_stays_float32_and_out_of_xla():
     assert layer(np.ones((2, 3), np.int32)).dtype == tf.bfloat16
     assert layer.table.dtype == "float32"
     assert not layer.supports_jit
+
+
+def test_l2_leaves_out_what_was_put_in_place_of_an_id():
+    """The unseen row's count does not hold replacements: its L2 would be huge."""
+    field = {"name": "user", "slots": 1, "pooling": "mean", "unseen": 1}
+    layer = FieldEmbedding(
+        [field],
+        num_rows=4,
+        embedding_dim=1,
+        l2=1.0,
+        row_counts=[0, 0, 500, 500],
+        unseen_rate=0.5,
+        seed=0,
+        embeddings_initializer="ones",
+    )
+    output = layer(np.full((1000, 1), 2), training=True)
+    assert output.shape == (1000, 1, 1)
+    # 1 / 500 for each of about half the rows, 0 for the others.
+    assert float(layer.losses[0]) == pytest.approx(0.5 / 500, rel=0.1)

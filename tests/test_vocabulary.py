@@ -151,10 +151,10 @@ def test_fields_follow_each_other_in_the_table(tmp_path):
     assert spec.num_rows == 21
     assert spec.num_slots == 6
     assert spec.layout() == [
-        {"name": "a", "slots": 1, "pooling": "mean"},
-        {"name": "b", "slots": 1, "pooling": "mean"},
-        {"name": "c", "slots": 1, "pooling": "mean"},
-        {"name": "d", "slots": 3, "pooling": "mean"},
+        {"name": "a", "slots": 1, "pooling": "mean", "unseen": 2},
+        {"name": "b", "slots": 1, "pooling": "mean", "unseen": None},
+        {"name": "c", "slots": 1, "pooling": "mean", "unseen": None},
+        {"name": "d", "slots": 3, "pooling": "mean", "unseen": 17},
     ]
     assert [len(field.row_names()) for field in spec.fields] == rows
 
@@ -538,3 +538,11 @@ def test_no_rows_no_spec(tmp_path):
     with pytest.raises(InputError, match="no rows"):
         counter.write(tmp_path / "features")
     assert not (tmp_path / "features").exists()
+
+
+def test_a_frequent_number_has_a_range_of_its_own(tmp_path):
+    """Nine of ten are 0: without a boundary after it, all would be one range."""
+    values = [0.0] * 900 + [float(i) for i in range(1, 101)]
+    field = boundaries_of(tmp_path, values, buckets=8)
+    assert field.boundaries == (1.0,)
+    assert lines(field.counts) == ["0", "900", "100"]

@@ -146,6 +146,7 @@ class FieldEmbedding(keras.layers.Layer):
 
     def call(self, ids, training=False):
         ids = ops.cast(ids, "int32")
+        logged = ids
         if self.unseen_rate and training:
             ids = self._some_unseen(ids)
         # From the variable itself, not its value: the gradient stays sparse, and no
@@ -153,6 +154,8 @@ class FieldEmbedding(keras.layers.Layer):
         embeddings = tf.nn.embedding_lookup(self.table.value, ids)  # [B, S, D]
         if self.l2 and training:
             inverse = tf.nn.embedding_lookup(self.inverse_counts.value, ids)  # [B, S]
+            # What was put in place of an id is not among the counts.
+            inverse *= ops.cast(ops.equal(ids, logged), inverse.dtype)
             squares = ops.sum(ops.square(embeddings), axis=-1) * inverse
             self.add_loss(self.l2 * ops.mean(ops.sum(squares, axis=-1)))
         embeddings = ops.cast(embeddings, self.compute_dtype)
