@@ -38,14 +38,14 @@ RUNS = {
 }
 
 
-def run_demo(directory, *, split_by="time", seed=0):
+def run_demo(directory, *, split_by="chance", seed=0):
     """Prepares, trains EDCN and a logistic regression, judges, exports, reports.
 
     Args:
         directory: A new directory that gets `tfds/`, `schema.json`, `data/`,
             `runs/edcn`, `runs/logistic_regression`, `models/movielens/1` and
             `figures.json`.
-        split_by: `"time"` or `"chance"`.
+        split_by: `"chance"` or `"time"`.
         seed: Of the split and of both models.
 
     Returns:

@@ -81,7 +81,7 @@ def _parser():
         "edcn demo --out demo",
     )
     demo.add_argument("--out", required=True, metavar="DIR", help="a new directory")
-    _add_split_by(demo, "time")
+    _add_split_by(demo, "chance")
     demo.add_argument("--seed", type=int, default=0, help="default: 0")
 
     prepare = command(
