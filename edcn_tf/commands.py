@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from edcn_tf import evaluation, export, presets, training
 from edcn_tf.config import TrainingConfig
+from edcn_tf.console import program
 from edcn_tf.errors import InputError
 from edcn_tf.files import write_json
 from edcn_tf.prediction import predict_log
@@ -54,7 +55,7 @@ def prepare(args):
         compression="GZIP" if args.gzip else None,
     )
     print_summary(summary)
-    print(f"Wrote {args.out}. Next:  edcn train {args.out} --out runs/first")
+    print(f"Wrote {args.out}. Next:  {program()} train {args.out} --out runs/first")
 
 
 def print_summary(summary):
@@ -77,7 +78,7 @@ def train(args):
         f"{result['valid_auc']:.4f}, log loss {result['valid_log_loss']:.4f}; "
         f"{result['examples_per_second']:,} examples/s"
     )
-    print(f"Wrote {args.out}. Next:  edcn evaluate {args.out} {args.data}")
+    print(f"Wrote {args.out}. Next:  {program()} evaluate {args.out} {args.data}")
 
 
 def evaluate(args):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sys
 
 from tqdm import tqdm
@@ -10,6 +11,14 @@ from tqdm import tqdm
 def interactive():
     """Whether a person watches: progress bars are for them alone."""
     return sys.stderr.isatty()
+
+
+def program():
+    """How the user calls `edcn`, for commands that we propose."""
+    called = sys.argv[0]
+    if os.path.basename(called) != "edcn" or called == shutil.which("edcn"):
+        return "edcn"
+    return called
 
 
 def progress_bar(what, total_bytes):

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from edcn_tf import export
 from edcn_tf.config import TrainingConfig
+from edcn_tf.console import program
 from edcn_tf.evaluation import evaluate_run, load_run
 from edcn_tf.files import refuse_existing, write_json
 from edcn_tf.prepare import prepare
@@ -96,8 +97,8 @@ SavedModel  {version}  (verified)
 Report      {page}  (open it in a browser)
 
 Next:
-  edcn predict {out}/runs/edcn tfds:movielens_latest_small --out scores.csv
-  edcn train {out}/data --out {out}/runs/mine --set bridge=concat --set num_layers=3
+  {program()} train {out}/data --out {out}/runs/concat --set bridge=concat
+  {program()} evaluate {out}/runs/concat {out}/data
   your own log: README.md, "Your own log"
 """
     )
