@@ -38,7 +38,8 @@ class FieldEmbedding(keras.layers.Layer):
         embedding_dim: Width D.
         l2: Strength of the regularization, 0 for none.
         row_counts: `[num_rows]` training values of each row, needed where `l2` is not
-            0. Kept as a weight, so a model that is loaded need not be given it.
+            0: without it there is no L2. Kept as a weight, so a model that is loaded
+            need not be given it.
         unseen_rate: Share of the ids that training replaces, in [0, 1).
         seed: Seed of that replacement.
         embeddings_initializer: Keras initializer of the table.
