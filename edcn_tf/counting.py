@@ -43,9 +43,11 @@ class ValueCounts:
             return
         tables = ([self.merged] if self.merged else []) + self.waiting
         self.waiting, self.num_waiting = [], 0
-        grouped = (
-            pa.concat_tables(tables).group_by("value").aggregate([("count", "sum")])
-        )
+        self.merged = None  # one copy less while they are grouped
+        # Threads would each hold a hash table of nearly all values.
+        groups = pa.concat_tables(tables).group_by("value", use_threads=False)
+        del tables
+        grouped = groups.aggregate([("count", "sum")])
         self.merged = grouped.select(["value", "count_sum"]).rename_columns(
             ["value", "count"]
         )
