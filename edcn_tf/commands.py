@@ -1,9 +1,5 @@
 """What each command of `edcn` does with its arguments, and says when it is done."""
 
-import os
-
-import tensorflow as tf
-
 from edcn_tf import evaluation, export, presets, training
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import program
@@ -99,12 +95,7 @@ def predict(args):
 
 
 def export_version(args):
-    model, spec = evaluation.load_run(args.run)
-    path = os.path.join(args.run, "sample.tfrecord")
-    records = [record.numpy() for record in tf.data.TFRecordDataset(path)]
-    version = export.export_saved_model(
-        model, spec, args.out, version=args.version, records=records
-    )
+    version = export.export_run(args.run, args.out, version=args.version)
     print(f"Wrote {version}, verified: a clean process answers as the model did")
 
 

@@ -3,12 +3,10 @@
 import os
 from pathlib import Path
 
-import tensorflow as tf
-
 from edcn_tf import export
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import program
-from edcn_tf.evaluation import evaluate_run, load_run
+from edcn_tf.evaluation import evaluate_run
 from edcn_tf.files import refuse_existing, write_json
 from edcn_tf.prepare import prepare
 from edcn_tf.report import write_report
@@ -81,11 +79,7 @@ def run_demo(directory, *, split_by="chance", seed=0):
         }
     write_json(out / "figures.json", figures)
     print("4 of 5: exporting a SavedModel and verifying it in a clean process")
-    model, spec = load_run(out / "runs/edcn")
-    sample = tf.data.TFRecordDataset(str(out / "runs/edcn/sample.tfrecord"))
-    version = export.export_saved_model(
-        model, spec, out / "models/movielens", records=[r.numpy() for r in sample]
-    )
+    version = export.export_run(out / "runs/edcn", out / "models/movielens")
     print("5 of 5: drawing the report")
     page = write_report(out / "runs/edcn", baseline=out / "runs/logistic_regression")
     print(f"\nTest split ({split_by}), {figures['edcn']['rows']:,} rows\n")

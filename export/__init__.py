@@ -1,5 +1,9 @@
 """Publish a trained model as a SavedModel version for TF Serving."""
 
-from edcn_tf.export.saved_model import export_saved_model, verify_saved_model
+from edcn_tf.export.saved_model import (
+    export_run,
+    export_saved_model,
+    verify_saved_model,
+)
 
-__all__ = ["export_saved_model", "verify_saved_model"]
+__all__ = ["export_run", "export_saved_model", "verify_saved_model"]

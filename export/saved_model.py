@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
+from edcn_tf.evaluation import load_run
 from edcn_tf.export import verification
 from edcn_tf.files import new_directory, write_json
 
@@ -61,6 +62,14 @@ def export_saved_model(model, spec, directory, *, version=None, records=()):
         _record(partial, model, spec, encoder, records)
         verify_saved_model(partial)
     return target
+
+
+def export_run(run, directory, *, version=None):
+    """`export_saved_model` of a run's best model, with the run's sample of records."""
+    model, spec = load_run(run)
+    sample = tf.data.TFRecordDataset(str(Path(run) / "sample.tfrecord"))
+    records = [record.numpy() for record in sample]
+    return export_saved_model(model, spec, directory, version=version, records=records)
 
 
 def verify_saved_model(version):

@@ -446,12 +446,13 @@ def test_wrong_options(options, message):
 
 def test_unsupported_options_may_be_given_as_off():
     """As a config of Keras' Adam has them."""
-    SparseAdam(
+    optimizer = SparseAdam(
         gradient_accumulation_steps=None,
         weight_decay=None,
         use_ema=False,
         loss_scale_factor=None,
     )
+    assert optimizer.get_config() == SparseAdam().get_config()
 
 
 # Cost
