@@ -192,7 +192,11 @@ def report(args):
 def benchmark(args):
     from edcn_tf import benchmarks
 
-    benchmarks.run(args.what, args.rows)
+    options = {"rows": args.rows, "peers": args.peers}
+    if args.peers and args.what != "training":
+        raise InputError("--peers DIR goes with `benchmark training`")
+    options = {name: value for name, value in options.items() if value is not None}
+    benchmarks.run(args.what, **options)
 
 
 RUN = {

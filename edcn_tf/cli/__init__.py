@@ -295,12 +295,18 @@ def _parser():
         "measure speed on this machine",
         "edcn benchmark input",
     )
-    benchmark.add_argument("what", choices=("input", "prepare", "serving"))
+    benchmark.add_argument("what", choices=("input", "prepare", "serving", "training"))
     benchmark.add_argument(
         "--rows",
         type=_at_least_one,
-        default=400_000,
-        help="of the log; for serving, of the exported table; default: 400000",
+        help="of the log, default 400000; for serving and training, of the large "
+        "table, default 400000 and 10000000",
+    )
+    benchmark.add_argument(
+        "--peers",
+        metavar="DIR",
+        help="for training: compare with DeepCTR and PyTorch, whose virtual "
+        "environments are made in DIR if they are not there yet",
     )
     return parser
 
