@@ -18,7 +18,7 @@ BATCH = 2048
 PASSES = 3
 
 
-def benchmark_prepare(rows):
+def benchmark_prepare(rows=400_000):
     """`edcn prepare` of a log with Criteo's 40 columns, processes started included."""
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "log.tsv")
@@ -35,7 +35,7 @@ def benchmark_prepare(rows):
             print(f"{name:<28}{rows / seconds:>12,.0f}{size / rows:>20.0f}")
 
 
-def benchmark_input(rows):
+def benchmark_input(rows=400_000):
     """Reading, parsing and encoding of records with Criteo's 40 columns."""
     with tempfile.TemporaryDirectory() as folder:
         log, data = os.path.join(folder, "log.tsv"), os.path.join(folder, "data")

@@ -34,7 +34,7 @@ LOG_ROWS = 100_000
 MIB = 1 << 20
 
 
-def benchmark_serving(rows):
+def benchmark_serving(rows=400_000):
     """Latency of the signatures of EDCN's default setting, with Criteo's 39 fields.
 
     Weights are random, which is as fast. What is compared takes turns in one run.
