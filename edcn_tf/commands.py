@@ -1,5 +1,7 @@
 """What each command of `edcn` does with its arguments, and says when it is done."""
 
+import inspect
+
 from edcn_tf import calibration_fit, evaluation, export, presets, training
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import program
@@ -192,10 +194,11 @@ def report(args):
 def benchmark(args):
     from edcn_tf import benchmarks
 
-    options = {"rows": args.rows, "peers": args.peers}
-    if args.peers and args.what != "training":
-        raise InputError("--peers DIR goes with `benchmark training`")
-    options = {name: value for name, value in options.items() if value is not None}
+    given = {"rows": args.rows, "peers": args.peers, "figure": args.figure}
+    options = {name: value for name, value in given.items() if value is not None}
+    known = inspect.signature(benchmarks.BENCHMARKS[args.what]).parameters
+    for name in set(options) - set(known):
+        raise InputError(f"--{name} does not go with `benchmark {args.what}`")
     benchmarks.run(args.what, **options)
 
 

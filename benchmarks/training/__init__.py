@@ -18,7 +18,9 @@ from edcn_tf.benchmarks.training.workload import (
 
 SMALL = 100_000
 LARGE = 10_000_000
+IDS = ("zipf", "uniform")
 TURNS = 8
+TURN_SECONDS = 2.0
 OURS = "edcn-tf"
 LIMIT = "products"
 # Without what a peer does not have; the rest of the defaults is each library's.
@@ -45,12 +47,12 @@ def benchmark_training(rows=LARGE, peers=None):
     others = peers_in(peers) if peers else {}
     programs = {OURS: ("with_edcn_tf.py", sys.executable), **others}
     seconds, peaks = {}, {}
-    for ids in ("zipf", "uniform"):
+    for ids in IDS:
         contenders = {LIMIT: Contender("with_products.py")}
         for size in (SMALL, rows):
             for name, (program, python) in programs.items():
                 contenders[name, size] = Contender(program, python, rows=size, ids=ids)
-        seconds[ids], peaks[ids] = measured(contenders, TURNS)
+        seconds[ids], peaks[ids] = measured(contenders, TURNS, TURN_SECONDS)
     _print_speeds(seconds, rows, list(programs))
     for ids, taken in seconds.items():
         _print(
@@ -62,7 +64,8 @@ def benchmark_training(rows=LARGE, peers=None):
     _print(f"peak memory at {rows:,} rows", f"{peak:.2f} GB")
     _print("   of that over the table and its two slots", f"{over:.2f} GB")
     with tempfile.TemporaryDirectory() as folder:
-        share = waiting(Path(folder), SMALL, BATCH_SIZE, {**NETWORK, **PLAIN})
+        log_rows = min(SMALL, rows)
+        share = waiting(Path(folder), log_rows, BATCH_SIZE, {**NETWORK, **PLAIN})
     _print("share of a step that waits for records", f"{share:.1%}")
 
 

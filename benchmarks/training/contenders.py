@@ -16,7 +16,6 @@ from edcn_tf.errors import InputError
 
 FOLDER = Path(__file__).parent
 OWN = sys.executable
-TURN_SECONDS = 2.0
 
 
 class Contender:
@@ -63,7 +62,7 @@ class Contender:
         self.errors.close()
 
 
-def measured(contenders, turns, seconds=TURN_SECONDS):
+def measured(contenders, turns, seconds):
     """Name -> `[turns]` seconds a step, and name -> peak bytes; in turns."""
     with contextlib.ExitStack() as stack:
         for contender in contenders.values():

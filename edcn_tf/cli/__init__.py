@@ -295,7 +295,13 @@ def _parser():
         "measure speed on this machine",
         "edcn benchmark input",
     )
-    benchmark.add_argument("what", choices=("input", "prepare", "serving", "training"))
+    benchmark.add_argument(
+        "what",
+        choices=(
+            *("input", "prepare", "prepare-growth"),
+            *("serving", "training", "training-growth"),
+        ),
+    )
     benchmark.add_argument(
         "--rows",
         type=_at_least_one,
@@ -307,6 +313,9 @@ def _parser():
         metavar="DIR",
         help="for training: compare with DeepCTR and PyTorch, whose virtual "
         "environments are made in DIR if they are not there yet",
+    )
+    benchmark.add_argument(
+        "--figure", metavar="FILE", help="for growth: draw it into a new .svg or .png"
     )
     return parser
 
