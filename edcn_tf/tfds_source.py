@@ -63,7 +63,7 @@ def _splits(path):
     except InputError:
         raise
     except Exception as error:  # TFDS has no class of its own for what goes wrong
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:500]
         raise InputError(f"{path}: TensorFlow Datasets: {reason}") from None
     splits = builder.info.splits
     if split and split not in splits:
