@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from edcn_tf import counting, prepare, prepare_beam, sources
 from edcn_tf.errors import InputError
 from edcn_tf.prepare_plan import Plan
 from edcn_tf.presets import SCHEMAS
-from edcn_tf.records import compression_of, record_files
+from edcn_tf.records import compression_of
 from edcn_tf.schema import Field, Schema
 from edcn_tf.sources import LogPart, log_parts
 from edcn_tf.splitting import Splitter
@@ -46,9 +47,10 @@ def columns_of(rows, seed):
     def some(values, share=0.1):
         return [None if random.random() < share else value for value in values]
 
+    words = (random.zipf(1.4, rows) % 90).tolist()
     return {
         "user": some([f"u{i}" for i in random.zipf(1.5, rows) % 60]),
-        "word": some([f'w "{i}", and\nmore' for i in random.zipf(1.4, rows) % 90]),
+        "word": some([f'w, "{i}"' + "\nx" * (i % 9 == 2) for i in words]),
         "tags": [
             [f"t{i}" for i in random.integers(0, 40, random.integers(0, 4))]
             for _ in range(rows)
@@ -112,11 +114,14 @@ def features_of(directory):
     }
 
 
-def assert_same(logs, directory, schema=SCHEMA, **options):
+def assert_same(
+    logs, directory, runner="DirectRunner", runner_options=(), schema=SCHEMA, **options
+):
     """That a pipeline makes what one machine makes; returns where that is."""
     one, many = directory / "one", directory / "many"
     expected = prepare(logs, schema, one, **options)
-    assert prepare(logs, schema, many, runner="DirectRunner", **options) == expected
+    options |= {"runner": runner, "runner_options": runner_options}
+    assert prepare(logs, schema, many, **options) == expected
     assert features_of(many) == features_of(one)
     for split in ("train", "valid", "test"):
         assert rows_in(many, split) == rows_in(one, split)
@@ -179,7 +184,7 @@ def test_criteo(tmp_path):
                 row = [str(random.integers(0, 2)), *numbers, *texts]
                 print(*row, sep="\t", file=file)
     logs = sorted((tmp_path / "logs").iterdir())
-    assert_same(logs, tmp_path / "out", SCHEMAS["criteo"], format="criteo")
+    assert_same(logs, tmp_path / "out", schema=SCHEMAS["criteo"], format="criteo")
 
 
 def test_parts_of_logs(tmp_path, logs):
@@ -370,31 +375,61 @@ def command(*arguments):
     return result.returncode, result.stdout, result.stderr
 
 
-def test_the_command(tmp_path, logs):
+def test_the_command(tmp_path, logs, capsys):
     SCHEMA.save(tmp_path / "schema.json")
     options = ["--schema", tmp_path / "schema.json", "--runner", "DirectRunner"]
-    status, said, errors = command(*logs, *options, "--out", tmp_path / "out")
-    assert (status, errors) == (0, "")
+    arguments = ["prepare", *logs, *options, "--out", tmp_path / "out"]
+    assert main(list(map(str, arguments))) == 0
+    said = capsys.readouterr().out
     assert "train" in said and "Next:" in said
     bad = tmp_path / "bad.csv"
     bad.write_text(logs[1].read_text().replace("click", "clack"))
     status, said, errors = command(bad, *options, "--out", tmp_path / "other")
     assert (status, said) == (1, "")
-    assert errors.count("\n") == 1
+    assert errors.count("\n") == 1  # and nothing of what Beam logs
     assert errors.startswith(f"edcn prepare: {bad}: has no column 'click'")
 
 
-@pytest.mark.slow
+# Workers that are other processes
+
+
+@pytest.fixture
+def job_service(tmp_path_factory):
+    """Address of Beam's own job service, which takes jobs as Flink's and Spark's do."""
+    folder = tmp_path_factory.mktemp("jobs")
+    module = "apache_beam.runners.portability.local_job_service_main"
+    port = folder / "port"
+    with subprocess.Popen(
+        [sys.executable, "-m", module, "--port=0", f"--port_file={port}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as service:
+        try:
+            while not (port.exists() and port.read_text()):
+                assert service.poll() is None
+                time.sleep(0.1)
+            yield f"localhost:{port.read_text()}"
+        finally:
+            service.terminate()
+
+
+def test_portable_runner(tmp_path, logs, job_service):
+    options = [f"--job_endpoint={job_service}", "--environment_type=LOOPBACK"]
+    assert_same(logs, tmp_path, "PortableRunner", options, split_by="time")
+    bad = tmp_path / "bad.csv"
+    bad.write_text(logs[1].read_text().replace("click", "clack"))
+    with pytest.raises(InputError, match=f"{bad}: has no column 'click'"):
+        prepare(
+            [*logs, bad],
+            SCHEMA,
+            tmp_path / "out",
+            runner="PortableRunner",
+            runner_options=options,
+        )
+
+
 def test_several_processes(tmp_path, logs):
-    prepare(logs, SCHEMA, tmp_path / "one")
     options = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
-    prepare(
-        logs,
-        SCHEMA,
-        tmp_path / "many",
-        runner="DirectRunner",
-        runner_options=options,
-    )
-    assert record_files(f"{tmp_path}/many/train-*")
-    for split in ("train", "valid", "test"):
-        assert rows_in(tmp_path / "many", split) == rows_in(tmp_path / "one", split)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counting, "SAMPLE_SIZE", 1 << 18)  # as in those processes
+        assert_same(logs, tmp_path, "DirectRunner", options)
