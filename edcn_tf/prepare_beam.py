@@ -64,7 +64,8 @@ def prepare_on_beam(plan, directory, runner, options=()):
         for log, path in enumerate(plan.logs)
         for part in log_parts(path, plan.format)
     ]
-    ranges = min(1 + log_bytes(plan.logs) // BYTES_PER_RANGE, MOST_RANGES)
+    files = {p.piece if p.path.startswith("tfds:") else p.path for _, p in parts}
+    ranges = min(1 + log_bytes(files) // BYTES_PER_RANGE, MOST_RANGES)
     with new_directory(directory) as partial:
         (partial / WORK).mkdir()
         pipeline = _pipeline(runner, options)
