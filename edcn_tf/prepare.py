@@ -82,13 +82,13 @@ def prepare(
         split_by=split_by,
         negative_sampling_rate=negative_sampling_rate,
     )
+    total = log_bytes(plan.logs)
     if runner:
         if workers:
             raise InputError("--runner and --workers exclude each other")
         from edcn_tf.prepare_beam import prepare_on_beam
 
         return prepare_on_beam(plan, directory, runner, runner_options)
-    total = log_bytes(plan.logs)
     if workers is None:
         workers = 1 if total < ONE_PROCESS_BYTES else os.cpu_count()
     parts = list(enumerate(map(LogPart, plan.logs)))  # each log whole

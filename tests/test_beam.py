@@ -326,10 +326,17 @@ def test_no_rows(tmp_path, split_by, logs):
     assert one == many == f"{empty}, {empty}: no rows"
 
 
-def test_a_missing_log_and_none(tmp_path):
-    one, many = errors_of([tmp_path / "absent.csv"], tmp_path)
-    assert one == many and "absent.csv: No such file" in one
+@pytest.mark.parametrize("name", ["absent.csv", "absent.parquet"])
+def test_a_missing_log(tmp_path, name):
+    one, many = errors_of([tmp_path / name], tmp_path)
+    assert one == many and f"{name}: No such file" in one
+
+
+def test_no_log_and_logs_that_are_damaged(tmp_path):
     assert errors_of([], tmp_path)[1] == "There is no log to prepare"
+    (tmp_path / "text.parquet").write_text("not Parquet at all")
+    one, many = errors_of([tmp_path / "text.parquet"], tmp_path)
+    assert one == many and "text.parquet: is not parquet" in one
 
 
 def test_what_exists_is_left_alone(tmp_path, logs):
