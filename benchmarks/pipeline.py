@@ -1,5 +1,6 @@
 """How many rows a second are prepared, and read back for training."""
 
+import importlib.util
 import os
 import tempfile
 import time
@@ -25,13 +26,18 @@ def benchmark_prepare(rows=400_000):
         write_criteo_like(log, rows)
         print(f"{rows:,} rows of 40 columns, {os.cpu_count()} processors\n")
         print(f"{'':<28}{'rows/s':>12}{'records, B a row':>20}")
-        for workers in dict.fromkeys([1, os.cpu_count()]):
-            data = os.path.join(folder, f"data-{workers}")
+        ways = {
+            f"{workers} writing process{'es' * (workers > 1)}": {"workers": workers}
+            for workers in dict.fromkeys([1, os.cpu_count()])
+        }
+        if importlib.util.find_spec("apache_beam"):
+            ways["--runner DirectRunner"] = {"runner": "DirectRunner"}
+        for name, options in ways.items():
+            data = os.path.join(folder, name)
             start = time.perf_counter()
-            prepare([log], SCHEMAS["criteo"], data, format="criteo", workers=workers)
+            prepare([log], SCHEMAS["criteo"], data, format="criteo", **options)
             seconds = time.perf_counter() - start
             size = sum(map(os.path.getsize, record_files(f"{data}/*.tfrecord")))
-            name = f"{workers} writing process" + "es" * (workers > 1)
             print(f"{name:<28}{rows / seconds:>12,.0f}{size / rows:>20.0f}")
 
 

@@ -1,10 +1,12 @@
 """What each command of `edcn` does with its arguments, and says when it is done."""
 
+import contextlib
 import inspect
+import shlex
 
 from edcn_tf import calibration_fit, evaluation, export, presets, training
 from edcn_tf.config import TrainingConfig
-from edcn_tf.console import program
+from edcn_tf.console import program, quiet
 from edcn_tf.errors import InputError
 from edcn_tf.files import write_json
 from edcn_tf.prediction import predict_log
@@ -41,18 +43,23 @@ def prepare(args):
         schema = presets.SCHEMAS[args.format]
     else:
         raise InputError("--schema FILE is needed: a JSON file that names the columns")
-    summary = prepare_logs(
-        own or args.logs,
-        schema,
-        args.out,
-        format=args.format,
-        split=args.split,
-        split_by=args.split_by,
-        seed=args.seed,
-        negative_sampling_rate=args.negative_sampling_rate,
-        workers=args.workers,
-        compression="GZIP" if args.gzip else None,
-    )
+    # Beam logs the whole traceback of what we tell in one line.
+    silent = args.runner and not args.debug
+    with quiet() if silent else contextlib.nullcontext():
+        summary = prepare_logs(
+            own or args.logs,
+            schema,
+            args.out,
+            format=args.format,
+            split=args.split,
+            split_by=args.split_by,
+            seed=args.seed,
+            negative_sampling_rate=args.negative_sampling_rate,
+            workers=args.workers,
+            runner=args.runner,
+            runner_options=shlex.split(args.runner_options),
+            compression="GZIP" if args.gzip else None,
+        )
     print_summary(summary)
     print(f"Wrote {args.out}. Next:  {program()} train {args.out} --out runs/first")
 

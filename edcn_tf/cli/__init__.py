@@ -131,6 +131,17 @@ def _parser():
     prepare.add_argument(
         "--workers", type=_at_least_one, help="processes that write; default: by size"
     )
+    prepare.add_argument(
+        "--runner",
+        metavar="NAME",
+        help="have it done by an Apache Beam runner: DirectRunner, FlinkRunner, ...",
+    )
+    prepare.add_argument(
+        "--runner-options",
+        default="",
+        metavar="OPTIONS",
+        help='of Beam, as one text: --runner-options="--flink_master=host:8081"',
+    )
     prepare.add_argument("--gzip", action="store_true", help="compress the records")
 
     train = command(
