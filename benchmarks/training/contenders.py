@@ -12,6 +12,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from edcn_tf import console
+from edcn_tf.benchmarks.training.workload import STEPS
 from edcn_tf.errors import InputError
 
 FOLDER = Path(__file__).parent
@@ -71,7 +72,8 @@ def measured(contenders, turns, seconds):
             contender.ready()
         steps = {}
         for name, contender in contenders.items():
-            steps[name] = max(1, round(seconds / contender.turn(2)["seconds"]))
+            turns_a_second = 1 / (STEPS * contender.turn(STEPS)["seconds"])
+            steps[name] = STEPS * max(1, round(seconds * turns_a_second))
         times = {name: [] for name in contenders}
         peaks = {}
         for _ in tqdm(

@@ -3,7 +3,7 @@
 import json
 
 import tensorflow as tf
-from workload import LEARNING_RATE, arguments, batches, take_turns
+from workload import LEARNING_RATE, STEPS, arguments, batches, take_turns
 
 import edcn_tf
 
@@ -20,7 +20,6 @@ def main():
         for field in range(args.fields)
     ]
     average_decay = options.pop("average_decay", None)
-    steps_per_execution = options.pop("steps_per_execution", 1)
     model = edcn_tf.EDCN(
         {"fields": fields, "num_rows": args.rows},
         embedding_dim=args.width,
@@ -30,7 +29,7 @@ def main():
     model.compile(
         edcn_tf.SparseAdam(LEARNING_RATE, average_decay=average_decay),
         "binary_crossentropy",
-        steps_per_execution=steps_per_execution,
+        steps_per_execution=STEPS,
     )
     offsets = values * tf.range(args.fields)
     data = tf.data.Dataset.from_tensor_slices((ids, labels))

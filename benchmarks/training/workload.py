@@ -19,6 +19,7 @@ NUM_LAYERS = 3
 BATCH_SIZE = 2048
 NUM_BATCHES = 24  # different ones, used again and again
 LEARNING_RATE = 1e-3
+STEPS = 8  # a turn's number of steps is a multiple of it
 ZIPF_EXPONENT = 1.05
 
 
@@ -58,7 +59,7 @@ def batches(args, number=NUM_BATCHES):
 
 def take_turns(train):
     """Answers each line "n" with a line of JSON, once `train(n)` is done."""
-    train(3)  # traces, compiles, fills caches
+    train(STEPS)  # traces, compiles, fills caches
     print("ready", flush=True)
     for line in sys.stdin:
         start, processor = time.perf_counter(), time.process_time()
