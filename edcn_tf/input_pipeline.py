@@ -72,7 +72,13 @@ def read_records(
     ).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     if shuffle:
         dataset = _shuffled(dataset, seed)
-    return dataset.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    return (
+        dataset.rebatch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(options)
+    )
 
 
 def _shuffled(dataset, seed):
