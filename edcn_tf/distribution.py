@@ -1,79 +1,97 @@
-"""Training on several devices and machines with `tf.distribute`."""
+"""Models that train on several devices and machines with `tf.distribute`."""
 
 import keras
 import tensorflow as tf
 
 
 class DistributedTraining:
-    """What Keras' `fit` lacks under a `tf.distribute` strategy: mix in before Model.
+    """What Keras' `fit` lacks under a `tf.distribute` strategy; goes before `Model`.
 
-    One step on R replicas is the step of one process on all their rows: the gradient
-    is that of the mean over the N rows of the global batch,
+    A step on R replicas is the step of one process that has all their rows: with n_r
+    rows on replica r and N on all together, the gradient is
 
-        g = sum over replicas r of (n_r / N) * gradient of replica r's mean loss
+        g = sum over replicas r of (n_r / N) * gradient of the mean loss of r's rows
 
-    where Keras takes 1 / R in place of n_r / N, which is the same only while all
-    replicas have equally many rows: at the end of an epoch some have fewer, or none.
+    where Keras takes 1 / R for n_r / N: the same only while all have equally many
+    rows. At the end of an epoch some have fewer, or none.
 
-    Without a strategy, or with one replica alone, everything is as Keras has it.
+    Each replica draws its own random numbers (dropout, `unseen_rate`).
 
-    For a model whose input is one tensor, `[B, ...]`.
+    Without a strategy, or with a single replica, everything is as in Keras.
     """
 
     def train_step(self, data):
-        if self.distribute_strategy.num_replicas_in_sync == 1:
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas == 1:
             return super().train_step(data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         rows = tf.shape(x)[0]
-        # Layers take means over the rows, so a replica whose rows have run out takes
-        # one of zeros, which counts nowhere.
-        filled = tf.pad(
-            x, [[0, tf.cast(rows == 0, tf.int32)]] + [[0, 0]] * (x.shape.rank - 1)
-        )
         with tf.GradientTape() as tape:
-            y_pred = self(filled, training=True)[:rows]
-            # Keras scales it by 1 / R.
+            y_pred = self(x, training=True)
+            # Keras has divided it by R.
             loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
-            share = self._share_of_rows(rows)
-            scaled = self.optimizer.scale_loss(loss * share)
+            scaled = self.optimizer.scale_loss(loss * _share(rows))
         weights = self.trainable_weights
         self.optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights))
-        replicas = self.distribute_strategy.num_replicas_in_sync
+        # The mean over no rows is no number, though its gradient is none.
+        loss = tf.where(rows > 0, loss * replicas, 0.0)
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(loss * replicas, sample_weight=rows)
+                metric.update_state(loss, sample_weight=rows)
         logs = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        return self._per_step(logs)
+        return self._reducible(logs)
 
     def test_step(self, data):
-        return self._per_step(super().test_step(data))
+        return self._reducible(super().test_step(data))
 
-    def _share_of_rows(self, rows):
-        """n_r * R / N: by how much this replica's rows count more than 1 / R."""
-        context = tf.distribute.get_replica_context()
-        rows = tf.cast(rows, tf.float32)
-        return rows * context.num_replicas_in_sync / context.all_reduce("SUM", rows)
+    def make_train_function(self, force=False):
+        if self.train_function is None or force:
+            self._draw_apart()
+        super().make_train_function(force)
 
-    def _per_step(self, logs):
-        """Under MultiWorkerMirroredStrategy Keras averages logs over their axis 0."""
-        strategy = self.distribute_strategy
-        if (
-            not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-            or strategy.num_replicas_in_sync == 1
-        ):
+    def _reducible(self, logs):
+        """Keras averages a step's logs over their axis 0 if there are more workers."""
+        if number_of_workers(self.distribute_strategy) == 1:
             return logs
         return keras.tree.map_structure(lambda log: tf.reshape(log, [1]), logs)
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Builds metrics and optimizer; what Keras' own does fails in two ways.
+    def _draw_apart(self):
+        """Gives each replica its own seeds; Keras starts all with the same."""
+        strategy = self.distribute_strategy
+        if strategy.num_replicas_in_sync == 1:
+            return
+        seeds = [v for v in self.variables if v.name == "seed_generator_state"]
 
-        It averages the first global batch over the replicas, which
-        MultiWorkerMirroredStrategy does not do with tuples, nor any strategy with
-        parts of unequal length, and it starts the input once in vain.
+        @tf.function
+        def shift():
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            for state in seeds:  # [seed, number of draws]
+                state.assign_add(tf.cast([replica, 0], state.dtype))
+
+        strategy.run(shift)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Builds what is not built yet, from the shapes of ids and labels.
+
+        Keras averages the first batch over the replicas to learn them. That fails
+        where one has fewer rows, and with tuples under MultiWorkerMirroredStrategy.
         """
-        if self.optimizer is not None or iterator is None:
-            data_batch = (
-                tf.TensorSpec([None, self.embedding.num_slots], tf.int32),
-                tf.TensorSpec([None], tf.float32),
-            )
-        super()._maybe_symbolic_build(data_batch=data_batch)
+        ids = tf.TensorSpec([None, self.embedding.num_slots], tf.int32)
+        labels = tf.TensorSpec([None], tf.float32)
+        super()._maybe_symbolic_build(data_batch=(ids, labels))
+
+
+def _share(rows):
+    """By how much more than 1 / R a replica's rows count: n_r * R / N."""
+    context = tf.distribute.get_replica_context()
+    rows = tf.cast(rows, tf.float32)
+    return rows * context.num_replicas_in_sync / context.all_reduce("SUM", rows)
+
+
+def number_of_workers(strategy):
+    """Processes that train together."""
+    resolver = strategy.cluster_resolver
+    if resolver is None:
+        return 1
+    tasks = resolver.cluster_spec().as_dict()
+    return max(1, sum(len(tasks.get(job, ())) for job in ("chief", "worker")))

@@ -223,10 +223,10 @@ class SparseAdam(keras.optimizers.Optimizer):
         Without `average_decay`, or before the first step, it changes nothing. Costs
         time and memory of the table, so it is for evaluation, not for a step.
         """
-        if not self.average_decay or not self.built or not int(self.iterations):
+        if not self.average_decay or not self.built or not int(self.iterations.numpy()):
             yield
             return
-        step = int(self.iterations)
+        step = int(self.iterations.numpy())
         kept = []
         for index, variable in enumerate(self._trainable_variables):
             weights = variable.value.read_value()
