@@ -3,6 +3,13 @@
 import keras
 import tensorflow as tf
 
+# What TensorFlow raises in the workers that are left when one ends.
+PEER_ERRORS = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+)
+
 
 class DistributedTraining:
     """What Keras' `fit` lacks under a `tf.distribute` strategy; goes before `Model`.

@@ -4,6 +4,7 @@ import contextlib
 
 import tensorflow as tf
 
+from edcn_tf.distribution import PEER_ERRORS
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
 from edcn_tf.records import compression_of, find_broken_record, record_files
@@ -149,6 +150,8 @@ def reading(pattern, spec):
     """
     try:
         yield
+    except PEER_ERRORS:
+        raise
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         files = record_files(pattern)
         where = find_broken_record(files) or _find_unfit_record(files, spec)

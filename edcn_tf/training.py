@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 import time
+import warnings
 from pathlib import Path
 
 import keras
@@ -54,7 +55,7 @@ def train(data, run, config, *, strategy=None):
             split is missing, the loss is no longer a number, or another worker ended.
     """
     workers = Workers(strategy)
-    with workers.ending_together("give the same command to all of them to go on"):
+    with workers.ending_together():
         return _train(Path(data), Path(run), config, workers)
 
 
@@ -100,7 +101,9 @@ def _train(data, run, config, workers):
                 keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False)
             )
     if not state.get("stop"):
-        with reading(list(files.values()), spec):
+        with reading(list(files.values()), spec), warnings.catch_warnings():
+            # Where workers share the rows, Keras cannot know the number of steps.
+            warnings.filterwarnings("ignore", "Your input ran out of data")
             model.fit(
                 training,
                 epochs=config.epochs,

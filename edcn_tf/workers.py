@@ -6,7 +6,7 @@ import os
 
 import tensorflow as tf
 
-from edcn_tf.distribution import number_of_workers
+from edcn_tf.distribution import PEER_ERRORS, number_of_workers
 from edcn_tf.errors import InputError
 
 STRATEGIES = ("mirrored", "multi_worker")
@@ -83,6 +83,9 @@ class Workers:
             jobs = resolver.cluster_spec().as_dict()
             before = len(jobs.get("chief", ())) if resolver.task_type != "chief" else 0
             self.index = before + int(resolver.task_id)
+        self._of_chief = tf.function(
+            self._summed, input_signature=[tf.TensorSpec([None], tf.float64)]
+        )
 
     @property
     def is_chief(self):
@@ -93,14 +96,16 @@ class Workers:
         """A list of numbers as the chief has it. Waits until all have asked."""
         if self.number == 1:
             return list(values)
+        return self._of_chief(tf.constant(values, tf.float64)).numpy().tolist()
 
-        def mine():
+    def _summed(self, values):
+        """The sum over the replicas, to which only the chief's first one adds."""
+
+        def of_replica():
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-            chiefs = tf.constant(values, tf.float64)
-            return tf.where(tf.equal(replica, 0), chiefs, 0.0)
+            return tf.where(tf.equal(replica, 0), values, 0.0)
 
-        per_replica = self.strategy.run(tf.function(mine))
-        return self.strategy.reduce("SUM", per_replica, axis=None).numpy().tolist()
+        return self.strategy.reduce("SUM", self.strategy.run(of_replica), axis=None)
 
     def input(self, batch_size, read):
         """What `fit` reads: each worker its own part.
@@ -125,15 +130,15 @@ class Workers:
         )
 
     @contextlib.contextmanager
-    def ending_together(self, advice):
+    def ending_together(self):
         """Turns TensorFlow's error over another worker's end into an `InputError`."""
         try:
             yield
-        except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        except PEER_ERRORS as error:
             if self.number == 1:
                 raise
-            reason = " ".join(error.message.split())[:200]
             raise InputError(
-                f"Worker {self.index} of {self.number} stops, since another has ended "
-                f"or cannot be reached; {advice} ({reason})"
+                f"Worker {self.index} of {self.number} stops: another has ended or "
+                "cannot be reached. Give all of them the same command to go on from "
+                "the last finished epoch"
             ) from error
