@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import shlex
 
-from edcn_tf import calibration_fit, evaluation, export, presets, training
+from edcn_tf import calibration_fit, evaluation, export, presets, training, workers
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import program, quiet
 from edcn_tf.errors import InputError
@@ -78,7 +78,10 @@ def print_summary(summary):
 
 def train(args):
     config = TrainingConfig.load(args.config, args.settings)
-    result = training.train(args.data, args.out, config)
+    strategy = workers.make_strategy(args.strategy) if args.strategy else None
+    result = training.train(args.data, args.out, config, strategy=strategy)
+    if not workers.Workers(strategy).is_chief:
+        return  # the chief says it
     print(
         f"Best epoch {result['best_epoch']} of {result['epochs']}: validation AUC "
         f"{result['valid_auc']:.4f}, log loss {result['valid_log_loss']:.4f}; "

@@ -4,13 +4,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from edcn_tf.distribution import DistributedTraining
 from edcn_tf.layers import Bridge, Cross, Deep, FieldEmbedding, FieldGate
 from edcn_tf.vocabulary import FeatureSpec
 
 GATES = ("softmax", "none")
 
 
-class ClickModel(keras.Model):
+class ClickModel(DistributedTraining, keras.Model):
     """What every model here shares: ids in, a probability out, a config that saves.
 
     A subclass makes its layers in `__init__`, among them `embedding`, builds them in

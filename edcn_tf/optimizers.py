@@ -124,7 +124,21 @@ class SparseAdam(keras.optimizers.Optimizer):
     def apply(self, grads, trainable_variables=None):
         super().apply([_with_unique_rows(grad) for grad in grads], trainable_variables)
 
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        # Under tf.distribute. The rows of all replicas come back one after another,
+        # so those that several touched are summed here; and only now is the gradient
+        # that of the whole batch, whose norm may be clipped.
+        reduced = super()._all_reduce_sum_gradients(grads_and_vars)
+        if not _in_one_of_several_replicas():
+            return reduced
+        grads, variables = zip(*reduced)
+        grads = self._clipped([_with_unique_rows(grad) for grad in grads])
+        return list(zip(grads, variables))
+
     def _clip_gradients(self, grads):
+        return grads if _in_one_of_several_replicas() else self._clipped(grads)
+
+    def _clipped(self, grads):
         # Rows are unique here, so the norm of the slices is that of the gradient.
         values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in grads]
         return [
@@ -207,10 +221,10 @@ class SparseAdam(keras.optimizers.Optimizer):
         Without `average_decay`, or before the first step, it changes nothing. Costs
         time and memory of the table, so it is for evaluation, not for a step.
         """
-        if not self.average_decay or not self.built or not int(self.iterations):
+        if not self.average_decay or not self.built or not int(self.iterations.numpy()):
             yield
             return
-        step = int(self.iterations)
+        step = int(self.iterations.numpy())
         kept = []
         for index, variable in enumerate(self._trainable_variables):
             weights = variable.value.read_value()
@@ -255,6 +269,11 @@ def _with_unique_rows(gradient):
     )
     sums = tf.reshape(sums, [number, *gradient.values.shape[1:]])
     return tf.IndexedSlices(sums, rows, gradient.dense_shape)
+
+
+def _in_one_of_several_replicas():
+    context = tf.distribute.get_replica_context()
+    return context is not None and context.num_replicas_in_sync > 1
 
 
 def _resource(variable):

@@ -160,6 +160,13 @@ def _parser():
         metavar="KEY=VALUE",
         help="a setting over the file's; any key of a run's config.yaml",
     )
+    train.add_argument(
+        "--strategy",
+        choices=("mirrored", "multi_worker"),
+        help="train on all GPUs of this machine, or on the workers of TF_CONFIG, each "
+        "of which is given this command; batch_size is then that of all together; "
+        "default: one device",
+    )
 
     evaluate = command(
         "evaluate",

@@ -1,6 +1,7 @@
 """One layer of the deep tower."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -69,7 +70,9 @@ class Deep(keras.layers.Layer):
         self.dense.build(input_shape)
         if self.batch_norm:
             self.normalization = keras.layers.BatchNormalization(
-                dtype=self.dtype_policy, name="normalization"
+                synchronized=tf.distribute.has_strategy(),  # over the whole batch
+                dtype=self.dtype_policy,
+                name="normalization",
             )
             self.normalization.build((None, units))
         if self.dropout:

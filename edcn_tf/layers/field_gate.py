@@ -1,6 +1,7 @@
 """The paper's regulation module: a learned weight for each field."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 BATCH_NORMS = (None, "scalar", "feature")
@@ -62,7 +63,9 @@ class FieldGate(keras.layers.Layer):
         self.gate = self.add_weight(name="gate", shape=(fields,), initializer="ones")
         if self.batch_norm:
             self.normalization = keras.layers.BatchNormalization(
-                dtype=self.dtype_policy, name="normalization"
+                synchronized=tf.distribute.has_strategy(),  # over the whole batch
+                dtype=self.dtype_policy,
+                name="normalization",
             )
             last = 1 if self.batch_norm == "scalar" else fields * width
             self.normalization.build((None, last))
