@@ -38,7 +38,9 @@ def synthesize(args):
     from edcn_tf.synthesize import synthesize
     from edcn_tf.synthetic import SyntheticConfig
 
-    options = {f.name: getattr(args, f.name) for f in dataclasses.fields(SyntheticConfig)}
+    options = {
+        f.name: getattr(args, f.name) for f in dataclasses.fields(SyntheticConfig)
+    }
     for name in ("pairs", "triples"):
         groups = options.pop(name)
         if groups is not None:

@@ -12,7 +12,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.synthetic_fields import criteo_fields, stream
 
 CHUNK = 1 << 14  # rows drawn together
-CALIBRATION_CHUNKS = 8
+CALIBRATION = 8  # chunks that the intercept and the strengths are found on
 NAMES = presets.TEXT["criteo"].names[1:]
 
 
@@ -24,7 +24,8 @@ class SyntheticConfig:
 
         intercept + first_order A + second_order B + third_order C + noise e
 
-    where A, B, C have mean 0 and variance 1 over the log and e is normal: A sums one
+    where A, B, C have mean 0 and variance 1 (those of B and C as measured on a sample
+    of 131,072 rows, which also decides the intercept) and e is normal: A sums one
     hidden number for each field's value, B the products of two values' hidden vectors
     over `pairs` of fields, C those of three over `triples`. Nothing in B can be seen
     in one field alone, nor anything of C in two, and no feature tells of e.
@@ -56,7 +57,7 @@ class SyntheticConfig:
     rank: int = 2
     pairs: tuple = (
         *(("C6", "C14"), ("C17", "C22"), ("C23", "C25"), ("C5", "C20")),
-        *(("C2", "C8"), ("C1", "C9"), ("I2", "C6"), ("I6", "C17")),
+        *(("C2", "C9"), ("C1", "C17"), ("I2", "C6"), ("I6", "C23")),
     )
     triples: tuple = (("C9", "C17", "C20"), ("C14", "C22", "I7"))
 
@@ -129,8 +130,7 @@ class SyntheticLog:
             [("label", pa.int8())]
             + [(field.name, field.arrow_type) for field in self.fields]
         )
-        self.intercept = 0.0
-        self.intercept = self._calibrated()
+        self._calibrate()
 
     def read(self, rows, skip=0):
         """Yields `Rows`, together `rows` of them, after the first `skip` of the log."""
@@ -150,27 +150,26 @@ class SyntheticLog:
     def _rows(self, drawn, wanted):
         codes, noise, threshold = drawn
         codes = [column[wanted] for column in codes]
-        config, terms = self.config, self.terms(codes)
+        terms, deviation = self.terms(codes), self.config.noise
         known = self.intercept + sum(terms)
-        labels = threshold[wanted] < sigmoid(known + config.noise * noise[wanted])
+        labels = threshold[wanted] < sigmoid(known + deviation * noise[wanted])
         arrays = [pa.array(labels.astype(np.int8))]
         arrays += [field.values(column) for field, column in zip(self.fields, codes)]
-        rest = math.hypot(config.second_order, config.third_order, config.noise)
         return Rows(
             columns=pa.RecordBatch.from_arrays(arrays, schema=self.schema),
-            probabilities=expected_sigmoid(known, config.noise),
-            first_order=expected_sigmoid(self.intercept + terms[0], rest),
+            probabilities=expected_sigmoid(known, deviation),
+            first_order=expected_sigmoid(self.intercept + terms[0], self.rest),
         )
 
     def terms(self, codes):
-        """The three terms of the log odds that features explain, each `[rows]`."""
-        config = self.config
+        """The three terms of the log odds that features explain, `[3, rows]`."""
+        return self.factors[:, None] * self._unscaled(codes)
+
+    def _unscaled(self, codes):
         hidden = sum(field.hidden(c, (1, 0, 0)) for field, c in zip(self.fields, codes))
-        return (
-            config.first_order * hidden / math.sqrt(len(codes)),
-            config.second_order * self._interactions(codes, config.pairs),
-            config.third_order * self._interactions(codes, config.triples),
-        )
+        pairs = self._interactions(codes, self.config.pairs)
+        triples = self._interactions(codes, self.config.triples)
+        return np.stack([hidden, pairs, triples])
 
     def _interactions(self, codes, groups):
         """Sum over groups of fields and over `rank` of products of hidden numbers."""
@@ -182,23 +181,28 @@ class SyntheticLog:
                     component = (len(group), number, i)
                     product *= self.fields[place].hidden(codes[place], component)
                 total += product
-        return total / math.sqrt(max(len(groups) * self.config.rank, 1))
+        return total
 
-    def _calibrated(self):
-        """The intercept at which a sample has the click rate that was asked for."""
-        known = []
-        for chunk in range(CALIBRATION_CHUNKS):
-            codes, noise, _ = self._draw(1, chunk)
-            known.append(sum(self.terms(codes)) + self.config.noise * noise)
-        known = np.concatenate(known)
+    def _calibrate(self):
+        """Finds the factors of the terms, and the intercept, on a sample of its own."""
+        config, drawn = self.config, [self._draw(1, i) for i in range(CALIBRATION)]
+        terms = np.concatenate([self._unscaled(codes) for codes, _, _ in drawn], axis=1)
+        strengths = [config.first_order, config.second_order, config.third_order]
+        deviations = terms.std(axis=1)
+        present = deviations > 0  # else no fields interact
+        self.factors = np.where(present, strengths, 0) / np.where(
+            present, deviations, 1
+        )
+        self.rest = math.hypot(*(present * strengths)[1:], config.noise)
+        known = self.factors @ terms
+        known += config.noise * np.concatenate([noise for _, noise, _ in drawn])
         low, high = -100.0, 100.0
         for _ in range(50):
-            middle = (low + high) / 2
-            if sigmoid(known + middle).mean() < self.config.click_rate:
-                low = middle
+            self.intercept = (low + high) / 2
+            if sigmoid(known + self.intercept).mean() < config.click_rate:
+                low = self.intercept
             else:
-                high = middle
-        return (low + high) / 2
+                high = self.intercept
 
 
 def sigmoid(x):

@@ -45,8 +45,9 @@ class Field:
     def hidden(self, codes, component):
         """Hidden numbers of values, `[rows]`, mean 0 and variance 1 over the log.
 
-        `component`, three whole numbers, tells apart those that one value has. Means are taken off so
-        that a product of two fields' numbers says nothing of either field alone.
+        `component`, three whole numbers, tells apart those that one value has. Means
+        are taken off so that a product of two fields' numbers says nothing of either
+        field alone.
         """
         if component not in self.scales:
             self.scales[component] = self._moments(component)
