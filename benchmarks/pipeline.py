@@ -7,12 +7,12 @@ import time
 
 import tensorflow as tf
 
-from edcn_tf.benchmarks.synthetic import write_criteo_like
 from edcn_tf.encoder import Encoder
 from edcn_tf.input_pipeline import read_records
 from edcn_tf.prepare import prepare
 from edcn_tf.presets import SCHEMAS
 from edcn_tf.records import record_files
+from edcn_tf.synthesize import synthesize
 from edcn_tf.vocabulary import FeatureSpec
 
 BATCH = 2048
@@ -23,7 +23,7 @@ def benchmark_prepare(rows=400_000):
     """`edcn prepare` of a log with Criteo's 40 columns, processes started included."""
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "log.tsv")
-        write_criteo_like(log, rows)
+        synthesize(log, rows)
         print(f"{rows:,} rows of 40 columns, {os.cpu_count()} processors\n")
         print(f"{'':<28}{'rows/s':>12}{'records, B a row':>20}")
         ways = {
@@ -45,7 +45,7 @@ def benchmark_input(rows=400_000):
     """Reading, parsing and encoding of records with Criteo's 40 columns."""
     with tempfile.TemporaryDirectory() as folder:
         log, data = os.path.join(folder, "log.tsv"), os.path.join(folder, "data")
-        write_criteo_like(log, rows)
+        synthesize(log, rows)
         prepare(
             [log], SCHEMAS["criteo"], data, format="criteo", split=(1, 0, 0), workers=1
         )

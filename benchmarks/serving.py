@@ -14,7 +14,6 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
 from edcn_tf import export
-from edcn_tf.benchmarks.synthetic import write_criteo_like
 from edcn_tf.encoder import Encoder
 from edcn_tf.export.c_api import Session
 from edcn_tf.export.verification import __file__ as VERIFICATION
@@ -23,6 +22,7 @@ from edcn_tf.prepare import prepare
 from edcn_tf.presets import SCHEMAS
 from edcn_tf.records import record_files
 from edcn_tf.schema import Schema
+from edcn_tf.synthesize import synthesize
 from edcn_tf.training import save_model
 from edcn_tf.vocabulary import FeatureSpec
 
@@ -75,7 +75,7 @@ def _model(folder):
         dataclasses.replace(field, candidate=number >= first)
         for number, field in enumerate(fields)
     ]
-    write_criteo_like(folder / "log.tsv", LOG_ROWS)
+    synthesize(folder / "log.tsv", LOG_ROWS)
     schema = dataclasses.replace(SCHEMAS["criteo"], fields=fields)
     prepare([folder / "log.tsv"], schema, folder / "data", format="criteo", workers=1)
     spec = FeatureSpec.load(folder / "data/features")

@@ -1,6 +1,7 @@
 """What each command of `edcn` does with its arguments, and says when it is done."""
 
 import contextlib
+import dataclasses
 import inspect
 import shlex
 
@@ -27,7 +28,45 @@ def one_line(error):
 def demo(args):
     from edcn_tf.demo import run_demo
 
-    run_demo(args.out, split_by=args.split_by, seed=args.seed)
+    run_demo(
+        args.out,
+        data=args.data,
+        rows=args.rows,
+        split_by=args.split_by,
+        seed=args.seed,
+    )
+
+
+def synthesize(args):
+    from edcn_tf.synthesize import synthesize
+    from edcn_tf.synthetic import SyntheticConfig
+
+    options = {
+        f.name: getattr(args, f.name) for f in dataclasses.fields(SyntheticConfig)
+    }
+    for name in ("pairs", "triples"):
+        groups = options.pop(name)
+        if groups is not None:
+            options[name] = [group.split(":") for group in groups]
+    figures = synthesize(
+        args.out,
+        args.rows,
+        SyntheticConfig(**options),
+        skip=args.skip,
+        probabilities=args.probabilities,
+    )
+    print(f"{figures['rows']:,} rows, {figures['click_rate']:.4f} clicks\n")
+    print(f"{'scored by':<30}{'AUC':>8}{'log loss':>10}")
+    for name, figure in [
+        ("all that features tell", "best"),
+        ("first-order effects alone", "first_order"),
+    ]:
+        auc, log_loss = figures[figure]["auc"], figures[figure]["log_loss"]
+        print(f"{name:<30}{auc:>8.4f}{log_loss:>10.4f}")
+    print(
+        f"\nWrote {args.out} and {args.out}.json. Next:  {program()} prepare "
+        f"{args.out} --format criteo --out data"
+    )
 
 
 def prepare(args):
@@ -214,6 +253,7 @@ def benchmark(args):
 
 RUN = {
     "demo": demo,
+    "synthesize": synthesize,
     "prepare": prepare,
     "train": train,
     "evaluate": evaluate,

@@ -9,10 +9,19 @@ import pytest
 import tensorflow_datasets as tfds
 
 from edcn_tf import prepare as prepare_log
-from edcn_tf.datasets import Avazu, CriteoKaggle, MovielensLatestSmall, movielens
+from edcn_tf.datasets import (
+    Avazu,
+    CriteoKaggle,
+    MovielensLatestSmall,
+    SyntheticCriteo,
+    movielens,
+)
+from edcn_tf.datasets.synthetic import SyntheticBuilderConfig
 from edcn_tf.errors import InputError
 from edcn_tf.presets import SCHEMAS
 from edcn_tf.sources import log_parts, read_log
+from edcn_tf.synthesize import synthesize
+from edcn_tf.synthetic import SyntheticConfig
 
 DATA = pathlib.Path(__file__).parent / "data"
 
@@ -200,3 +209,50 @@ def test_a_log_that_is_not_there(tmp_path, monkeypatch, others):
     message = str(caught.value)
     assert str(manual) in message and "\n" not in message
     assert message.endswith("download the data and put its train.txt here.")
+
+
+FEW = SyntheticBuilderConfig(name="few", rows=40, log=SyntheticConfig(values=100))
+
+
+class SyntheticCriteoTest(tfds.testing.DatasetBuilderTestCase):
+    """TFDS's own checks."""
+
+    DATASET_CLASS = SyntheticCriteo
+    BUILDER_CONFIG_NAMES_TO_TEST: ClassVar = ["few"]
+    SPLITS: ClassVar = {"train": 40}
+    EXAMPLE_DIR = DATA
+    SKIP_CHECKSUMS = True  # there is no download
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        configs = [*SyntheticCriteo.BUILDER_CONFIGS, FEW]
+        patched = mock.patch.object(SyntheticCriteo, "BUILDER_CONFIGS", configs)
+        patched.start()
+        cls.addClassCleanup(patched.stop)
+
+
+def test_synthetic_sizes():
+    configs = {config.name: config for config in SyntheticCriteo.BUILDER_CONFIGS}
+    assert {name: config.rows for name, config in configs.items()} == {
+        "100k": 100_000,
+        "1m": 1_000_000,
+        "10m": 10_000_000,
+    }
+    assert SyntheticCriteo.default_builder_config.name == "100k"
+
+
+def test_the_synthetic_rows_are_those_of_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(SyntheticCriteo, "BUILDER_CONFIGS", [FEW])
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    synthesize(
+        tmp_path / "log.tsv", 40, FEW.log, probabilities=tmp_path / "best.parquet"
+    )
+    schema = SCHEMAS["criteo"]
+    (expected,) = read_log([tmp_path / "log.tsv"], schema, "criteo")
+    (found,) = read_log(["tfds:synthetic_criteo"], schema, "criteo")
+    assert found.equals(expected)
+    builder = SyntheticCriteo(data_dir=tmp_path / "tfds")
+    rows = tfds.as_numpy(builder.as_dataset(split="train", batch_size=-1))
+    best = pd.read_parquet(tmp_path / "best.parquet")["probability"]
+    np.testing.assert_array_equal(rows["probability"], best)

@@ -5,16 +5,16 @@ import time
 import numpy as np
 
 import edcn_tf
-from edcn_tf.benchmarks.synthetic import write_criteo_like
 from edcn_tf.prepare import prepare
 from edcn_tf.presets import SCHEMAS
+from edcn_tf.synthesize import synthesize
 
 WARM_UP = 5
 
 
 def waiting(folder, rows, batch_size, options):
     """Seconds a step, and the share of them that the step waits for its batch."""
-    write_criteo_like(folder / "log.tsv", rows)
+    synthesize(folder / "log.tsv", rows)
     prepare(
         [folder / "log.tsv"],
         SCHEMAS["criteo"],

@@ -3,5 +3,6 @@
 from edcn_tf.datasets.avazu import Avazu
 from edcn_tf.datasets.criteo import CriteoKaggle
 from edcn_tf.datasets.movielens import MovielensLatestSmall
+from edcn_tf.datasets.synthetic import SyntheticCriteo
 
-__all__ = ["Avazu", "CriteoKaggle", "MovielensLatestSmall"]
+__all__ = ["Avazu", "CriteoKaggle", "MovielensLatestSmall", "SyntheticCriteo"]
