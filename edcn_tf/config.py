@@ -35,6 +35,9 @@ class TrainingConfig:
         learning_rate_drop: What it is then multiplied by.
         drops: Number of drops; when patience ends once more, training stops.
         mixed_precision: Compute in bfloat16 with float32 weights.
+        steps_per_execution: Steps that TensorFlow runs between two looks of Python,
+            which cost about a millisecond each; results do not depend on it. One
+            with several replicas.
         options: The model's arguments.
 
     Raises:
@@ -53,6 +56,7 @@ class TrainingConfig:
     learning_rate_drop: float = 0.3
     drops: int = 1
     mixed_precision: bool = False
+    steps_per_execution: int = 8
     options: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -75,6 +79,7 @@ class TrainingConfig:
             ("patience", True, 1, None),
             ("learning_rate_drop", False, 1e-12, 1),
             ("drops", True, 0, None),
+            ("steps_per_execution", True, 1, None),
         ]:
             value = getattr(self, key)
             if key == "average_decay" and value is None:

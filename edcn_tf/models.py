@@ -83,9 +83,10 @@ class ClickModel(DistributedTraining, keras.Model):
     def make_train_function(self, force=False):
         # Made while the first step is traced, as Keras would, table and slots would
         # be drawn at once and then be copied: two or three times a table's memory.
-        if not self.built:
-            self.build((None, self.embedding.num_slots))
-        self.optimizer.build(self.trainable_variables)
+        with self.distribute_strategy.scope():
+            if not self.built:
+                self.build((None, self.embedding.num_slots))
+            self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
     def compute_output_shape(self, input_shape):

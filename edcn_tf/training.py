@@ -179,7 +179,9 @@ def _compiled(config, spec):
         optimizer = SparseAdam(
             config.learning_rate, average_decay=config.average_decay or None
         )
-    model.compile(optimizer, "binary_crossentropy")
+    # Replicas end an epoch together only if Python looks at each step.
+    steps = 1 if tf.distribute.has_strategy() else config.steps_per_execution
+    model.compile(optimizer, "binary_crossentropy", steps_per_execution=steps)
     return model
 
 
