@@ -77,9 +77,7 @@ def read_records(
     files, shard = _part(files, shard)
 
     def read(path):
-        compression = tf.where(
-            tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", ""
-        )
+        compression = tf.where(tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", "")
         rows = tf.data.TFRecordDataset(path, compression, buffer_size=1 << 20)
         if shard is not None:
             rows = rows.shard(shard[1], shard[0])
@@ -100,9 +98,7 @@ def read_records(
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA
     )
-    return (
-        dataset.rebatch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(options)
-    )
+    return dataset.rebatch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def _part(files, shard):
