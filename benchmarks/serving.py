@@ -14,7 +14,6 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
 from edcn_tf import export
-from edcn_tf.benchmarks.synthetic import write_criteo_like
 from edcn_tf.encoder import Encoder
 from edcn_tf.export.c_api import Session
 from edcn_tf.export.verification import __file__ as VERIFICATION
@@ -23,6 +22,7 @@ from edcn_tf.prepare import prepare
 from edcn_tf.presets import SCHEMAS
 from edcn_tf.records import record_files
 from edcn_tf.schema import Schema
+from edcn_tf.synthesize import synthesize
 from edcn_tf.training import save_model
 from edcn_tf.vocabulary import FeatureSpec
 
@@ -34,7 +34,7 @@ LOG_ROWS = 100_000
 MIB = 1 << 20
 
 
-def benchmark_serving(rows):
+def benchmark_serving(rows=400_000):
     """Latency of the signatures of EDCN's default setting, with Criteo's 39 fields.
 
     Weights are random, which is as fast. What is compared takes turns in one run.
@@ -75,7 +75,7 @@ def _model(folder):
         dataclasses.replace(field, candidate=number >= first)
         for number, field in enumerate(fields)
     ]
-    write_criteo_like(folder / "log.tsv", LOG_ROWS)
+    synthesize(folder / "log.tsv", LOG_ROWS)
     schema = dataclasses.replace(SCHEMAS["criteo"], fields=fields)
     prepare([folder / "log.tsv"], schema, folder / "data", format="criteo", workers=1)
     spec = FeatureSpec.load(folder / "data/features")
@@ -175,7 +175,7 @@ def _export(folder, rows):
         "export, with its proof": [sys.executable, "-c", EXPORT, run, models],
         "verification alone": [sys.executable, VERIFICATION, models / "1"],
     }.items():
-        seconds, peak = _measured(command)
+        seconds, peak = measured_command(command)
         print(f"{name:<22}{seconds:>9.1f}{peak / MIB:>11,.0f}")
     size = sum(p.stat().st_size for p in (models / "1").rglob("*") if p.is_file())
     table = 64 * rows
@@ -206,7 +206,7 @@ def _large_run(folder, run, rows):
     save_model(model, run / "model.keras")
 
 
-def _measured(command):
+def measured_command(command):
     """Seconds and peak memory in bytes of a command."""
     # Started by a small process: a child's figure begins with that of its parent.
     measure = (

@@ -1,8 +1,13 @@
 """What each command of `edcn` does with its arguments, and says when it is done."""
 
+import contextlib
+import dataclasses
+import inspect
+import shlex
+
 from edcn_tf import calibration_fit, evaluation, export, presets, training, workers
 from edcn_tf.config import TrainingConfig
-from edcn_tf.console import program
+from edcn_tf.console import program, quiet
 from edcn_tf.errors import InputError
 from edcn_tf.files import write_json
 from edcn_tf.prediction import predict_log
@@ -23,7 +28,45 @@ def one_line(error):
 def demo(args):
     from edcn_tf.demo import run_demo
 
-    run_demo(args.out, split_by=args.split_by, seed=args.seed)
+    run_demo(
+        args.out,
+        data=args.data,
+        rows=args.rows,
+        split_by=args.split_by,
+        seed=args.seed,
+    )
+
+
+def synthesize(args):
+    from edcn_tf.synthesize import synthesize
+    from edcn_tf.synthetic import SyntheticConfig
+
+    options = {
+        f.name: getattr(args, f.name) for f in dataclasses.fields(SyntheticConfig)
+    }
+    for name in ("pairs", "triples"):
+        groups = options.pop(name)
+        if groups is not None:
+            options[name] = [group.split(":") for group in groups]
+    figures = synthesize(
+        args.out,
+        args.rows,
+        SyntheticConfig(**options),
+        skip=args.skip,
+        probabilities=args.probabilities,
+    )
+    print(f"{figures['rows']:,} rows, {figures['click_rate']:.4f} clicks\n")
+    print(f"{'scored by':<30}{'AUC':>8}{'log loss':>10}")
+    for name, figure in [
+        ("all that features tell", "best"),
+        ("first-order effects alone", "first_order"),
+    ]:
+        auc, log_loss = figures[figure]["auc"], figures[figure]["log_loss"]
+        print(f"{name:<30}{auc:>8.4f}{log_loss:>10.4f}")
+    print(
+        f"\nWrote {args.out} and {args.out}.json. Next:  {program()} prepare "
+        f"{args.out} --format criteo --out data"
+    )
 
 
 def prepare(args):
@@ -39,18 +82,23 @@ def prepare(args):
         schema = presets.SCHEMAS[args.format]
     else:
         raise InputError("--schema FILE is needed: a JSON file that names the columns")
-    summary = prepare_logs(
-        own or args.logs,
-        schema,
-        args.out,
-        format=args.format,
-        split=args.split,
-        split_by=args.split_by,
-        seed=args.seed,
-        negative_sampling_rate=args.negative_sampling_rate,
-        workers=args.workers,
-        compression="GZIP" if args.gzip else None,
-    )
+    # Beam logs the whole traceback of what we tell in one line.
+    silent = args.runner and not args.debug
+    with quiet() if silent else contextlib.nullcontext():
+        summary = prepare_logs(
+            own or args.logs,
+            schema,
+            args.out,
+            format=args.format,
+            split=args.split,
+            split_by=args.split_by,
+            seed=args.seed,
+            negative_sampling_rate=args.negative_sampling_rate,
+            workers=args.workers,
+            runner=args.runner,
+            runner_options=shlex.split(args.runner_options),
+            compression="GZIP" if args.gzip else None,
+        )
     print_summary(summary)
     print(f"Wrote {args.out}. Next:  {program()} train {args.out} --out runs/first")
 
@@ -195,11 +243,17 @@ def report(args):
 def benchmark(args):
     from edcn_tf import benchmarks
 
-    benchmarks.run(args.what, args.rows)
+    given = {"rows": args.rows, "peers": args.peers, "figure": args.figure}
+    options = {name: value for name, value in given.items() if value is not None}
+    known = inspect.signature(benchmarks.BENCHMARKS[args.what]).parameters
+    for name in set(options) - set(known):
+        raise InputError(f"--{name} does not go with `benchmark {args.what}`")
+    benchmarks.run(args.what, **options)
 
 
 RUN = {
     "demo": demo,
+    "synthesize": synthesize,
     "prepare": prepare,
     "train": train,
     "evaluate": evaluate,

@@ -21,12 +21,12 @@ def program():
     return called
 
 
-def progress_bar(what, total_bytes):
-    """A progress bar in bytes of the logs, silent where nobody watches."""
+def progress_bar(what, total, unit="B"):
+    """A progress bar, in bytes of the logs or in rows, silent where nobody watches."""
     return tqdm(
-        total=total_bytes or None,
+        total=total or None,
         desc=what,
-        unit="B",
+        unit=unit,
         unit_scale=True,
         disable=not interactive(),
         leave=False,

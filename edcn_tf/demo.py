@@ -1,7 +1,7 @@
-"""The whole way on MovieLens latest-small: `edcn demo`."""
+"""The whole way on data that needs no network: `edcn demo`."""
 
 import json
-import os
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,62 +9,52 @@ import numpy as np
 from edcn_tf import export
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import program
+from edcn_tf.demo_data import DATA, ROWS
+from edcn_tf.errors import InputError
 from edcn_tf.evaluation import evaluate_run
 from edcn_tf.export.c_api import Session
 from edcn_tf.files import refuse_existing, write_json
 from edcn_tf.prepare import prepare
 from edcn_tf.report import write_report
-from edcn_tf.schema import Field, Schema
 from edcn_tf.training import train
 
-SCHEMA = Schema(
-    label="click",
-    group="user_id",
-    timestamp="timestamp",
-    fields=(
-        Field(name="user_id"),
-        Field(name="movie_id", candidate=True),
-        Field(name="year", candidate=True),
-        Field(name="genres", multiple=True, max_length=10, candidate=True),
-        Field(name="hour"),
-        Field(name="weekday"),
-    ),
-)
-RUNS = {
-    # Its L2 and learning rate are those that served it best on the validation split.
-    "logistic_regression": {
-        "model": "logistic_regression",
-        "l2": 1.0,
-        "learning_rate": 0.02,
-    },
-    "edcn": {},
-}
 
-
-def run_demo(directory, *, split_by="chance", seed=0):
+def run_demo(directory, *, data="movielens", rows=None, split_by="chance", seed=0):
     """Prepares, trains EDCN and a logistic regression, judges, exports, reports.
 
     Args:
-        directory: A new directory that gets `tfds/`, `schema.json`, `data/`,
-            `runs/edcn`, `runs/logistic_regression`, `models/movielens/1` and
+        directory: A new directory that gets `tfds/` or `logs/`, `schema.json`, `data/`,
+            `runs/edcn`, `runs/logistic_regression`, `models/NAME/1` and
             `figures.json`.
-        split_by: `"chance"` or `"time"`.
-        seed: Of the split and of both models.
+        data: `"movielens"` or `"synthetic"` (`edcn_tf.demo_data.DATA`).
+        rows: Rows of the synthetic log; 200,000 by default.
+        split_by: `"chance"` or, where the rows have a time, `"time"`.
+        seed: Of the log, of the split and of both models.
 
     Returns:
         Run's name -> its figures on the test split (`edcn_tf.metrics.evaluate`), with
-        `examples_per_second` of training.
+        `examples_per_second` of training; and the best possible `auc` and `log_loss`,
+        `"best_possible"`, where they are known.
+
+    Raises:
+        InputError: If the directory exists, or an option does not fit the data.
     """
+    chosen = DATA[data]
+    if rows is not None and data != "synthetic":
+        raise InputError(f"Only the synthetic log takes a number of rows, not {data}")
+    if split_by == "time" and chosen.schema.timestamp is None:
+        raise InputError(f"The rows of {data} have no time to split them by")
     out = Path(directory)
     refuse_existing(out)
     out.mkdir(parents=True)
-    print("1 of 5: MovieLens latest-small, 100,004 ratings; 4 or more is a click")
-    os.environ["TFDS_DATA_DIR"] = str(out / "tfds")
-    SCHEMA.save(out / "schema.json")
+    print(f"1 of 5: {chosen.title}")
+    chosen.schema.save(out / "schema.json")
+    logs, best = chosen.logs(out, rows or ROWS, seed)
     summary = prepare(
-        ["tfds:movielens_latest_small"],
-        SCHEMA,
+        logs,
+        chosen.schema,
         out / "data",
+        format=chosen.format,
         split_by=split_by,
         seed=seed,
     )
@@ -73,7 +63,7 @@ def run_demo(directory, *, split_by="chance", seed=0):
             f"   {name:<5} {split['rows']:>7,} rows, {split['click_rate']:.1%} clicks"
         )
     figures = {}
-    for number, (name, settings) in enumerate(RUNS.items(), 2):
+    for number, (name, settings) in enumerate(chosen.runs.items(), 2):
         print(f"{number} of 5: training {name}")
         config = TrainingConfig.from_dict({**settings, "seed": seed})
         result = train(out / "data", out / "runs" / name, config)
@@ -81,13 +71,15 @@ def run_demo(directory, *, split_by="chance", seed=0):
             **evaluate_run(out / "runs" / name, out / "data"),
             "examples_per_second": result["examples_per_second"],
         }
+    if best:
+        figures["best_possible"] = best
     write_json(out / "figures.json", figures)
     print("4 of 5: drawing the report")
     page = write_report(out / "runs/edcn", baseline=out / "runs/logistic_regression")
     print("5 of 5: exporting a SavedModel and verifying it in a clean process")
-    version = export.export_run(out / "runs/edcn", out / "models/movielens")
+    version = export.export_run(out / "runs/edcn", out / "models" / chosen.name)
     proof = export.verify_saved_model(version)
-    request, answer = sample_request(version)
+    request, answer = ask(version, *chosen.request(out))
     print(f"\nTest split ({split_by}), {figures['edcn']['rows']:,} rows\n")
     print(_table(figures))
     print(
@@ -97,7 +89,7 @@ Report      {page}  (open it in a browser)
 SavedModel  {version}  (verified: {proof["requests"]} requests to \
 {len(proof["signatures"])} signatures)
 
-A request: one user; The Shawshank Redemption, Pulp Fiction, Battlefield Earth
+A request: {chosen.asked}
   {json.dumps(request)}
 Its answer, by TensorFlow's C++ session loader, which TF Serving uses too
   {json.dumps(answer)}
@@ -111,30 +103,21 @@ Next:
     return figures
 
 
-def sample_request(version):
-    """A `rank` request of three films for one user, and the answer of an export.
+def ask(version, signature, inputs):
+    """A request, and the answer of an export to it, by way of TensorFlow's C API.
 
-    Both as TF Serving's REST API has them; asked by way of TensorFlow's C API.
+    Both as TF Serving's REST API has them.
     """
-    inputs = {
-        "user_id": ["15"],
-        "hour": ["20"],
-        "weekday": ["5"],
-        "movie_id": [["318", "296", "3593"]],
-        "year": [["1994", "1994", "2000"]],
-        "genres": [
-            [
-                ["Crime", "Drama", "", ""],
-                ["Comedy", "Crime", "Drama", "Thriller"],
-                ["Action", "Sci-Fi", "", ""],
-            ]
-        ],
-    }
     with Session(version) as session:
-        arrays = {name: np.array(value, object) for name, value in inputs.items()}
-        probability = session.run("rank", arrays)["probability"]
+        arrays = {name: _array(value) for name, value in inputs.items()}
+        probability = session.run(signature, arrays)["probability"]
     rounded = [[round(float(p), 4) for p in row] for row in probability]
-    return {"signature_name": "rank", "inputs": inputs}, {"outputs": rounded}
+    return {"signature_name": signature, "inputs": inputs}, {"outputs": rounded}
+
+
+def _array(value):
+    numbers = isinstance(value[0], float)
+    return np.array(value, np.float32 if numbers else object)
 
 
 def _table(figures):
@@ -145,11 +128,15 @@ def _table(figures):
         "calibration": "calibration",
         "examples_per_second": "examples/s",
     }
+    if math.isnan(figures["edcn"]["gauc"]):  # the schema has no group
+        del columns["gauc"]
     lines = [f"{'':<20}" + "".join(f"{head:>13}" for head in columns.values())]
     for name, row in figures.items():
-        cells = [
-            f"{row[key]:>13,}" if isinstance(row[key], int) else f"{row[key]:>13.4f}"
-            for key in columns
-        ]
-        lines.append(f"{name:<20}" + "".join(cells))
+        lines.append(f"{name:<20}" + "".join(_cell(row.get(key)) for key in columns))
     return "\n".join(lines)
+
+
+def _cell(value):
+    if value is None:
+        return f"{'':>13}"
+    return f"{value:>13,}" if isinstance(value, int) else f"{value:>13.4f}"

