@@ -32,7 +32,7 @@ def compiled(spec, kind):
         global_clipnorm=0.3 if kind == "clipped" else None,
     )
     if kind == "adam":
-        optimizer = keras.optimizers.Adam(1e-2)
+        optimizer = keras.optimizers.Adam(1e-2, name="adam")
     if kind == "linear":
         model = edcn_tf.LogisticRegression(spec, l2=0.1)
     else:
