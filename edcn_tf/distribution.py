@@ -31,6 +31,12 @@ class DistributedTraining:
     Without a strategy, or with a single replica, everything is as in Keras.
     """
 
+    def compile(self, *args, steps_per_execution=1, **kwargs):
+        # Keras' loop over several steps fails in TensorFlow under every strategy.
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            steps_per_execution = 1
+        super().compile(*args, steps_per_execution=steps_per_execution, **kwargs)
+
     def train_step(self, data):
         replicas = self.distribute_strategy.num_replicas_in_sync
         if replicas == 1:
