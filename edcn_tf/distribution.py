@@ -1,7 +1,11 @@
 """Models that train on several devices and machines with `tf.distribute`."""
 
+import threading
+
 import keras
 import tensorflow as tf
+
+_of_this_thread = threading.local()
 
 # What TensorFlow raises in the workers that are left when one ends.
 PEER_ERRORS = (
@@ -27,6 +31,12 @@ class DistributedTraining:
     Without a strategy, or with a single replica, everything is as in Keras.
     """
 
+    def compile(self, *args, steps_per_execution=1, **kwargs):
+        # Keras' loop over several steps fails in TensorFlow under every strategy.
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            steps_per_execution = 1
+        super().compile(*args, steps_per_execution=steps_per_execution, **kwargs)
+
     def train_step(self, data):
         replicas = self.distribute_strategy.num_replicas_in_sync
         if replicas == 1:
@@ -34,9 +44,11 @@ class DistributedTraining:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         rows = tf.shape(x)[0]
         with tf.GradientTape() as tape:
+            _of_this_thread.losses = []
             y_pred = self(x, training=True)
             # Keras has divided it by R.
             loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+            del _of_this_thread.losses
             scaled = self.optimizer.scale_loss(loss * _share(rows))
         weights = self.trainable_weights
         self.optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights))
@@ -47,6 +59,20 @@ class DistributedTraining:
                 metric.update_state(loss, sample_weight=rows)
         logs = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         return self._reducible(logs)
+
+    def keep_losses(self, layer):
+        """Notes what a layer added to the loss, as soon as it has.
+
+        The replicas of a process are traced in threads that take turns where they
+        exchange something, as BatchNorm does, and Keras has one list of losses for
+        all.
+        """
+        if hasattr(_of_this_thread, "losses"):
+            _of_this_thread.losses += layer.losses
+
+    @property
+    def losses(self):
+        return getattr(_of_this_thread, "losses", None) or super().losses
 
     def test_step(self, data):
         return self._reducible(super().test_step(data))

@@ -69,6 +69,7 @@ class ClickModel(DistributedTraining, keras.Model):
     def logits(self, ids, training=False):
         """Log odds of a click, `[B, 1]` float32."""
         fields = self.embedding(ids, training=training)  # [B, F, D]
+        self.keep_losses(self.embedding)
         return self.logits_of_fields(fields, training=training)
 
     def gates(self):

@@ -132,6 +132,9 @@ class SparseAdam(keras.optimizers.Optimizer):
         if not _in_one_of_several_replicas():
             return reduced
         grads, variables = zip(*reduced)
+        for grad, variable in reduced:
+            if isinstance(grad, tf.IndexedSlices):  # with the width lost on the way
+                grad.values.set_shape([None, *variable.shape[1:]])
         grads = self._clipped([_with_unique_rows(grad) for grad in grads])
         return list(zip(grads, variables))
 

@@ -37,7 +37,12 @@ def compiled(spec, kind):
         model = edcn_tf.LogisticRegression(spec, l2=0.1)
     else:
         model = edcn_tf.EDCN(spec, **{**MODEL, **KINDS[kind]})
-    model.compile(optimizer, "binary_crossentropy", metrics=["auc"])
+    model.compile(
+        optimizer,
+        "binary_crossentropy",
+        metrics=["auc"],
+        steps_per_execution=3 if kind == "edcn" else 1,
+    )
     return model
 
 
@@ -55,8 +60,8 @@ def fit(data, kind, strategy=None):
     out = {f"history/{name}": values for name, values in history.items()}
     for index, weight in enumerate(model.get_weights()):
         out[f"weight/{index}"] = weight
-    for variable in model.optimizer.variables:
-        out[f"optimizer/{variable.path}"] = variable.numpy()
+    for index, variable in enumerate(model.optimizer.variables):
+        out[f"optimizer/{index}"] = variable.numpy()
     with edcn_tf.optimizers.averaged_weights(model.optimizer):
         out["averaged"] = model.evaluate(valid, verbose=0)
     if strategy.num_replicas_in_sync > 1:
