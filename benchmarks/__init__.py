@@ -1,15 +1,21 @@
 """Measurements of this library on this machine: `edcn benchmark`."""
 
 from edcn_tf.benchmarks.pipeline import benchmark_input, benchmark_prepare
+from edcn_tf.benchmarks.pipeline_growth import benchmark_prepare_growth
 from edcn_tf.benchmarks.serving import benchmark_serving
+from edcn_tf.benchmarks.training import benchmark_training
+from edcn_tf.benchmarks.training.growth import benchmark_training_growth
 
 BENCHMARKS = {
     "input": benchmark_input,
     "prepare": benchmark_prepare,
+    "prepare-growth": benchmark_prepare_growth,
     "serving": benchmark_serving,
+    "training": benchmark_training,
+    "training-growth": benchmark_training_growth,
 }
 
 
-def run(what, rows):
+def run(what, **options):
     """Runs a benchmark by name and prints its table."""
-    BENCHMARKS[what](rows)
+    BENCHMARKS[what](**options)

@@ -1,5 +1,6 @@
 """How many rows a second are prepared, and read back for training."""
 
+import importlib.util
 import os
 import tempfile
 import time
@@ -18,24 +19,29 @@ BATCH = 2048
 PASSES = 3
 
 
-def benchmark_prepare(rows):
+def benchmark_prepare(rows=400_000):
     """`edcn prepare` of a log with Criteo's 40 columns, processes started included."""
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "log.tsv")
         synthesize(log, rows)
         print(f"{rows:,} rows of 40 columns, {os.cpu_count()} processors\n")
         print(f"{'':<28}{'rows/s':>12}{'records, B a row':>20}")
-        for workers in dict.fromkeys([1, os.cpu_count()]):
-            data = os.path.join(folder, f"data-{workers}")
+        ways = {
+            f"{workers} writing process{'es' * (workers > 1)}": {"workers": workers}
+            for workers in dict.fromkeys([1, os.cpu_count()])
+        }
+        if importlib.util.find_spec("apache_beam"):
+            ways["--runner DirectRunner"] = {"runner": "DirectRunner"}
+        for name, options in ways.items():
+            data = os.path.join(folder, name)
             start = time.perf_counter()
-            prepare([log], SCHEMAS["criteo"], data, format="criteo", workers=workers)
+            prepare([log], SCHEMAS["criteo"], data, format="criteo", **options)
             seconds = time.perf_counter() - start
             size = sum(map(os.path.getsize, record_files(f"{data}/*.tfrecord")))
-            name = f"{workers} writing process" + "es" * (workers > 1)
             print(f"{name:<28}{rows / seconds:>12,.0f}{size / rows:>20.0f}")
 
 
-def benchmark_input(rows):
+def benchmark_input(rows=400_000):
     """Reading, parsing and encoding of records with Criteo's 40 columns."""
     with tempfile.TemporaryDirectory() as folder:
         log, data = os.path.join(folder, "log.tsv"), os.path.join(folder, "data")
@@ -56,6 +62,10 @@ def benchmark_input(rows):
             ).prefetch(tf.data.AUTOTUNE),
             "read_records": read_records(pattern, spec, BATCH),
             "read_records, shuffle": read_records(pattern, spec, BATCH, shuffle=True),
+            # Its first pass writes the file, the later ones read ids from it.
+            "read_records, cache(FILE)": read_records(pattern, spec, BATCH).cache(
+                os.path.join(folder, "ids")
+            ),
         }
         print(
             f"{rows:,} rows of 40 columns, batches of {BATCH}, {os.cpu_count()} "

@@ -34,7 +34,7 @@ LOG_ROWS = 100_000
 MIB = 1 << 20
 
 
-def benchmark_serving(rows):
+def benchmark_serving(rows=400_000):
     """Latency of the signatures of EDCN's default setting, with Criteo's 39 fields.
 
     Weights are random, which is as fast. What is compared takes turns in one run.
@@ -175,7 +175,7 @@ def _export(folder, rows):
         "export, with its proof": [sys.executable, "-c", EXPORT, run, models],
         "verification alone": [sys.executable, VERIFICATION, models / "1"],
     }.items():
-        seconds, peak = _measured(command)
+        seconds, peak = measured_command(command)
         print(f"{name:<22}{seconds:>9.1f}{peak / MIB:>11,.0f}")
     size = sum(p.stat().st_size for p in (models / "1").rglob("*") if p.is_file())
     table = 64 * rows
@@ -206,7 +206,7 @@ def _large_run(folder, run, rows):
     save_model(model, run / "model.keras")
 
 
-def _measured(command):
+def measured_command(command):
     """Seconds and peak memory in bytes of a command."""
     # Started by a small process: a child's figure begins with that of its parent.
     measure = (

@@ -204,3 +204,10 @@ def _weight(column):
 
 def _first(mask):
     return pc.index(mask, True).as_py()
+
+
+def missing_column(path, needed, present):
+    """The error that says which column a log lacks."""
+    missing = [name for name in needed if name not in present]
+    shown = ", ".join(present[:50]) + (", ..." if len(present) > 50 else "")
+    return InputError(f"{path}: has no column {missing[0]!r}; its columns are: {shown}")

@@ -1,10 +1,13 @@
 """What each command of `edcn` does with its arguments, and says when it is done."""
 
+import contextlib
 import dataclasses
+import inspect
+import shlex
 
-from edcn_tf import calibration_fit, evaluation, export, presets, training
+from edcn_tf import calibration_fit, evaluation, export, presets, training, workers
 from edcn_tf.config import TrainingConfig
-from edcn_tf.console import program
+from edcn_tf.console import program, quiet
 from edcn_tf.errors import InputError
 from edcn_tf.files import write_json
 from edcn_tf.prediction import predict_log
@@ -79,18 +82,23 @@ def prepare(args):
         schema = presets.SCHEMAS[args.format]
     else:
         raise InputError("--schema FILE is needed: a JSON file that names the columns")
-    summary = prepare_logs(
-        own or args.logs,
-        schema,
-        args.out,
-        format=args.format,
-        split=args.split,
-        split_by=args.split_by,
-        seed=args.seed,
-        negative_sampling_rate=args.negative_sampling_rate,
-        workers=args.workers,
-        compression="GZIP" if args.gzip else None,
-    )
+    # Beam logs the whole traceback of what we tell in one line.
+    silent = args.runner and not args.debug
+    with quiet() if silent else contextlib.nullcontext():
+        summary = prepare_logs(
+            own or args.logs,
+            schema,
+            args.out,
+            format=args.format,
+            split=args.split,
+            split_by=args.split_by,
+            seed=args.seed,
+            negative_sampling_rate=args.negative_sampling_rate,
+            workers=args.workers,
+            runner=args.runner,
+            runner_options=shlex.split(args.runner_options),
+            compression="GZIP" if args.gzip else None,
+        )
     print_summary(summary)
     print(f"Wrote {args.out}. Next:  {program()} train {args.out} --out runs/first")
 
@@ -109,7 +117,10 @@ def print_summary(summary):
 
 def train(args):
     config = TrainingConfig.load(args.config, args.settings)
-    result = training.train(args.data, args.out, config)
+    strategy = workers.make_strategy(args.strategy) if args.strategy else None
+    result = training.train(args.data, args.out, config, strategy=strategy)
+    if not workers.Workers(strategy).is_chief:
+        return  # the chief says it
     print(
         f"Best epoch {result['best_epoch']} of {result['epochs']}: validation AUC "
         f"{result['valid_auc']:.4f}, log loss {result['valid_log_loss']:.4f}; "
@@ -232,7 +243,12 @@ def report(args):
 def benchmark(args):
     from edcn_tf import benchmarks
 
-    benchmarks.run(args.what, args.rows)
+    given = {"rows": args.rows, "peers": args.peers, "figure": args.figure}
+    options = {name: value for name, value in given.items() if value is not None}
+    known = inspect.signature(benchmarks.BENCHMARKS[args.what]).parameters
+    for name in set(options) - set(known):
+        raise InputError(f"--{name} does not go with `benchmark {args.what}`")
+    benchmarks.run(args.what, **options)
 
 
 RUN = {

@@ -1,8 +1,13 @@
-"""Count the values of columns, batch by batch, in memory that stays bounded."""
+"""Count the values of columns, batch by batch, in memory that stays bounded.
+
+Counts of parts of a log merge into the counts of the whole, in any order: `merge`.
+"""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from edcn_tf.draws import FIRST_FIELD, draws
 
 SAMPLE_SIZE = 1 << 18  # numbers kept of a numeric column: quantiles to about 0.1 %
 PENDING_VALUES = 1 << 20  # values that may wait before they are merged
@@ -27,11 +32,21 @@ class ValueCounts:
         values = counts.field("values")
         if pa.types.is_string(values.type):  # whose offsets end at 2 GB
             values = values.cast(pa.large_string())
-        self.waiting.append(pa.table({"value": values, "count": counts.field(1)}))
-        self.num_waiting += len(counts)
+        self.add_table(pa.table({"value": values, "count": counts.field(1)}))
+
+    def add_table(self, table):
+        """Adds counts that are known: a `pyarrow.Table` of `value` and `count`."""
+        self.waiting.append(table)
+        self.num_waiting += table.num_rows
         known = self.merged.num_rows if self.merged else 0
         if self.num_waiting > max(known, PENDING_VALUES):
             self._merge()
+
+    def merge(self, other):
+        """Adds another's counts to these, and returns them."""
+        if other.table() is not None:
+            self.add_table(other.table())
+        return self
 
     def table(self):
         """`pyarrow.Table` of `value` and `count`, in no particular order."""
@@ -56,37 +71,50 @@ class ValueCounts:
 class NumberSample:
     """A uniform random sample of a numeric column, its range and its size.
 
-    Each number gets a random priority, and those of lowest priority are kept: a
-    sample without replacement of at most `SAMPLE_SIZE` numbers.
+    Each number comes with a random priority, and those of lowest priority are kept:
+    a sample without replacement of at most `SAMPLE_SIZE` numbers.
     """
 
-    def __init__(self, seed):
-        self.random = np.random.default_rng(seed)
+    def __init__(self):
         self.values = np.zeros(0, np.float32)
         self.priorities = np.zeros(0, np.float64)
         self.total = 0
         self.low, self.high = np.inf, -np.inf
 
-    def add(self, column):
-        """Takes the numbers of a `pyarrow.Array`; null and infinity are left out."""
+    def add(self, column, priorities):
+        """Takes the numbers of a `pyarrow.Array`; null and infinity are left out.
+
+        Args:
+            column: `[rows]` numbers.
+            priorities: `[rows]` float64, uniform in [0, 1).
+        """
+        present = column.is_valid().to_numpy(zero_copy_only=False)
         values = column.drop_null().to_numpy(zero_copy_only=False).astype(np.float32)
         self.total += len(values)
-        values = values[np.isfinite(values)]
-        if not len(values):
-            return
-        self.low = min(self.low, float(values.min()))
-        self.high = max(self.high, float(values.max()))
-        self.values = np.concatenate([self.values, values])
-        self.priorities = np.concatenate(
-            [self.priorities, self.random.random(len(values))]
-        )
-        if len(self.values) > 2 * SAMPLE_SIZE:
-            self._shrink()
+        finite = np.isfinite(values)
+        values = values[finite]
+        if len(values):
+            self.low = min(self.low, float(values.min()))
+            self.high = max(self.high, float(values.max()))
+            self._take(values, priorities[present][finite])
+
+    def merge(self, other):
+        """Adds another's numbers to these, and returns them."""
+        self.total += other.total
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self._take(other.values, other.priorities)
+        return self
 
     def sample(self):
         """The sample, sorted, `[at most SAMPLE_SIZE]` float32."""
         self._shrink()
         return np.sort(self.values)
+
+    def _take(self, values, priorities):
+        self.values = np.concatenate([self.values, values])
+        self.priorities = np.concatenate([self.priorities, priorities])
+        if len(self.values) > 2 * SAMPLE_SIZE:
+            self._shrink()
 
     def _shrink(self):
         if len(self.values) > SAMPLE_SIZE:
@@ -99,21 +127,28 @@ class FieldCounter:
 
     Args:
         field: The `edcn_tf.schema.Field`.
-        seed: Seed of the sample of a numeric field.
+        number: Its number in the schema, for draws of its own.
     """
 
-    def __init__(self, field, seed):
+    def __init__(self, field, number):
         self.field = field
+        self.number = number
         self.missing = 0
         if field.kind == "numeric":
-            self.numbers = NumberSample(seed)
+            self.numbers = NumberSample()
         elif field.hash_buckets:
             self.bucket_counts = np.zeros(field.hash_buckets, np.int64)
         else:
             self.values = ValueCounts()
+            self.unseen = np.zeros(field.unseen_rows, np.int64)
 
-    def add(self, column):
-        """Counts a normalized column (`edcn_tf.columns.normalize`)."""
+    def add(self, column, keys):
+        """Counts a normalized column (`edcn_tf.columns.normalize`).
+
+        Args:
+            column: `[rows]` values or lists.
+            keys: The rows' keys (`edcn_tf.draws.row_keys`), `[rows]` uint64.
+        """
         if self.field.multiple:
             # A list of nothing but nulls is as missing as an empty one.
             present = pc.is_valid(column.flatten()).to_numpy(zero_copy_only=False)
@@ -123,7 +158,7 @@ class FieldCounter:
         else:
             self.missing += column.null_count
         if self.field.kind == "numeric":
-            self.numbers.add(column)
+            self.numbers.add(column, draws(keys, FIRST_FIELD + self.number))
         elif self.field.hash_buckets:
             counts = column.drop_null().value_counts()
             self.bucket_counts += bucket_counts(
@@ -132,17 +167,83 @@ class FieldCounter:
         else:
             self.values.add(column)
 
+    def merge(self, other):
+        """Adds another's counts of the same field to these, and returns them."""
+        self.missing += other.missing
+        if self.field.kind == "numeric":
+            self.numbers.merge(other.numbers)
+        elif self.field.hash_buckets:
+            self.bucket_counts += other.bucket_counts
+        else:
+            self.values.merge(other.values)
+            self.unseen += other.unseen
+        return self
+
+    def divided(self, parts):
+        """Yields these counts as counters of which each has a part of the values.
+
+        A value is in the same part in every process, so that the parts of many
+        counters can be merged apart from each other. There are `parts` of them for a
+        field with a vocabulary, one for the others, which are small.
+        """
+        if not self.field.has_vocabulary or parts == 1:
+            yield self
+            return
+        table = self.values.table()
+        places = value_buckets(table["value"], parts)
+        order = np.argsort(places, kind="stable")
+        ends = np.cumsum(np.bincount(places, minlength=parts))
+        for i in range(parts):
+            part = FieldCounter(self.field, self.number)
+            part.values.add_table(table.take(order[ends[i - 1] if i else 0 : ends[i]]))
+            if i == 0:
+                part.missing, part.unseen = self.missing, self.unseen
+            yield part
+
+    def keep(self):
+        """The values that get a row: a table of `value` and `count`, in their order.
+
+        The most frequent comes first; equally frequent ones are in the order of
+        their bytes. The other values move to the unseen ones. Only for a field with
+        a vocabulary, when all its values (or all of a part) have been counted.
+        """
+        field, table = self.field, self.values.table()
+        table = table.sort_by([("count", "descending"), ("value", "ascending")])
+        keep = pc.greater_equal(table["count"], field.min_count)
+        if field.dtype == "string":
+            # A vocabulary file has a value a line, as TensorFlow's lookup tables read.
+            broken = pc.match_substring_regex(table["value"], "[\r\n]")
+            keep = pc.and_(keep, pc.invert(broken))
+        kept = table.filter(keep).slice(0, field.max_size)
+        dropped = pa.concat_tables(
+            [table.filter(pc.invert(keep)), table.filter(keep).slice(kept.num_rows)]
+        )
+        if field.unseen_rows == 1:
+            self.unseen += pc.sum(dropped["count"]).as_py() or 0
+        else:
+            self.unseen += bucket_counts(
+                dropped["value"], dropped["count"], field.unseen_rows
+            )
+        self.values = ValueCounts()
+        self.values.add_table(kept)
+        return kept
+
 
 def bucket_counts(values, counts, num_buckets):
     """Sum of `counts` by hash bucket of `values`, `[num_buckets]` int64."""
+    buckets = value_buckets(values, num_buckets)
+    sums = np.bincount(buckets, np.asarray(counts, np.float64), num_buckets)
+    return sums.astype(np.int64)
+
+
+def value_buckets(values, num_buckets):
+    """Hash bucket of each value (`edcn_tf.hashing.hash_bucket`), `[values]` int64."""
     # Only here, so that counting without hashing needs no TensorFlow.
     import tensorflow as tf
 
     from edcn_tf.hashing import hash_bucket
 
     if not len(values):
-        return np.zeros(num_buckets, np.int64)
+        return np.zeros(0, np.int64)
     values = tf.constant(values.to_numpy(zero_copy_only=False))
-    buckets = hash_bucket(values, num_buckets).numpy()
-    sums = np.bincount(buckets, np.asarray(counts, np.float64), num_buckets)
-    return sums.astype(np.int64)
+    return hash_bucket(values, num_buckets).numpy()

@@ -4,6 +4,7 @@ import contextlib
 
 import tensorflow as tf
 
+from edcn_tf.distribution import PEER_ERRORS
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
 from edcn_tf.records import compression_of, find_broken_record, record_files
@@ -13,7 +14,15 @@ PARSE_ROWS = 1 << 10  # records that are parsed at once, of one file
 
 
 def read_records(
-    pattern, spec, batch_size, *, shuffle=False, seed=None, group=False, encoder=None
+    pattern,
+    spec,
+    batch_size,
+    *,
+    shuffle=False,
+    seed=None,
+    group=False,
+    encoder=None,
+    shard=None,
 ):
     """Reads TFRecord files of tf.Example as batches of ids and labels.
 
@@ -30,11 +39,19 @@ def read_records(
         seed: Makes the shuffled order repeatable.
         group: Whether to add the group column, as int64 (a hash for strings).
         encoder: The `Encoder` to use, to share one; made from `spec` otherwise.
+        shard: `(index, number)`, to read only this one of so many equal parts of the
+            rows: whole files where they share out evenly, otherwise every
+            number-th row of each file. Together the parts are all rows.
 
     Returns:
         `tf.data.Dataset` of `(ids [B, S] int32, label [B] float32)`; with a weight in
         the schema `(ids, label, weight [B] float32)`; with `group` one element more,
         `[B]` int64, at the end.
+
+    Under `MultiWorkerMirroredStrategy`, `fit` of a data set without `shard` gives each
+    worker its part of each batch, at the cost that all workers read all rows; with
+    `shuffle` they need the same `seed`, and the same global one of
+    `keras.utils.set_random_seed`.
 
     Raises:
         InputError: If no file matches, or `group` is asked for and the schema has
@@ -57,22 +74,51 @@ def read_records(
             row.append(_group_key(columns[schema.group]))
         return tuple(row)
 
+    files, shard = _part(files, shard)
+
+    def read(path):
+        compression = tf.where(tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", "")
+        rows = tf.data.TFRecordDataset(path, compression, buffer_size=1 << 20)
+        if shard is not None:
+            rows = rows.shard(shard[1], shard[0])
+        return rows.batch(PARSE_ROWS)
+
     dataset = tf.data.Dataset.from_tensor_slices(files)
     if shuffle:
         dataset = dataset.shuffle(len(files), seed=seed)
     dataset = dataset.interleave(
-        lambda path: tf.data.TFRecordDataset(
-            path,
-            tf.where(tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", ""),
-            buffer_size=1 << 20,
-        ).batch(PARSE_ROWS),
+        read,
         cycle_length=min(len(files), 16),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     ).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     if shuffle:
         dataset = _shuffled(dataset, seed)
-    return dataset.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    return dataset.rebatch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def _part(files, shard):
+    """Files of one part, and which of their rows: `(index, number)` or None for all."""
+    if shard is None:
+        return files, None
+    index, number = shard
+    if not 0 <= index < number:
+        raise ValueError(
+            "`shard` must be (index, number) with index in [0, number). "
+            f"Received: {shard}"
+        )
+    length = {path: tf.io.gfile.stat(path).length for path in files}
+    by_length = sorted(files, key=length.get)
+    parts = [by_length[i::number] for i in range(number)]
+    sizes = [sum(map(length.get, part)) for part in parts]
+    # Who has fewer rows has none for the last steps of an epoch.
+    if min(sizes) >= 0.99 * max(sizes):
+        return parts[index], None
+    return files, shard
 
 
 def _shuffled(dataset, seed):
@@ -100,6 +146,8 @@ def reading(pattern, spec):
     """
     try:
         yield
+    except PEER_ERRORS:
+        raise
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         files = record_files(pattern)
         where = find_broken_record(files) or _find_unfit_record(files, spec)

@@ -4,13 +4,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from edcn_tf.distribution import DistributedTraining
 from edcn_tf.layers import Bridge, Cross, Deep, FieldEmbedding, FieldGate
 from edcn_tf.vocabulary import FeatureSpec
 
 GATES = ("softmax", "none")
 
 
-class ClickModel(keras.Model):
+class ClickModel(DistributedTraining, keras.Model):
     """What every model here shares: ids in, a probability out, a config that saves.
 
     A subclass makes its layers in `__init__`, among them `embedding`, builds them in
@@ -78,6 +79,14 @@ class ClickModel(keras.Model):
         # In float32 whatever the policy: half precision cannot tell small
         # probabilities apart. Keras' loss recognizes the sigmoid and takes its logits.
         return ops.sigmoid(self.logits(ids, training=training))
+
+    def make_train_function(self, force=False):
+        # Made while the first step is traced, as Keras would, table and slots would
+        # be drawn at once and then be copied: two or three times a table's memory.
+        if not self.built:
+            self.build((None, self.embedding.num_slots))
+        self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], 1)
@@ -278,10 +287,8 @@ class EDCN(ClickModel):
         self.built = True
 
     def logits_of_fields(self, fields, training=False):
-        cross_in, deep_in = self._gated(0, fields, training)
-        return self._towers(
-            cross_in, self.deeps[0](deep_in, training=training), training
-        )
+        x0, h = self._gated(0, fields, training)
+        return self._towers(x0, h, training)
 
     def logits_of_candidates(self, shared, own, is_own):
         if any(gate.batch_norm for gate in self.deep_gates[:1]):
@@ -322,13 +329,20 @@ class EDCN(ClickModel):
         )
 
     def _gated(self, layer, fields, training):
-        """What enters the cross and the deep layer, `[B, F * D]` each."""
-        cross_in = deep_in = fields
-        if self.cross_gates:
-            cross_in = self.cross_gates[layer](fields, training=training)
-            deep_in = self.deep_gates[layer](fields, training=training)
-        width = fields.shape[1] * fields.shape[2]
-        return ops.reshape(cross_in, (-1, width)), ops.reshape(deep_in, (-1, width))
+        """What enters the cross layer and what leaves the deep one, `[B, F * D]`."""
+        deep, width = self.deeps[layer], fields.shape[1] * fields.shape[2]
+        flat = ops.reshape(fields, (-1, width))
+        if not self.cross_gates:
+            return flat, deep(flat, training=training)
+        gate = self.deep_gates[layer]
+        if training and not gate.batch_norm:  # where a batch is larger than a matrix
+            weights = ops.repeat(gate.weights_of_fields(), fields.shape[2])
+            h = deep(flat, weights, training=training)
+        else:
+            gated = gate(fields, training=training)
+            h = deep(ops.reshape(gated, (-1, width)), training=training)
+        gated = self.cross_gates[layer](fields, training=training)
+        return ops.reshape(gated, (-1, width)), h
 
     def _towers(self, x0, h, training=False):
         """From what enters the first cross layer and what leaves the first deep one.
@@ -339,12 +353,16 @@ class EDCN(ClickModel):
         f = self.bridges[0](x, h)
         for layer in range(1, self.num_layers):
             fields = ops.reshape(f, (-1, *self.fields_shape))
-            cross_in, deep_in = self._gated(layer, fields, training)
+            cross_in, h = self._gated(layer, fields, training)
             x = self.crosses[layer](x0, cross_in)
-            h = self.deeps[layer](deep_in, training=training)
             f = self.bridges[layer](x, h)
-        logits = self.output_layer(ops.concatenate([x, h, f], axis=-1))
-        return ops.cast(logits, "float32")
+        # The output layer on [x, h, f], without the copy that puts them side by side.
+        logits = ops.cast(self.output_layer.bias, "float32")
+        kernels = ops.split(self.output_layer.kernel, 3)
+        for tower, kernel in zip((x, h, f), kernels):
+            part = ops.matmul(tower, ops.cast(kernel, tower.dtype))  # [B, 1]
+            logits += ops.cast(part, "float32")
+        return logits
 
     def gates(self):
         """The weights of fields in each layer: `"cross"` and `"deep"`, `[L, F]`."""

@@ -124,7 +124,21 @@ class SparseAdam(keras.optimizers.Optimizer):
     def apply(self, grads, trainable_variables=None):
         super().apply([_with_unique_rows(grad) for grad in grads], trainable_variables)
 
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        # Under tf.distribute. The rows of all replicas come back one after another,
+        # so those that several touched are summed here; and only now is the gradient
+        # that of the whole batch, whose norm may be clipped.
+        reduced = super()._all_reduce_sum_gradients(grads_and_vars)
+        if not _in_one_of_several_replicas():
+            return reduced
+        grads, variables = zip(*reduced)
+        grads = self._clipped([_with_unique_rows(grad) for grad in grads])
+        return list(zip(grads, variables))
+
     def _clip_gradients(self, grads):
+        return grads if _in_one_of_several_replicas() else self._clipped(grads)
+
+    def _clipped(self, grads):
         # Rows are unique here, so the norm of the slices is that of the gradient.
         values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in grads]
         return [
@@ -150,30 +164,28 @@ class SparseAdam(keras.optimizers.Optimizer):
 
     def _update_rows(self, gradient, variable, slots, alpha, index):
         # Every read is a gather from the variable itself: reading a variable as a
-        # tensor would copy it before it is changed.
+        # tensor would copy it before it is changed. Rows are put in place rather than
+        # added to: with one value a row, that is several times as fast.
         rows, grad = gradient.indices, tf.cast(gradient.values, variable.dtype)
         momentum, velocity = (tf.gather(slot, rows) for slot in slots)
         momentum += (grad - momentum) * (1 - self.beta_1)
         velocity += (tf.square(grad) - velocity) * (1 - self.beta_2)
-        update = alpha * momentum / (tf.sqrt(velocity) + self.epsilon)
-        for slot, value in zip(slots, (momentum, velocity)):
-            slot.scatter_update(tf.IndexedSlices(value, rows))
+        before = tf.gather(variable, rows)
+        after = before - alpha * momentum / (tf.sqrt(velocity) + self.epsilon)
         if self.average_decay:
-            self._average_rows(variable, rows, update, index)
-        else:
-            variable.scatter_sub(tf.IndexedSlices(update, rows))
+            self._average_rows(rows, before, after, index)
+        values = (after, momentum, velocity)
+        for resource, value in zip((variable, *slots), values):
+            resource.scatter_update(tf.IndexedSlices(value, rows))
 
-    def _average_rows(self, variable, rows, update, index):
+    def _average_rows(self, rows, before, after, index):
         average, averaged_at = self._averages[index].value, self._averaged_at[index]
         step = tf.cast(self.iterations.value, tf.int32)
-        before = tf.gather(variable, rows)
-        after = before - update
         skipped = step - tf.gather(averaged_at.value, rows)
         mean = _decayed(
             tf.gather(average, rows), before, self.average_decay, skipped
         )  # as of the step before this one
         mean = after + self.average_decay * (mean - after)
-        variable.scatter_update(tf.IndexedSlices(after, rows))
         average.scatter_update(tf.IndexedSlices(mean, rows))
         steps = tf.fill(tf.shape(rows), step + 1)
         averaged_at.value.scatter_update(tf.IndexedSlices(steps, rows))
@@ -209,10 +221,10 @@ class SparseAdam(keras.optimizers.Optimizer):
         Without `average_decay`, or before the first step, it changes nothing. Costs
         time and memory of the table, so it is for evaluation, not for a step.
         """
-        if not self.average_decay or not self.built or not int(self.iterations):
+        if not self.average_decay or not self.built or not int(self.iterations.numpy()):
             yield
             return
-        step = int(self.iterations)
+        step = int(self.iterations.numpy())
         kept = []
         for index, variable in enumerate(self._trainable_variables):
             weights = variable.value.read_value()
@@ -245,8 +257,23 @@ def _with_unique_rows(gradient):
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
     rows, positions = tf.unique(tf.reshape(gradient.indices, [-1]))
-    sums = tf.math.unsorted_segment_sum(gradient.values, positions, tf.size(rows))
+    # A sparse matrix of ones, [rows, ids], times the gradient [ids, D]: on CPUs twice
+    # as fast as tf.math.unsorted_segment_sum.
+    number, ids = tf.size(rows), tf.size(positions)
+    width = gradient.values.shape[1:].num_elements()
+    sums = tf.raw_ops.SparseTensorDenseMatMul(
+        a_indices=tf.stack([positions, tf.range(ids)], axis=1),
+        a_values=tf.ones([ids], gradient.values.dtype),
+        a_shape=tf.cast([number, ids], tf.int64),
+        b=tf.reshape(gradient.values, [ids, width]),
+    )
+    sums = tf.reshape(sums, [number, *gradient.values.shape[1:]])
     return tf.IndexedSlices(sums, rows, gradient.dense_shape)
+
+
+def _in_one_of_several_replicas():
+    context = tf.distribute.get_replica_context()
+    return context is not None and context.num_replicas_in_sync > 1
 
 
 def _resource(variable):

@@ -7,20 +7,15 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from edcn_tf import console
 from edcn_tf.counting import ValueCounts
 from edcn_tf.errors import InputError
-from edcn_tf.files import new_directory, refuse_existing, write_json
+from edcn_tf.files import new_directory, refuse_existing
+from edcn_tf.prepare_plan import Counts, Plan
 from edcn_tf.records import RecordWriter
-from edcn_tf.sampling import NegativeSampler
-from edcn_tf.sources import log_bytes, read_log
-from edcn_tf.vocabulary import FeatureCounter
+from edcn_tf.sources import LogPart, log_bytes
+from edcn_tf.splitting import SPLITS, Splitter
 
-SPLITS = ("train", "valid", "test")
 ONE_PROCESS_BYTES = 1 << 28  # a log smaller than this is not worth more processes
 
 
@@ -35,6 +30,8 @@ def prepare(
     seed=0,
     negative_sampling_rate=1.0,
     workers=None,
+    runner=None,
+    runner_options=(),
     compression=None,
 ):
     """Writes TFRecord splits, the FeatureSpec and a summary of raw logs.
@@ -53,12 +50,17 @@ def prepare(
         split: Shares of train, valid and test, which sum to 1.
         split_by: `"chance"` (each row by its own draw) or `"time"` (the oldest rows
             train, the newest test; needs a timestamp in the schema).
-        seed: Seed of the split, of the numeric samples and of the negatives to keep.
+        seed: Seed of the split, of the numeric samples and of the negatives to keep:
+            each row's draws are a function of it, the log's number and the row's.
         negative_sampling_rate: Share of the rows without a click that the training
             split keeps, above 0 and at most 1; the other splits keep all, and
-            `edcn_tf.calibration` corrects the probabilities (`NegativeSampler`).
+            `edcn_tf.calibration` corrects the probabilities.
         workers: Number of processes that write records; by default one for a small
             log and as many as there are processors for a large one.
+        runner: Name of an Apache Beam runner that does all of it in place of this
+            machine (`edcn_tf.prepare_beam`), with the same result but for the files'
+            names and the order of rows.
+        runner_options: Beam's options, such as `["--flink_master=host:8081"]`.
         compression: `None` or `"GZIP"`, of the records.
 
     Returns:
@@ -70,150 +72,63 @@ def prepare(
     """
     directory = Path(directory)
     refuse_existing(directory)
-    sampled = NegativeSampler(schema, negative_sampling_rate, seed)
-    if isinstance(logs, dict):
-        parts = {name: list(map(str, part)) for name, part in logs.items()}
-        label_of = None
-        if not parts.get("train"):
-            raise InputError("A split of your own needs logs for training: --train")
-    else:
-        one = isinstance(logs, (str, Path))
-        parts = {"all": [str(logs)] if one else list(map(str, logs))}
-        label_of = _splitter(parts["all"], schema, format, split, split_by, seed)
-    everything = [log for part in parts.values() for log in part]
-    total = log_bytes(everything)
+    plan = _plan(
+        logs,
+        format,
+        compression,
+        schema=schema,
+        seed=seed,
+        split=tuple(split),
+        split_by=split_by,
+        negative_sampling_rate=negative_sampling_rate,
+    )
+    total = log_bytes(plan.logs)
+    if runner:
+        if workers:
+            raise InputError("--runner and --workers exclude each other")
+        from edcn_tf.prepare_beam import prepare_on_beam
+
+        return prepare_on_beam(plan, directory, runner, runner_options)
     if workers is None:
         workers = 1 if total < ONE_PROCESS_BYTES else os.cpu_count()
-    counter = FeatureCounter(schema, seed)
-    tallies = {name: _Tally() for name in SPLITS}
+    parts = list(enumerate(map(LogPart, plan.logs)))  # each log whole
+    if plan.splitter.needs_times:
+        times = ValueCounts()
+        with console.progress_bar("Reading timestamps", total) as bar:
+            for _, part in parts:
+                plan.count_times(part, times, bar.update)
+        plan = plan.with_times(times)
+    counts = Counts(schema)
     with new_directory(directory) as partial:
         with (
             _writers(partial, compression, workers) as write,
             console.progress_bar("Preparing", total) as bar,
         ):
-            for part, names in parts.items():
-                for batch in read_log(names, schema, format, progress=bar.update):
-                    if label_of:
-                        labels = label_of(batch)
-                        pieces = {
-                            name: batch.filter(pa.array(labels == i))
-                            for i, name in enumerate(SPLITS)
-                        }
-                    else:
-                        pieces = {part: batch}
-                    if "train" in pieces:
-                        pieces["train"] = sampled(pieces["train"])
-                    for name, rows in pieces.items():
-                        if rows.num_rows:
-                            tallies[name].add(rows, schema)
-                            write(name, rows)
-                    if pieces.get("train") is not None:
-                        counter.add(pieces["train"])
-                    bar.set_postfix_str(
-                        f"{sum(t.rows for t in tallies.values()):,} rows", refresh=False
-                    )
-        wanted = parts if label_of is None else dict(zip(SPLITS, split))
-        _check_splits(tallies, wanted, everything)
-        spec = counter.write(partial / "features")
-        summary = {
-            "logs": everything,
-            "split_by": split_by if label_of else "user",
-            "split": list(split) if label_of else None,
-            "seed": seed,
-            "negative_sampling_rate": negative_sampling_rate,
-            "splits": {
-                name: {"rows": tally.rows, "click_rate": tally.clicks / tally.rows}
-                for name, tally in tallies.items()
-                if tally.rows
-            },
-            "table_rows": spec.num_rows,
-            "fields": [_field_summary(field) for field in spec.fields],
-        }
-        write_json(partial / "summary.json", summary)
-    return summary
+
+            def progress(done):
+                rows = sum(counts.tally.rows.values())
+                bar.set_postfix_str(f"{rows:,} rows", refresh=False)
+                bar.update(done)
+
+            for log, part in parts:
+                plan.prepare(log, part, counts, write, progress)
+        return plan.write(counts, partial)
 
 
-class _Tally:
-    """Rows and clicks of a split."""
-
-    def __init__(self):
-        self.rows = 0
-        self.clicks = 0
-
-    def add(self, batch, schema):
-        self.rows += batch.num_rows
-        self.clicks += pc.sum(batch.column(schema.label)).as_py()
-
-
-def _splitter(logs, schema, format, split, split_by, seed):
-    """A function: batch -> number of each row's split, `[rows]`."""
-    if len(split) != 3 or min(split) < 0 or split[0] <= 0 or abs(sum(split) - 1) > 1e-6:
-        raise InputError(
-            "The split must be three shares (train, valid, test) that sum to 1. "
-            f"Received: {','.join(map(str, split))}"
-        )
-    first, second = split[0], split[0] + split[1]
-    if split_by == "chance":
-        random = np.random.default_rng(seed)
-
-        def by_chance(batch):
-            return np.searchsorted(
-                [first, second], random.random(batch.num_rows), side="right"
-            )
-
-        return by_chance
-    if split_by != "time":
-        raise InputError(f"Split by 'chance' or 'time'. Received: {split_by!r}")
-    if schema.timestamp is None:
-        raise InputError(
-            "To split by time the schema must name the column: `timestamp`"
-        )
-    times = _time_shares(logs, schema, format, [first, second])
-
-    def by_time(batch):
-        stamps = batch.column(schema.timestamp).to_numpy()
-        return np.searchsorted(times, stamps, side="right")
-
-    return by_time
-
-
-def _time_shares(logs, schema, format, shares):
-    """The timestamps before which the given shares of the rows lie."""
-    counts = ValueCounts()  # one entry a distinct timestamp, not a row
-    with console.progress_bar("Reading timestamps", log_bytes(logs)) as bar:
-        for batch in read_log(logs, schema, format, [schema.timestamp], bar.update):
-            counts.add(batch.column(0))
-    if counts.table() is None:
-        raise InputError(f"{', '.join(map(str, logs))}: no rows")
-    table = counts.table().sort_by("value")
-    upto = np.cumsum(table["count"].to_numpy())
-    places = np.searchsorted(upto, np.asarray(shares) * upto[-1], side="left") + 1
-    stamps = table["value"].to_numpy()
-    # Past the last timestamp nothing follows: then the later splits are empty.
-    return np.append(stamps, np.iinfo(np.int64).max)[places.clip(max=len(stamps))]
-
-
-def _check_splits(tallies, wanted, logs):
-    if not sum(tally.rows for tally in tallies.values()):
-        raise InputError(f"{', '.join(map(str, logs))}: no rows")
-    for name, share in wanted.items():
-        if share and not tallies[name].rows:
-            raise InputError(
-                f"The {name} split has no rows; give it a larger share, or more data"
-            )
-
-
-def _field_summary(spec):
-    counts = np.loadtxt(spec.counts, ndmin=1)
-    total = max(counts.sum(), 1)
-    kept = counts[spec.first_value - spec.offset :]
-    return {
-        "name": spec.field.name,
-        "rows": spec.rows,
-        "values": len(kept),
-        "missing": round(counts[0] / total, 4),
-        "unseen": round((total - counts[0] - kept.sum()) / total, 4),
-    }
+def _plan(logs, format, compression, **options):
+    """The `Plan` of `prepare`'s arguments."""
+    if not isinstance(logs, dict):
+        one = isinstance(logs, (str, Path))
+        logs = tuple(map(str, [logs] if one else logs))
+        if not logs:
+            raise InputError("There is no log to prepare")
+        splits = (None,) * len(logs)
+        return Plan(logs, splits, Splitter(**options), format, compression)
+    if not logs.get("train"):
+        raise InputError("A split of your own needs logs for training: --train")
+    pairs = [(str(log), split) for split, part in logs.items() for log in part]
+    options["split"] = None
+    return Plan(*zip(*pairs), Splitter(**options), format, compression)
 
 
 @contextlib.contextmanager

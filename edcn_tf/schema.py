@@ -114,6 +114,11 @@ class Field:
         """Number of ids that one row of the log has for this field."""
         return self.max_length if self.multiple else 1
 
+    @property
+    def has_vocabulary(self):
+        """Whether values have rows of their own: categorical, not hashed."""
+        return self.kind == "categorical" and not self.hash_buckets
+
     def to_dict(self):
         """The field as JSON, without what is at its default."""
         defaults = {f.name: f.default for f in dataclasses.fields(self)}

@@ -2,8 +2,9 @@
 
 import contextlib
 import csv
+import dataclasses
+import itertools
 import os
-import re
 import shutil
 import tempfile
 
@@ -11,8 +12,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from edcn_tf import presets
-from edcn_tf.columns import normalize
+from edcn_tf import presets, tfds_source
+from edcn_tf.columns import missing_column, normalize
 from edcn_tf.errors import InputError
 
 FORMATS = ("csv", "tsv", "parquet", "criteo", "avazu")
@@ -42,12 +43,62 @@ def read_log(paths, schema, format=None, columns=None, progress=None):
         InputError: With file, row and column, if a file cannot be read as what it is
             taken for, a column is missing, or a value does not fit the schema.
     """
-    columns = list(columns or schema.columns)
     for path in map(str, paths):
-        first_row = 1
-        for batch in _read_one(path, format, columns, progress or (lambda _: None)):
-            yield normalize(batch, schema, columns, path, first_row)
-            first_row += batch.num_rows
+        for _, batch in read_part(LogPart(path), schema, format, columns, progress):
+            yield batch
+
+
+@dataclasses.dataclass(frozen=True)
+class LogPart:
+    """A part of a log that can be read by itself.
+
+    Attributes:
+        path: The log's name.
+        first_row: Number of the part's first row in the log, from 0.
+        piece: Row group of a Parquet file, or record file of a TensorFlow Datasets
+            name; None for the whole log.
+    """
+
+    path: str
+    first_row: int = 0
+    piece: int | str | None = None
+
+
+def log_parts(path, format=None):
+    """The parts of a log that can be read at the same time, a list of `LogPart`.
+
+    A Parquet file that is not packed once more has one for each row group, a
+    TensorFlow Datasets name one for each of its files; text is one part.
+    """
+    if path.startswith("tfds:"):
+        pieces = tfds_source.files_of(path)
+    elif (format or _format_of(path)) == "parquet":
+        with _input_errors(path, "parquet"), _opened(path) as (stream, file):
+            pieces = _row_groups(stream) if stream is file else [(None, 0)]
+    else:
+        return [LogPart(path)]
+    first_rows = itertools.accumulate((rows for _, rows in pieces), initial=0)
+    return [LogPart(path, row, piece) for (piece, _), row in zip(pieces, first_rows)]
+
+
+def _row_groups(stream):
+    """Number and rows of each row group that has any."""
+    footer = pa.parquet.ParquetFile(stream).metadata
+    rows = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+    return [(i, n) for i, n in enumerate(rows) if n] or [(None, 0)]
+
+
+def read_part(part, schema, format=None, columns=None, progress=None):
+    """Reads a part of a log in batches: see `read_log`.
+
+    Yields:
+        Number of the batch's first row in the log, from 0, and the batch.
+    """
+    columns = list(columns or schema.columns)
+    row = part.first_row
+    for batch in _read_one(part, format, columns, progress or (lambda _: None)):
+        yield row, normalize(batch, schema, columns, part.path, row + 1)
+        row += batch.num_rows
 
 
 def log_bytes(paths):
@@ -62,18 +113,26 @@ def log_bytes(paths):
     return sizes
 
 
-def _read_one(path, format, columns, progress):
+def _read_one(part, format, columns, progress):
+    path = part.path
     if path.startswith("tfds:"):
-        yield from _read_tfds(path, columns)
+        yield from tfds_source.read(path, part.piece, columns, BATCH_ROWS)
         return
     format = format or _format_of(path)
     if format not in FORMATS:
         raise InputError(f"Format must be one of {list(FORMATS)}. Received: {format!r}")
-    try:
+    with _input_errors(path, format):
         if format == "parquet":
-            yield from _read_parquet(path, columns, progress)
+            yield from _read_parquet(path, part.piece, columns, progress)
         else:
             yield from _read_text(path, presets.TEXT[format], columns, progress)
+
+
+@contextlib.contextmanager
+def _input_errors(path, format):
+    """What the system and Arrow say of a file, as an `InputError`."""
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
         raise InputError(f"{path}: cannot be read ({reason})") from None
@@ -146,7 +205,7 @@ def _read_text(path, text, columns, progress):
                 ),
             )
         except pa.ArrowKeyError:
-            raise _missing_column(path, needed, _header(path, text)) from None
+            raise missing_column(path, needed, _header(path, text)) from None
         done, first_row = 0, 1
         for batch in reader:
             position = file.tell()
@@ -166,13 +225,7 @@ def _header(path, text):
     return next(csv.reader([header], delimiter=text.delimiter, quoting=quoting), [])
 
 
-def _missing_column(path, needed, present):
-    missing = [name for name in needed if name not in present]
-    shown = ", ".join(present[:50]) + (", ..." if len(present) > 50 else "")
-    return InputError(f"{path}: has no column {missing[0]!r}; its columns are: {shown}")
-
-
-def _read_parquet(path, columns, progress):
+def _read_parquet(path, row_group, columns, progress):
     with contextlib.ExitStack() as stack:
         stream, file = stack.enter_context(_opened(path))
         if stream is not file:  # Parquet is read from its end: unpack it first
@@ -183,63 +236,13 @@ def _read_parquet(path, columns, progress):
         parquet = pa.parquet.ParquetFile(stream)
         present = parquet.schema_arrow.names
         if set(columns) - set(present):
-            raise _missing_column(path, columns, present)
+            raise missing_column(path, columns, present)
         for name in columns:
             if present.count(name) > 1:
                 raise InputError(f"{path}: has more than one column {name!r}")
         size, rows = os.path.getsize(path), max(parquet.metadata.num_rows, 1)
-        for batch in parquet.iter_batches(BATCH_ROWS, columns=columns):
+        groups = None if row_group is None else [row_group]
+        for batch in parquet.iter_batches(BATCH_ROWS, groups, columns):
             progress(size * batch.num_rows // rows)
             if batch.num_rows:
                 yield batch.select(columns)
-
-
-def _read_tfds(path, columns):
-    # Only here, so that reading files needs no TensorFlow.
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
-
-    import edcn_tf.datasets  # noqa: F401 (registers our builders)
-
-    match = re.fullmatch(r"tfds:([^\[\]]+)(?:\[(\w+)\])?", path)
-    if not match:
-        raise InputError(f"Expected tfds:NAME or tfds:NAME[SPLIT]. Received: {path}")
-    name, split = match.groups()
-    try:
-        builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
-        builder.download_and_prepare()
-    except InputError:
-        raise
-    except Exception as error:  # TFDS has no class of its own for what goes wrong
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{path}: TensorFlow Datasets: {reason}") from None
-    splits = builder.info.splits
-    if split and split not in splits:
-        raise InputError(f"{path}: has no such split; it has {list(splits)}")
-    stored = builder.info.features.tf_example_spec
-    if set(columns) - set(stored):
-        raise _missing_column(path, columns, list(stored))
-    # A batch of records at a time: TFDS itself decodes them one by one.
-    parsing = {
-        name: tf.io.RaggedFeature(stored[name].dtype)
-        if isinstance(stored[name], tf.io.FixedLenSequenceFeature)
-        else stored[name]
-        for name in columns
-    }
-    for one in [split] if split else list(splits):
-        for file in splits[one].filepaths:
-            if ".tfrecord" not in file.name:
-                raise InputError(f"{path}: is stored as {file.name}, not as TFRecord")
-            for records in tf.data.TFRecordDataset(str(file)).batch(BATCH_ROWS):
-                batch = tf.io.parse_example(records, parsing)
-                arrays = [_from_tensor(batch[name], path, name) for name in columns]
-                yield pa.RecordBatch.from_arrays(arrays, names=columns)
-
-
-def _from_tensor(tensor, path, name):
-    if hasattr(tensor, "row_splits"):
-        offsets = pa.array(tensor.row_splits.numpy(), pa.int32())
-        return pa.ListArray.from_arrays(offsets, pa.array(tensor.flat_values.numpy()))
-    if tensor.shape.rank > 1:
-        raise InputError(f"{path}: column {name!r} has the shape {tensor.shape[1:]}")
-    return pa.array(tensor.numpy())

@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 import time
+import warnings
 from pathlib import Path
 
 import keras
@@ -20,11 +21,12 @@ from edcn_tf.optimizers import SparseAdam, averaged_weights
 from edcn_tf.records import compression_of, record_files
 from edcn_tf.schema import read_json
 from edcn_tf.vocabulary import FeatureSpec
+from edcn_tf.workers import Workers
 
 SAMPLE_ROWS = 520
 
 
-def train(data, run, config):
+def train(data, run, config, *, strategy=None):
     """Trains until the validation AUC no longer rises; keeps the best model.
 
     A run that was interrupted goes on from its last finished epoch when the same
@@ -39,56 +41,82 @@ def train(data, run, config):
             `sample.tfrecord` (rows that an export is verified with) and, at the end,
             `result.json`.
         config: `TrainingConfig`.
+        strategy: `tf.distribute` strategy to train on several devices with
+            (`edcn_tf.workers.make_strategy`). `config.batch_size` is that of all of
+            them together. Of several workers, which all call this with directories
+            that they share, only the chief writes, validates and decides. When one
+            ends, all end; the same call on all goes on from the last epoch.
 
     Returns:
         The content of `result.json`, a dict.
 
     Raises:
         InputError: If the run exists with another configuration or is finished, if a
-            split is missing, or the loss is no longer a number.
+            split is missing, the loss is no longer a number, or another worker ended.
     """
-    data, run = Path(data), Path(run)
+    workers = Workers(strategy)
+    with workers.ending_together():
+        return _train(Path(data), Path(run), config, workers)
+
+
+def _train(data, run, config, workers):
     keras.utils.set_random_seed(config.seed)
     spec = FeatureSpec.load(data / "features")
-    model = _compiled(config, spec)  # before anything is written: it may not fit
+    with workers.strategy.scope():
+        model = _compiled(config, spec)  # before anything is written: it may not fit
     correction = _sampling_correction(data)
-    _start(run, data, config, correction)
-    model, state = _restored(run) or (model, {})
+    if workers.is_chief or run.exists():  # as a check, where it does
+        _start(run, data, config, correction)
+    model, state = _restored(run, workers) or (model, {})
     encoder = Encoder(spec)
     first_epoch = state.get("epoch", 0)
     files = {name: f"{data}/{name}-*.tfrecord*" for name in ("train", "valid")}
-    training = read_records(
-        files["train"],
-        spec,
-        config.batch_size,
-        shuffle=True,
-        seed=config.seed + first_epoch,
-        encoder=encoder,
-    )
     rows = read_json(data / "summary.json")["splits"]["train"]["rows"]
-    training = training.apply(
-        tf.data.experimental.assert_cardinality(-(-rows // config.batch_size))
-    )
-    validation = read_records(files["valid"], spec, BATCH_ROWS, encoder=encoder)
-    progress = _Progress(data, run, config, spec, correction, validation, rows, state)
-    callbacks = [progress, keras.callbacks.CSVLogger(run / "history.csv", append=True)]
-    if importlib.util.find_spec("tensorboard"):
-        callbacks.append(
-            keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False)
+
+    def read_training(batch_size, shard):
+        dataset = read_records(
+            files["train"],
+            spec,
+            batch_size,
+            shuffle=True,
+            seed=config.seed + first_epoch,
+            encoder=encoder,
+            shard=shard,
         )
+        if shard is not None:
+            return dataset
+        steps = -(-rows // batch_size)
+        return dataset.apply(tf.data.experimental.assert_cardinality(steps))
+
+    training = workers.input(config.batch_size, read_training)
+    validation = read_records(files["valid"], spec, BATCH_ROWS, encoder=encoder)
+    progress = _Progress(
+        data, run, config, spec, correction, validation, rows, state, workers
+    )
+    callbacks = [progress]
+    if workers.is_chief:
+        callbacks.append(keras.callbacks.CSVLogger(run / "history.csv", append=True))
+        if importlib.util.find_spec("tensorboard"):
+            callbacks.append(
+                keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False)
+            )
     if not state.get("stop"):
-        with reading(list(files.values()), spec):
+        with reading(list(files.values()), spec), warnings.catch_warnings():
+            # Where workers share the rows, Keras cannot know the number of steps.
+            warnings.filterwarnings("ignore", "Your input ran out of data")
             model.fit(
                 training,
                 epochs=config.epochs,
                 initial_epoch=first_epoch,
                 callbacks=callbacks,
                 shuffle=False,  # the records are
-                verbose=1 if console.interactive() else 2,
+                verbose=workers.is_chief and (1 if console.interactive() else 2),
             )
     result = progress.result()
-    write_json(run / "result.json", result)
-    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    if workers.is_chief:
+        write_json(run / "result.json", result)
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    workers.of_chief([])  # none leaves before that
     return result
 
 
@@ -155,13 +183,22 @@ def _compiled(config, spec):
     return model
 
 
-def _restored(run):
+def _restored(run, workers):
     """The model and the state of the last finished epoch, or None."""
-    found = sorted((run / "checkpoints").glob("epoch-*"))
-    if not found:
+    folder = run / "checkpoints"
+    found = [int(path.name[len("epoch-") :]) for path in folder.glob("epoch-*")]
+    (epoch,) = workers.of_chief([max(found, default=0)])
+    if not epoch:
         return None
-    state = read_json(found[-1] / "state.json")
-    return keras.saving.load_model(found[-1] / "model.keras"), state
+    checkpoint = folder / f"epoch-{epoch:05.0f}"
+    if not checkpoint.exists():
+        raise InputError(
+            f"{checkpoint}: not there for worker {workers.index}; the run directory "
+            "must be one that all workers share"
+        )
+    state = read_json(checkpoint / "state.json")
+    with workers.strategy.scope():
+        return keras.saving.load_model(checkpoint / "model.keras"), state
 
 
 class _Progress(keras.callbacks.Callback):
@@ -171,8 +208,11 @@ class _Progress(keras.callbacks.Callback):
     remember is in one `state`, which a resumed run takes up.
     """
 
-    def __init__(self, data, run, config, spec, correction, validation, rows, state):
+    def __init__(
+        self, data, run, config, spec, correction, validation, rows, state, workers
+    ):
         super().__init__()
+        self.workers = workers
         self.data, self.run, self.config, self.spec = data, run, config, spec
         self.correction, self.validation, self.rows = correction, validation, rows
         self.state = {
@@ -205,32 +245,35 @@ class _Progress(keras.callbacks.Callback):
         state["epoch"] = epoch + 1
         state["training_seconds"] += seconds
         logs["examples_per_second"] = round(self.rows / seconds)
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
-        with averaged_weights(self.model.optimizer):
-            scores = self.scorer(self.validation).calibrated(self.correction)
-            auc = metrics.auc(scores.labels, scores.probabilities, scores.weights)
-            logs["val_auc"] = auc
-            logs["val_log_loss"] = metrics.log_loss(
-                scores.labels, scores.probabilities, scores.weights
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
+        figures = self._validate() if self.workers.is_chief else (0.0, 0.0)
+        auc, log_loss = self.workers.of_chief(figures)
+        logs["val_auc"], logs["val_log_loss"] = auc, log_loss
+        if np.isnan(auc):
+            raise InputError(
+                "The validation split has clicks only, or none, so there is no "
+                "AUC to choose the best epoch by; prepare a larger one"
             )
-            if np.isnan(auc):
-                raise InputError(
-                    "The validation split has clicks only, or none, so there is no "
-                    "AUC to choose the best epoch by; prepare a larger one"
-                )
-            if auc > state["best_auc"]:
-                state.update(
-                    best_epoch=epoch + 1,
-                    best_auc=auc,
-                    best_log_loss=logs["val_log_loss"],
-                    wait=0,
-                )
-                save_model(self.model, self.run / "model.keras")
-            else:
-                state["wait"] += 1
+        if auc > state["best_auc"]:
+            state.update(
+                best_epoch=epoch + 1, best_auc=auc, best_log_loss=log_loss, wait=0
+            )
+        else:
+            state["wait"] += 1
         if state["wait"] >= self.config.patience:
             self._lose_patience()
-        self._checkpoint()
+        if self.workers.is_chief:
+            self._checkpoint()
+
+    def _validate(self):
+        """AUC and log loss of the validation split; keeps the best model."""
+        with averaged_weights(self.model.optimizer):
+            scores = self.scorer(self.validation).calibrated(self.correction)
+            figures = scores.labels, scores.probabilities, scores.weights
+            auc = metrics.auc(*figures)
+            if auc > self.state["best_auc"]:
+                save_model(self.model, self.run / "model.keras")
+        return auc, metrics.log_loss(*figures)
 
     def _lose_patience(self):
         state = self.state
@@ -241,7 +284,7 @@ class _Progress(keras.callbacks.Callback):
         state["wait"] = 0
         optimizer = self.model.optimizer
         optimizer.learning_rate = (
-            float(optimizer.learning_rate) * self.config.learning_rate_drop
+            float(optimizer.learning_rate.numpy()) * self.config.learning_rate_drop
         )
 
     def _checkpoint(self):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from edcn_tf.counting import FieldCounter, bucket_counts
+from edcn_tf.counting import FieldCounter
+from edcn_tf.draws import row_keys
 from edcn_tf.errors import InputError
 from edcn_tf.files import write_json
 from edcn_tf.schema import Field, Schema, read_json
@@ -144,21 +144,31 @@ class FeatureCounter:
 
     Args:
         schema: The `Schema`.
-        seed: Seed of the samples that numeric boundaries are taken from.
+        seed: Seed of the samples that numeric boundaries are taken from, where rows
+            come without keys of their own.
     """
 
     def __init__(self, schema, seed=0):
         self.schema = schema
+        self.seed = seed
         self.rows = 0
         self.counters = [
-            FieldCounter(field, [seed, i]) for i, field in enumerate(schema.fields)
+            FieldCounter(field, i) for i, field in enumerate(schema.fields)
         ]
 
-    def add(self, batch):
-        """Counts a normalized batch of training rows."""
+    def add(self, batch, keys=None):
+        """Counts a normalized batch of training rows.
+
+        Args:
+            batch: `pyarrow.RecordBatch` (`edcn_tf.columns.normalize`).
+            keys: The rows' keys (`edcn_tf.draws.row_keys`); unless given, those of
+                rows that follow each other in one log.
+        """
+        if keys is None:
+            keys = row_keys(self.seed, 0, self.rows, batch.num_rows)
         self.rows += batch.num_rows
         for counter in self.counters:
-            counter.add(batch.column(counter.field.name))
+            counter.add(batch.column(counter.field.name), keys)
 
     def write(self, directory):
         """Writes the FeatureSpec into a new directory and returns it."""
@@ -183,7 +193,7 @@ class FeatureCounter:
 
 
 def _unseen_rows(field):
-    return 0 if field.kind == "numeric" or field.hash_buckets else field.unseen_rows
+    return field.unseen_rows if field.has_vocabulary else 0
 
 
 def _write_field(directory, file_name, counter):
@@ -194,33 +204,15 @@ def _write_field(directory, file_name, counter):
     elif field.hash_buckets:
         counts = counter.bucket_counts
     else:
-        kept, counts = _kept_values(field, counter.values.table())
+        kept = counter.keep()
+        counts = np.concatenate([counter.unseen, kept["count"].to_numpy()])
         stored["vocabulary"] = f"vocabulary/{file_name}"
-        _write_lines(directory / stored["vocabulary"], kept)
+        _write_lines(directory / stored["vocabulary"], kept["value"])
     counts = np.concatenate([[counter.missing], counts])
     stored["rows"] = len(counts)
     stored["counts"] = f"counts/{file_name}"
     _write_lines(directory / stored["counts"], pa.array(counts, pa.int64()))
     return stored
-
-
-def _kept_values(field, table):
-    """Kept values, most frequent first; counts of the unseen rows and of each."""
-    table = table.sort_by([("count", "descending"), ("value", "ascending")])
-    keep = pc.greater_equal(table["count"], field.min_count)
-    if field.dtype == "string":
-        # A vocabulary file has a value a line, as TensorFlow's lookup tables read.
-        broken = pc.match_substring_regex(table["value"], "[\r\n]")
-        keep = pc.and_(keep, pc.invert(broken))
-    kept = table.filter(keep).slice(0, field.max_size)
-    dropped = pa.concat_tables(
-        [table.filter(pc.invert(keep)), table.filter(keep).slice(kept.num_rows)]
-    )
-    if field.unseen_rows == 1:
-        unseen = [pc.sum(dropped["count"]).as_py() or 0]
-    else:
-        unseen = bucket_counts(dropped["value"], dropped["count"], field.unseen_rows)
-    return kept["value"], np.concatenate([unseen, kept["count"].to_numpy()])
 
 
 def _ranges(field, numbers):

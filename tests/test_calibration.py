@@ -572,7 +572,8 @@ def test_calibrate(sampled, run, method):
     assert figures["after"]["log_loss"] < figures["before"]["log_loss"]
     assert figures["after"]["ece"] < figures["before"]["ece"]
     test = edcn_tf.evaluate_run(run, folder / "data")
-    assert test["calibration"] == pytest.approx(1, abs=0.06)
+    # Fitted on about 1,600 clicks, judged on as many: three standard deviations.
+    assert test["calibration"] == pytest.approx(1, abs=0.11)
     if method == "platt":
         assert after.slope == pytest.approx(1, abs=0.15)
         assert figures["after"]["calibration"] == pytest.approx(1, abs=1e-3)

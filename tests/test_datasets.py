@@ -8,11 +8,18 @@ import pandas as pd
 import pytest
 import tensorflow_datasets as tfds
 
-from edcn_tf.datasets import MovielensLatestSmall, SyntheticCriteo, movielens
+from edcn_tf import prepare as prepare_log
+from edcn_tf.datasets import (
+    Avazu,
+    CriteoKaggle,
+    MovielensLatestSmall,
+    SyntheticCriteo,
+    movielens,
+)
 from edcn_tf.datasets.synthetic import SyntheticBuilderConfig
 from edcn_tf.errors import InputError
 from edcn_tf.presets import SCHEMAS
-from edcn_tf.sources import read_log
+from edcn_tf.sources import log_parts, read_log
 from edcn_tf.synthesize import synthesize
 from edcn_tf.synthetic import SyntheticConfig
 
@@ -116,6 +123,92 @@ def test_real_missing_values(real):
     assert np.sum(real["title"] == b"") == 7
     assert np.sum(np.all(real["genres"] == b"", axis=1)) == 18
     assert real["year"][0] == b"1995"
+
+
+# Logs that the user downloads
+
+
+class CriteoKaggleTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = CriteoKaggle
+    SPLITS: ClassVar = {"train": 7}
+    EXAMPLE_DIR = DATA / "criteo_fake"
+
+
+class AvazuTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = Avazu
+    SPLITS: ClassVar = {"train": 7}
+    EXAMPLE_DIR = DATA / "avazu_fake"
+
+
+LOGS = [
+    (CriteoKaggle, "criteo", DATA / "criteo_fake/train.txt"),
+    (Avazu, "avazu", DATA / "avazu_fake/train.csv"),
+]
+
+
+def built(builder_class, data_dir, log, **options):
+    builder = builder_class(data_dir=data_dir)
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=log.parent, **options)
+    )
+    return builder
+
+
+@pytest.mark.parametrize("builder_class, format, log", LOGS)
+def test_rows_are_those_of_the_log(tmp_path, monkeypatch, builder_class, format, log):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    builder = built(builder_class, tmp_path, log)
+    schema = SCHEMAS[format]
+    [expected] = read_log([log], schema, format)
+    [found] = read_log([f"tfds:{builder.name}"], schema)
+    assert found.equals(expected)
+    assert found.num_rows == 7
+    [part] = log_parts(f"tfds:{builder.name}")
+    assert (part.first_row, pathlib.Path(part.piece).exists()) == (0, True)
+
+
+@pytest.mark.parametrize("builder_class, format, log", LOGS)
+def test_beam_makes_the_same_files(tmp_path, monkeypatch, builder_class, format, log):
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    monkeypatch.setattr("edcn_tf.sources.BLOCK_BYTES", 1000)  # several batches
+    options = PipelineOptions(runner="FnApiRunner")
+    one = built(builder_class, tmp_path / "one", log)
+    many = built(builder_class, tmp_path / "many", log, beam_options=options)
+    [a], [b] = (builder.info.splits["train"].filepaths for builder in (one, many))
+    assert a != b and a.read_bytes() == b.read_bytes()
+
+
+def test_a_data_set_is_prepared_by_a_pipeline(tmp_path, monkeypatch):
+    """Each of its files is a part."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    built(Avazu, tmp_path, DATA / "avazu_fake/train.csv", num_shards=3)
+    parts = log_parts("tfds:avazu")
+    assert [part.first_row for part in parts] == [0, 2, 5]
+    assert all("train.tfrecord" in part.piece for part in parts)
+    found = {}
+    for runner in (None, "DirectRunner"):
+        out = tmp_path / f"out-{runner}"
+        options = {"split": (0.5, 0, 0.5), "seed": 2, "runner": runner}
+        prepare_log("tfds:avazu", SCHEMAS["avazu"], out, **options)
+        found[runner] = [
+            path.read_bytes() for path in (out / "features").rglob("*.*")
+        ] + [(out / "summary.json").read_text()]
+    assert found[None] == found["DirectRunner"]
+
+
+@pytest.mark.parametrize("others", [[], ["other.txt"]])
+def test_a_log_that_is_not_there(tmp_path, monkeypatch, others):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    manual = tmp_path / "downloads/manual"
+    manual.mkdir(parents=True)
+    for name in others:
+        (manual / name).touch()
+    with pytest.raises(InputError) as caught:
+        list(read_log(["tfds:criteo_kaggle"], SCHEMAS["criteo"]))
+    message = str(caught.value)
+    assert str(manual) in message and "\n" not in message
+    assert message.endswith("download the data and put its train.txt here.")
 
 
 FEW = SyntheticBuilderConfig(name="few", rows=40, log=SyntheticConfig(values=100))

@@ -7,7 +7,15 @@ import pytest
 import reference
 import tensorflow as tf
 
-from edcn_tf import EDCN, PRESETS, FeatureSpec, Field, LogisticRegression, Schema
+from edcn_tf import (
+    EDCN,
+    PRESETS,
+    FeatureSpec,
+    Field,
+    LogisticRegression,
+    Schema,
+    SparseAdam,
+)
 from edcn_tf.layers.bridge import KINDS
 from edcn_tf.vocabulary import FieldSpec
 
@@ -191,6 +199,34 @@ def test_training_drops_out_and_inference_does_not():
     assert np.abs(model(IDS, training=True) - model(IDS)).max() > 1e-3
     plain = made(dropout=0.0)
     assert_close(plain(IDS, training=True), plain(IDS))
+
+
+@pytest.mark.parametrize("activation_first", [False, True])
+@pytest.mark.parametrize("gate", ["softmax", "none"])
+def test_training_computes_what_inference_does(gate, activation_first):
+    """Training folds the deep gates into the matrices."""
+    model = made(gate=gate, activation_first=activation_first, dropout=0.0)
+    for number, field_gate in enumerate(model.deep_gates):
+        field_gate.gate.assign(np.linspace(-1, 2, 3) * (number + 1))
+    assert_close(model(IDS, training=True), model(IDS))
+
+
+def test_fit_makes_table_and_slots_before_it_traces(monkeypatch):
+    """What is made while Keras traces the step is drawn at once, and copied."""
+    monkeypatch.setattr("edcn_tf.layers.field_embedding.PART_SIZE", 8)
+    built = []
+
+    class Optimizer(SparseAdam):
+        def build(self, variables):
+            built.append(tf.executing_eagerly())
+            super().build(variables)
+
+    model = EDCN(SPEC, embedding_dim=4)
+    model.compile(Optimizer(), "binary_crossentropy")
+    model.fit(IDS, LABELS, verbose=0)
+    assert built[0]
+    table = model.embedding.table.numpy()
+    assert len(np.unique(table)) == table.size  # parts of two rows, no two alike
 
 
 # Outputs

@@ -320,14 +320,14 @@ PREPARE = """
 import itertools, sys, time
 from edcn_tf import prepare, schema, sources
 
-def read_log(*args, **kwargs):
+def read_part(*args, **kwargs):
     yield from itertools.islice(original(*args, **kwargs), 10)
     print("ten batches are written", flush=True)
     time.sleep(600)
 
-original = sources.read_log
+original = sources.read_part
 sources.BLOCK_BYTES = 1 << 11
-sys.modules["edcn_tf.prepare"].read_log = read_log
+sys.modules["edcn_tf.prepare_plan"].read_part = read_part
 prepare([sys.argv[1]], schema.Schema.load(sys.argv[2]), sys.argv[3])
 """
 

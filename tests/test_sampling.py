@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import tensorflow as tf
 from edcn import main
@@ -11,7 +10,6 @@ from edcn import main
 from edcn_tf import prepare, sources
 from edcn_tf.errors import InputError
 from edcn_tf.records import compression_of, record_files
-from edcn_tf.sampling import NegativeSampler
 from edcn_tf.schema import Field, Schema
 from edcn_tf.vocabulary import FeatureSpec
 
@@ -54,8 +52,8 @@ def rows_in(directory, split):
 
 
 def splits_of(logs, directory, **options):
-    prepare(logs, SCHEMA, directory, **options)
-    return {split: rows_in(directory, split) for split in ("train", "valid", "test")}
+    splits = prepare(logs, SCHEMA, directory, **options)["splits"]
+    return {split: rows_in(directory, split) for split in splits}
 
 
 def deviations(kept, of):
@@ -132,9 +130,8 @@ def test_a_split_that_the_user_made(tmp_path):
     assert deviations(negatives, 750) < 4
 
 
-def test_a_rate_of_one_costs_nothing_and_changes_nothing(tmp_path, log, monkeypatch):
+def test_a_rate_of_one_changes_nothing(tmp_path, log):
     expected = splits_of([log], tmp_path / "a")
-    monkeypatch.setattr("edcn_tf.sampling._row_hashes", None)  # is not called
     assert splits_of([log], tmp_path / "b", negative_sampling_rate=1) == expected
 
 
@@ -163,84 +160,18 @@ def test_the_command(tmp_path, log, capsys):
     assert stored["splits"]["train"]["rows"] < 0.6 * 0.8 * ROWS
 
 
-# The sampler itself
+# By position, not by content
 
 
-def batch_of(user, tags=None, age=None, price=None, click=None):
-    rows = len(user)
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array(user, pa.string()),
-            pa.array(tags or [[]] * rows, pa.list_(pa.string())),
-            pa.array(age or [0] * rows, pa.int64()),
-            pa.array(price or [0.0] * rows, pa.float32()),
-            pa.array(click or [0] * rows, pa.int64()),
-            pa.array([7] * rows, pa.int64()),
-        ],
-        names=["user", "tags", "age", "price", "click", "row"],
-    )
-
-
-def test_equal_rows_do_not_share_their_fate():
-    """In a batch, and from batch to batch."""
-    sampler = NegativeSampler(SCHEMA, RATE, 0)
-    kept = [sampler(batch_of(["same"] * 1000)).num_rows for _ in range(10)]
-    assert deviations(sum(kept), 10_000) < 4
-    assert len(set(kept)) > 1  # not the same numbers over and over
-    one_by_one = NegativeSampler(SCHEMA, RATE, 0)
-    again = [one_by_one(batch_of(["same"])).num_rows for _ in range(1000)]
-    assert sum(again) == kept[0]
-
-
-def test_a_row_alone_hangs_on_its_content_alone():
-    users = [f"u{i}" for i in range(200)]
-    kept = NegativeSampler(SCHEMA, RATE, 0)(batch_of(users))["user"].to_pylist()
-    backwards = NegativeSampler(SCHEMA, RATE, 0)(batch_of(users[::-1]))
-    assert backwards["user"].to_pylist() == kept[::-1]
-
-
-VARIANTS = {
-    "user": {"user": [f"u{i}" for i in range(999)] + [None]},
-    "tags": {"tags": [[f"t{i}"] for i in range(1000)]},
-    "length of a list": {"tags": [["t"] * i for i in range(1000)]},
-    "order of a list": {
-        "tags": [["t"] * i + ["s"] + ["t"] * (999 - i) for i in range(1000)]
-    },
-    "age": {"age": [*range(-500, 499), None]},
-    "price": {"price": [i / 8 for i in range(999)] + [None]},
-}
-
-
-@pytest.mark.parametrize("what", VARIANTS)
-def test_every_column_counts(what):
-    """Each row alone has its own draw, whatever column sets it apart."""
-    columns = {"user": ["u"] * 1000, **VARIANTS[what]}
-    batch = batch_of(**columns)
-    kept = sum(
-        NegativeSampler(SCHEMA, RATE, 0)(batch.slice(i, 1)).num_rows
-        for i in range(0, 1000, 4)
-    )
-    assert deviations(kept, 250) < 4
-
-
-def test_missing_is_neither_zero_nor_empty():
-    sampler = NegativeSampler(SCHEMA, RATE, 0)
-    for value, column in [(0, "age"), (0.0, "price")]:
-        options = [{column: [value]}, {column: [None]}]
-        fates = {
-            seed: [
-                NegativeSampler(SCHEMA, 0.5, seed)(batch_of(["u"], **o)).num_rows
-                for o in options
-            ]
-            for seed in range(40)
-        }
-        assert any(a != b for a, b in fates.values())
-    assert sampler(batch_of([])).num_rows == 0
-
-
-def test_clicks_are_all_kept():
-    clicks = [1, 0] * 500
-    batch = NegativeSampler(SCHEMA, RATE, 0)(batch_of(["u"] * 1000, click=clicks))
-    labels = batch["click"].to_numpy()
-    assert labels.sum() == 500
-    assert deviations((labels == 0).sum(), 500) < 4
+def test_equal_rows_do_not_share_their_fate(tmp_path):
+    rows = [f"{i},same,,5,1.5,{int(i < 3)}" for i in range(3000)]
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join(["row,user,tags,age,price,click", *rows]) + "\n")
+    kept = splits_of({"train": [log], "valid": [log]}, tmp_path / "a", seed=1)
+    assert len(kept["train"]) == 3000
+    some = splits_of({"train": [log, log]}, tmp_path / "b", negative_sampling_rate=RATE)
+    negatives = [row for row in some["train"] if row >= 3]
+    assert deviations(len(negatives), 2 * 2997) < 4
+    # Nor does a row in the first log that of the same row in the second.
+    twice = len(negatives) - len(set(negatives))
+    assert twice == pytest.approx(RATE**2 * 2997, abs=60)

@@ -348,8 +348,11 @@ def test_lists(tmp_path, column):
 
 def test_fixed_size_and_dictionary_lists(tmp_path):
     path = tmp_path / "log.parquet"
-    fixed = pa.array([["a", "b"], None, ["c", "d"]], pa.list_(pa.string(), 2))
-    assert read_column(path, fixed, multiple=True) == [["a", "b"], [], ["c", "d"]]
+    fixed = pa.array([["a", "b"], ["c", "d"]], pa.list_(pa.string(), 2))
+    assert read_column(path, fixed, multiple=True) == [["a", "b"], ["c", "d"]]
+    if int(pa.__version__.split(".")[0]) >= 26:  # before, Arrow cannot read the null
+        fixed = pa.array([["a", "b"], None], pa.list_(pa.string(), 2))
+        assert read_column(path, fixed, multiple=True) == [["a", "b"], []]
     coded = pa.array(
         [["a"], ["b", "a"]], pa.list_(pa.dictionary(pa.int32(), pa.string()))
     )

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from edcn_tf import counting
-from edcn_tf.counting import NumberSample, ValueCounts
+from edcn_tf.counting import FieldCounter, NumberSample, ValueCounts
+from edcn_tf.draws import row_keys
 from edcn_tf.encoder import MISSING, Encoder
 from edcn_tf.errors import InputError
 from edcn_tf.hashing import hash_bucket
@@ -390,18 +391,28 @@ def test_value_counts_are_merged_rarely(monkeypatch):
 
 
 def test_number_sample_of_a_short_column_is_all_of_it():
-    sample = NumberSample(0)
-    sample.add(pa.array([3.0, None, np.inf, 1.0], pa.float32()))
-    sample.add(pa.array([2.0, -np.inf], pa.float32()))
+    sample = NumberSample()
+    sample.add(pa.array([3.0, None, np.inf, 1.0], pa.float32()), np.arange(4) / 4)
+    sample.add(pa.array([2.0, -np.inf], pa.float32()), np.arange(2) / 2)
     np.testing.assert_array_equal(sample.sample(), [1, 2, 3])
     assert (sample.low, sample.high, sample.total) == (1, 3, 5)
 
 
+def test_number_sample_keeps_the_lowest_priorities(monkeypatch):
+    monkeypatch.setattr(counting, "SAMPLE_SIZE", 2)
+    priorities = np.array([0.1, 0.05, 0.9, 0.0, 0.4, 0.3])
+    numbers = pa.array([1.0, None, 2.0, np.nan, 3.0, 4.0], pa.float32())
+    sample = NumberSample()
+    sample.add(numbers, priorities)
+    np.testing.assert_array_equal(sample.sample(), [1, 4])
+
+
 def sample_of(seed, rows=6000):
-    sample = NumberSample(seed)
+    counter = FieldCounter(Field(name="f", kind="numeric"), 0)
     for start in range(0, rows, 100):
-        sample.add(pa.array(np.arange(start, start + 100, dtype=np.float32)))
-    return sample.sample()
+        numbers = pa.array(np.arange(start, start + 100, dtype=np.float32))
+        counter.add(numbers, row_keys(seed, 0, start, 100))
+    return counter.numbers.sample()
 
 
 def test_number_sample_is_uniform_and_repeatable(monkeypatch):
@@ -414,6 +425,67 @@ def test_number_sample_is_uniform_and_repeatable(monkeypatch):
     sixths = sum(np.histogram(sample_of(seed), 6, (0, 6000))[0] for seed in range(10))
     assert sixths.sum() == 10_000
     assert np.all(np.abs(sixths - 1667) < 5 * 37)
+
+
+# Counts of parts, merged
+
+
+MERGED = (
+    Field(name="word", min_count=3, max_size=20, unseen_rows=5),
+    Field(name="number", dtype="int64", min_count=2),
+    Field(name="list", multiple=True, min_count=2),
+    Field(name="hashed", hash_buckets=17),
+    Field(name="price", kind="numeric", buckets=20),
+)
+
+
+@pytest.mark.parametrize("ranges", [1, 4])
+def test_merged_parts_are_the_whole(tmp_path, random, monkeypatch, ranges):
+    """Whatever the parts, their order, and the hash ranges that are merged apart."""
+    monkeypatch.setattr(counting, "SAMPLE_SIZE", 50)
+    monkeypatch.setattr(counting, "PENDING_VALUES", 20)
+    batch = batch_of(random_columns(random), MERGED)
+    keys = row_keys(3, 1, 0, batch.num_rows)
+    schema = Schema(label="y", fields=MERGED)
+    whole = FeatureCounter(schema)
+    whole.add(batch, keys)
+    pieces = collections.defaultdict(list)
+    for rows in np.split(np.arange(batch.num_rows), [100, 101, 350, 350]):
+        part = FeatureCounter(schema)
+        part.add(batch.slice(rows[0] if len(rows) else 0, len(rows)), keys[rows])
+        for counter in part.counters:
+            for i, piece in enumerate(counter.divided(ranges)):
+                pieces[counter.number, i].insert(0, piece)
+    merged = FeatureCounter(schema)
+    merged.rows = batch.num_rows
+    for (number, _), counters in pieces.items():
+        first, *others = counters
+        for other in others:
+            assert first.merge(other) is first
+        if first.field.has_vocabulary:
+            first.keep()
+        merged.counters[number].merge(first)
+    found, expected = merged.write(tmp_path / "b"), whole.write(tmp_path / "a")
+    assert found.num_rows == expected.num_rows
+    for path in (tmp_path / "a").rglob("*.*"):
+        other = tmp_path / "b" / path.relative_to(tmp_path / "a")
+        assert path.read_bytes() == other.read_bytes(), path.name
+    assert len(pieces) == (3 * ranges + 2)
+
+
+def test_a_value_is_in_the_same_range_of_every_counter():
+    def divided(values):
+        counter = FieldCounter(Field(name="f"), 0)
+        counter.add(pa.array(values), None)
+        tables = [part.values.table().to_pydict() for part in counter.divided(3)]
+        return [dict(zip(table["value"], table["count"])) for table in tables]
+
+    first = divided([f"v{i}" for i in range(100)])
+    second = divided([f"v{i}" for i in range(50, 150)] + ["v70"])
+    assert sum(map(len, first)) == 100 and min(map(len, first)) > 20
+    for a, b in zip(first, second):
+        assert {f"v{i}" for i in range(50, 100)} & set(a) == set(a) & set(b)
+    assert [part.get("v70") for part in second].count(2) == 1
 
 
 # Storing and loading

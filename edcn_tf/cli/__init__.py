@@ -154,6 +154,17 @@ def _parser():
     prepare.add_argument(
         "--workers", type=_at_least_one, help="processes that write; default: by size"
     )
+    prepare.add_argument(
+        "--runner",
+        metavar="NAME",
+        help="have it done by an Apache Beam runner: DirectRunner, FlinkRunner, ...",
+    )
+    prepare.add_argument(
+        "--runner-options",
+        default="",
+        metavar="OPTIONS",
+        help='of Beam, as one text: --runner-options="--flink_master=host:8081"',
+    )
     prepare.add_argument("--gzip", action="store_true", help="compress the records")
 
     synthesize = command(
@@ -211,6 +222,13 @@ def _parser():
         dest="settings",
         metavar="KEY=VALUE",
         help="a setting over the file's; any key of a run's config.yaml",
+    )
+    train.add_argument(
+        "--strategy",
+        choices=("mirrored", "multi_worker"),
+        help="train on all GPUs of this machine, or on the workers of TF_CONFIG, each "
+        "of which is given this command; batch_size is then that of all together; "
+        "default: one device",
     )
 
     evaluate = command(
@@ -358,12 +376,27 @@ def _parser():
         "measure speed on this machine",
         "edcn benchmark input",
     )
-    benchmark.add_argument("what", choices=("input", "prepare", "serving"))
+    benchmark.add_argument(
+        "what",
+        choices=(
+            *("input", "prepare", "prepare-growth"),
+            *("serving", "training", "training-growth"),
+        ),
+    )
     benchmark.add_argument(
         "--rows",
         type=_at_least_one,
-        default=400_000,
-        help="of the log; for serving, of the exported table; default: 400000",
+        help="of the log, default 400000; for serving and training, of the large "
+        "table, default 400000 and 10000000",
+    )
+    benchmark.add_argument(
+        "--peers",
+        metavar="DIR",
+        help="for training: compare with DeepCTR and PyTorch, whose virtual "
+        "environments are made in DIR if they are not there yet",
+    )
+    benchmark.add_argument(
+        "--figure", metavar="FILE", help="for growth: draw it into a new .svg or .png"
     )
     return parser
 

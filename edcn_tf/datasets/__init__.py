@@ -1,6 +1,8 @@
 """Data sets for TensorFlow Datasets; importing this package registers them."""
 
+from edcn_tf.datasets.avazu import Avazu
+from edcn_tf.datasets.criteo import CriteoKaggle
 from edcn_tf.datasets.movielens import MovielensLatestSmall
 from edcn_tf.datasets.synthetic import SyntheticCriteo
 
-__all__ = ["MovielensLatestSmall", "SyntheticCriteo"]
+__all__ = ["Avazu", "CriteoKaggle", "MovielensLatestSmall", "SyntheticCriteo"]

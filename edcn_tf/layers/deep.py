@@ -1,6 +1,7 @@
 """One layer of the deep tower."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -21,8 +22,10 @@ class Deep(keras.layers.Layer):
         dropout: Share of the outputs that training sets to 0.
         kernel_initializer: Keras initializer of W.
 
-    Input shape:
-        `[B, d]`.
+    Call arguments:
+        inputs: `[B, d]`.
+        input_weights: `[d]`, positive numbers that the inputs are multiplied by first,
+            or `None`.
 
     Output shape:
         `[B, units]`.
@@ -67,7 +70,9 @@ class Deep(keras.layers.Layer):
         self.dense.build(input_shape)
         if self.batch_norm:
             self.normalization = keras.layers.BatchNormalization(
-                dtype=self.dtype_policy, name="normalization"
+                synchronized=tf.distribute.has_strategy(),  # over the whole batch
+                dtype=self.dtype_policy,
+                name="normalization",
             )
             self.normalization.build((None, units))
         if self.dropout:
@@ -76,9 +81,15 @@ class Deep(keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, input_weights=None, training=False):
         x = ops.relu(inputs) if self.activation_first else inputs
-        return self.after_dense(self.dense(x), training=training)
+        if input_weights is None:
+            x = self.dense(x)
+        else:
+            # W (a * x) = (W diag(a)) x, which goes once over the matrix, not the batch.
+            kernel = self.dense.kernel * input_weights[:, None]
+            x = ops.add(ops.matmul(x, kernel), self.dense.bias)
+        return self.after_dense(x, training=training)
 
     def after_dense(self, x, training=False):
         """What follows the matrix: BatchNorm, ReLU and dropout."""

@@ -121,19 +121,13 @@ class FieldEmbedding(keras.layers.Layer):
             raise ValueError(
                 f"Expected ids of shape [B, {self.num_slots}]. Received: {input_shape}"
             )
-        shape = (self.num_rows, self.embedding_dim)
-        in_parts = self.num_rows * self.embedding_dim > PART_SIZE and isinstance(
-            self.embeddings_initializer, ELEMENTWISE_INITIALIZERS
-        )
         self.table = self.add_weight(
             name="table",
-            shape=shape,
-            initializer="zeros" if in_parts else self.embeddings_initializer,
+            shape=(self.num_rows, self.embedding_dim),
+            initializer=self._initial_table,
             dtype="float32",
             autocast=False,  # which would copy the whole table
         )
-        if in_parts:
-            self._initialize_in_parts()
         if self.l2:
             self.inverse_counts = self.add_weight(
                 name="inverse_counts",
@@ -145,15 +139,28 @@ class FieldEmbedding(keras.layers.Layer):
             )
         self.built = True
 
-    def _initialize_in_parts(self):
-        """Fills a large table part by part: at once would take three times its size."""
-        initializer = self.embeddings_initializer.clone()
-        # With a number as its seed each part would be the same.
-        initializer.seed = keras.random.SeedGenerator(initializer.seed)
-        with tf.init_scope():
-            for start, end in self._parts():
-                part = initializer((end - start, self.embedding_dim), "float32")
-                self._set_rows(start, part)
+    def _initial_table(self, shape, dtype=None):
+        """A large one part by part: at once would take three times its size."""
+        initializer = self.embeddings_initializer
+        if (
+            self.num_rows * self.embedding_dim <= PART_SIZE
+            or not isinstance(initializer, ELEMENTWISE_INITIALIZERS)
+            or not tf.executing_eagerly()  # Keras asks for its shape alone
+        ):
+            return initializer(shape, dtype)
+        seed = initializer.seed
+        if isinstance(seed, keras.random.SeedGenerator):
+            seed = seed.get_config()["seed"]
+        table = tf.zeros(shape, dtype)
+        for number, (start, end) in enumerate(self._parts()):
+            drawing = initializer.clone()
+            drawing.seed = seed + number  # or each part would be the same
+            tf.raw_ops.InplaceUpdate(
+                x=table,
+                i=tf.range(start, end),
+                v=drawing((end - start, self.embedding_dim), dtype),
+            )
+        return table
 
     def _parts(self):
         """(start, end) of runs of rows that are handled at once."""
@@ -164,7 +171,9 @@ class FieldEmbedding(keras.layers.Layer):
     def _set_rows(self, start, values):
         # An assignment to a slice of the variable would copy the table first.
         rows = tf.range(start, start + values.shape[0])
-        self.table.value.scatter_update(tf.IndexedSlices(values, rows))
+        variable = self.table.value
+        for replica in getattr(variable, "values", [variable]):  # of tf.distribute
+            replica.scatter_update(tf.IndexedSlices(values, rows))
 
     def save_own_variables(self, store):
         """Stores the table in parts, so that no copy of it as a whole is made."""

@@ -1,6 +1,7 @@
 """The paper's regulation module: a learned weight for each field."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 BATCH_NORMS = (None, "scalar", "feature")
@@ -62,7 +63,9 @@ class FieldGate(keras.layers.Layer):
         self.gate = self.add_weight(name="gate", shape=(fields,), initializer="ones")
         if self.batch_norm:
             self.normalization = keras.layers.BatchNormalization(
-                dtype=self.dtype_policy, name="normalization"
+                synchronized=tf.distribute.has_strategy(),  # over the whole batch
+                dtype=self.dtype_policy,
+                name="normalization",
             )
             last = 1 if self.batch_norm == "scalar" else fields * width
             self.normalization.build((None, last))
@@ -74,13 +77,14 @@ class FieldGate(keras.layers.Layer):
         return weights * self.gate.shape[0] if self.scale else weights
 
     def call(self, inputs, training=False):
-        outputs = inputs * self.weights_of_fields()[:, None]  # [B, F, D]
-        if self.batch_norm is None:
-            return outputs
         _, fields, width = inputs.shape
-        last = 1 if self.batch_norm == "scalar" else fields * width
-        outputs = ops.reshape(outputs, (-1, last))
-        outputs = self.normalization(outputs, training=training)
+        # As [B, F * D], whose product and gradient are one pass each.
+        weights = ops.repeat(self.weights_of_fields(), width)
+        outputs = ops.reshape(inputs, (-1, fields * width)) * weights
+        if self.batch_norm == "scalar":
+            outputs = ops.reshape(outputs, (-1, 1))
+        if self.batch_norm is not None:
+            outputs = self.normalization(outputs, training=training)
         return ops.reshape(outputs, (-1, fields, width))
 
     def compute_output_shape(self, input_shape):
