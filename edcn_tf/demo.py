@@ -132,7 +132,8 @@ def _table(figures):
         del columns["gauc"]
     lines = [f"{'':<20}" + "".join(f"{head:>13}" for head in columns.values())]
     for name, row in figures.items():
-        lines.append(f"{name:<20}" + "".join(_cell(row.get(key)) for key in columns))
+        cells = "".join(_cell(row.get(key)) for key in columns)
+        lines.append(f"{name:<20}{cells}".rstrip())
     return "\n".join(lines)
 
 

@@ -32,7 +32,7 @@ class SyntheticConfig:
 
     Args:
         seed: Of the hidden numbers and of the rows.
-        click_rate: Expected share of clicks, which the intercept is chosen for.
+        click_rate: Expected share of clicks, met to about 0.001 by the intercept.
         first_order, second_order, third_order: Strength of A, B and C.
         noise: Strength of e.
         exponent: Of Zipf's law, by which the strings of each field are distributed.
@@ -190,10 +190,9 @@ class SyntheticLog:
         strengths = [config.first_order, config.second_order, config.third_order]
         deviations = terms.std(axis=1)
         present = deviations > 0  # else no fields interact
-        self.factors = np.where(present, strengths, 0) / np.where(
-            present, deviations, 1
-        )
-        self.rest = math.hypot(*(present * strengths)[1:], config.noise)
+        strengths = np.where(present, strengths, 0)
+        self.factors = strengths / np.where(present, deviations, 1)
+        self.rest = math.hypot(*strengths[1:], config.noise)
         known = self.factors @ terms
         known += config.noise * np.concatenate([noise for _, noise, _ in drawn])
         low, high = -100.0, 100.0

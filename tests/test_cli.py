@@ -109,8 +109,8 @@ def test_the_served_scores_are_the_predicted_ones(place):
 @pytest.mark.parametrize(
     "command",
     [
-        *("demo", "prepare", "train", "evaluate", "calibrate", "predict", "export"),
-        *("verify", "report"),
+        *("demo", "synthesize", "prepare", "train", "evaluate", "calibrate"),
+        *("predict", "export", "verify", "report"),
     ],
 )
 def test_help_shows_an_example_of_every_command(command, capsys):

@@ -18,7 +18,7 @@ from edcn_tf import metrics
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import load_run
 from edcn_tf.presets import SCHEMAS
-from edcn_tf.synthesize import synthesize
+from edcn_tf.synthesize import _Judge, synthesize
 from edcn_tf.synthetic import (
     CHUNK,
     SyntheticConfig,
@@ -141,6 +141,23 @@ def test_terms_have_the_asked_strength_and_tell_nothing_of_each_other(log, drawn
     assert np.abs(np.divide(first, errors)).max() > 10  # as single effects are
 
 
+def test_a_pair_is_planted_as_products_of_hidden_vectors():
+    pair = dataclasses.replace(SMALL, pairs=[("C6", "C14")], triples=(), rank=2)
+    log = SyntheticLog(pair)
+    rows = [np.ones(24 * 27, np.int64) for _ in log.fields]
+    rows[13 + 5], rows[13 + 13] = np.indices((24, 27)).reshape(2, -1) + 1
+    first, second, third = log.terms(rows)
+    assert not third.any()
+    values = np.linalg.svd(second.reshape(24, 27), compute_uv=False)
+    assert values[1] > 0.1 * values[0]
+    assert values[2] < 1e-9 * values[0]  # rank 2
+    # The first-order effects of the two fields are others.
+    effects = first.reshape(24, 27)
+    vectors = np.linalg.svd(second.reshape(24, 27))[0][:, :2]
+    effect = effects[:, 0] - effects[:, 0].mean()
+    assert np.linalg.norm(vectors.T @ effect) < 0.9 * np.linalg.norm(effect)
+
+
 def pair_share(labels, scores):
     """AUC by looking at every pair."""
     clicks, others = scores[labels == 1][:, None], scores[labels == 0]
@@ -225,6 +242,23 @@ def test_no_scorer_beats_the_best_and_every_order_counts(log, drawn):
     for factor in (0.9, 1.1):
         odds = np.log(best / (1 - best)) * factor
         assert metrics.log_loss(labels, sigmoid(odds)) > loss
+
+
+def test_figures_of_ties_and_of_one_class():
+    judge = _Judge()
+    judge.add(np.array([0.2, 0.2]), np.array([0, 1]))
+    judge.add(np.array([0.7]), np.array([1]))
+    # Two pairs: a tie, and one ranked rightly.
+    assert judge.figures() == {
+        "auc": 0.75,
+        "auc_error": 0.25,
+        "log_loss": pytest.approx(-np.log([0.8, 0.2, 0.7]).mean()),
+    }
+    judge = _Judge()
+    judge.add(np.array([0.0, 1.0]), np.array([1, 1]))
+    figures = judge.figures()
+    assert np.isnan(figures["auc"])
+    assert figures["log_loss"] == pytest.approx(-np.log(1e-7) / 2, rel=1e-6)
 
 
 def test_without_interactions_the_first_order_is_the_best(tmp_path):
