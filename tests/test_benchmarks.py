@@ -6,14 +6,28 @@ import pytest
 
 from edcn_tf import benchmarks
 from edcn_tf.benchmarks import training
-from edcn_tf.benchmarks.training import contenders
+from edcn_tf.benchmarks.training import contenders, growth
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", sorted({*benchmarks.BENCHMARKS} - {"training-growth"}))
 def test_a_benchmark_prints_its_table(what, capsys):
     benchmarks.run(what, rows=3000)
-    assert len(capsys.readouterr().out.splitlines()) > 4
+    assert len(capsys.readouterr().out.splitlines()) > 3
+
+
+@pytest.mark.slow
+def test_growth_is_drawn(monkeypatch, tmp_path, capsys):
+    sizes = {"rows": ("rows", (1000, 2000)), "layers": ("layers", (1, 2))}
+    monkeypatch.setattr(growth, "SIZES", sizes)
+    monkeypatch.setattr(growth, "TURNS", 1)
+    figure = tmp_path / "growth.svg"
+    benchmarks.run("training-growth", figure=figure)
+    assert capsys.readouterr().out.count(" ids") == 3
+    assert "ms a step" in figure.read_text()
+    for taken in (figure, tmp_path / "growth.txt"):
+        with pytest.raises(contenders.InputError, match="exists|ends in .svg"):
+            benchmarks.run("training-growth", figure=taken)
 
 
 def test_training_takes_turns_and_prints_each_figure(monkeypatch, capsys):
