@@ -28,19 +28,20 @@ class DistributedTraining:
 
     Each replica draws its own random numbers (dropout, `unseen_rate`).
 
-    Without a strategy, or with a single replica, everything is as in Keras.
+    Without a strategy, or with a single replica, everything is as in Keras, except
+    that a step on input that has ended does not count. (TensorFlow learns of the end
+    while the step runs, and what needs no input, such as the optimizer's number of
+    steps, may then be changed already; on one worker and not on another.)
     """
 
-    def compile(self, *args, steps_per_execution=1, **kwargs):
-        # Keras' loop over several steps fails in TensorFlow under every strategy.
-        if self.distribute_strategy.num_replicas_in_sync > 1:
-            steps_per_execution = 1
-        super().compile(*args, steps_per_execution=steps_per_execution, **kwargs)
-
     def train_step(self, data):
+        with tf.control_dependencies(keras.tree.flatten(data)):
+            if self.distribute_strategy.num_replicas_in_sync == 1:
+                return super().train_step(data)
+            return self._train_step_of_replica(data)
+
+    def _train_step_of_replica(self, data):
         replicas = self.distribute_strategy.num_replicas_in_sync
-        if replicas == 1:
-            return super().train_step(data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         rows = tf.shape(x)[0]
         with tf.GradientTape() as tape:
@@ -78,6 +79,13 @@ class DistributedTraining:
         return self._reducible(super().test_step(data))
 
     def make_train_function(self, force=False):
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas > 1 and self.steps_per_execution > 1:
+            raise ValueError(
+                "`steps_per_execution` must be 1 with several replicas: Keras' loop "
+                "over steps fails in TensorFlow there. Received: "
+                f"{self.steps_per_execution}"
+            )
         if self.train_function is None or force:
             self._draw_apart()
         super().make_train_function(force)

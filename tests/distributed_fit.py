@@ -41,7 +41,6 @@ def compiled(spec, kind):
         optimizer,
         "binary_crossentropy",
         metrics=["auc"],
-        steps_per_execution=3 if kind == "edcn" else 1,
     )
     return model
 

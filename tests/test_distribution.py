@@ -139,6 +139,7 @@ def test_it_learns_what_one_process_learns(clipped, name):
     """Loss, AUC, weights, slots, averages; clipped by norm; rows of unequal weight."""
     one = clipped["one"]
     assert one["history/val_auc"][-1] > one["history/val_auc"][0] + 0.1  # it learns
+    assert one["optimizer/0"] == 3 * 13  # steps; the end of an epoch is none
     assert_alike(one, clipped[name], 1e-4)
 
 

@@ -1,4 +1,5 @@
 import collections
+import itertools
 
 import numpy as np
 import pyarrow as pa
@@ -285,3 +286,47 @@ def test_other_errors_pass_through(files, spec):
     with pytest.raises(tf.errors.ResourceExhaustedError):
         with reading(files, spec):
             raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+
+
+def weights_of(dataset):
+    return [weight for batch in dataset for weight in batch[2].numpy()]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(("num_files", "number"), [(4, 2), (2, 2), (1, 2), (2, 3)])
+def test_parts_are_all_rows_and_equal(tmp_path, spec, num_files, number, shuffle):
+    pattern = write_files(tmp_path / "t", num_files)
+    parts = [
+        weights_of(
+            read_records(pattern, spec, 7, shuffle=shuffle, shard=(index, number))
+        )
+        for index in range(number)
+    ]
+    assert sorted(itertools.chain(*parts)) == [row / 4 for row in range(ROWS)]
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= num_files
+
+
+def test_files_of_equal_size_are_shared_whole(tmp_path, spec):
+    pattern = write_files(tmp_path / "t", 2)
+    first = weights_of(read_records(pattern, spec, 7, shard=(0, 2)))
+    assert sorted(first) in (
+        [row / 4 for row in range(ROWS // 2)],
+        [row / 4 for row in range(ROWS // 2, ROWS)],
+    )
+
+
+def test_files_of_unequal_size_are_not(tmp_path, spec):
+    write_files(tmp_path / "t", 1)
+    write_examples(tmp_path / "t-00001.tfrecord", [example(**GOOD)] * 10)
+    parts = [
+        weights_of(read_records(f"{tmp_path}/t-*", spec, 7, shard=(index, 2)))
+        for index in range(2)
+    ]
+    assert [len(part) for part in parts] == [ROWS // 2 + 5] * 2
+
+
+@pytest.mark.parametrize("shard", [(2, 2), (-1, 2)])
+def test_a_part_that_is_none(files, spec, shard):
+    with pytest.raises(ValueError, match=r"Received: \("):
+        read_records(files, spec, 7, shard=shard)
