@@ -117,7 +117,11 @@ def print_summary(summary):
 
 def train(args):
     config = TrainingConfig.load(args.config, args.settings)
-    strategy = workers.make_strategy(args.strategy) if args.strategy else None
+    strategy = None
+    if args.strategy:
+        if args.strategy == "multi_worker":
+            print("Waiting until all workers of TF_CONFIG have started", flush=True)
+        strategy = workers.make_strategy(args.strategy)
     result = training.train(args.data, args.out, config, strategy=strategy)
     if not workers.Workers(strategy).is_chief:
         return  # the chief says it

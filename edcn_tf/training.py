@@ -60,10 +60,11 @@ def train(data, run, config, *, strategy=None):
 
 
 def _train(data, run, config, workers):
+    workers.batch_size_of_replica(config.batch_size)  # before anything is written
     keras.utils.set_random_seed(config.seed)
     spec = FeatureSpec.load(data / "features")
     with workers.strategy.scope():
-        model = _compiled(config, spec)  # before anything is written: it may not fit
+        model = _compiled(config, spec)  # it may not fit
     correction = _sampling_correction(data)
     if workers.is_chief or run.exists():  # as a check, where it does
         _start(run, data, config, correction)

@@ -107,6 +107,16 @@ class Workers:
 
         return self.strategy.reduce("SUM", self.strategy.run(of_replica), axis=None)
 
+    def batch_size_of_replica(self, batch_size):
+        """Rows of a step that each replica takes; an `InputError` if uneven."""
+        replicas = self.strategy.num_replicas_in_sync
+        if batch_size % replicas:
+            raise InputError(
+                f"batch_size is that of all {replicas} replicas together, so it must "
+                f"be a multiple of {replicas}. Received: {batch_size}"
+            )
+        return batch_size // replicas
+
     def input(self, batch_size, read):
         """What `fit` reads: each worker its own part.
 
@@ -117,16 +127,11 @@ class Workers:
         Raises:
             InputError: If the replicas cannot share `batch_size` evenly.
         """
-        replicas = self.strategy.num_replicas_in_sync
-        if batch_size % replicas:
-            raise InputError(
-                f"batch_size is that of all {replicas} replicas together, so it must "
-                f"be a multiple of {replicas}. Received: {batch_size}"
-            )
+        rows = self.batch_size_of_replica(batch_size)
         if self.number == 1:
             return read(batch_size, None)
         return self.strategy.distribute_datasets_from_function(
-            lambda _: read(batch_size // replicas, (self.index, self.number))
+            lambda _: read(rows, (self.index, self.number))
         )
 
     @contextlib.contextmanager
