@@ -35,7 +35,8 @@ class DistributedTraining:
     """
 
     def train_step(self, data):
-        with tf.control_dependencies(keras.tree.flatten(data)):
+        given = [part for part in keras.tree.flatten(data) if part is not None]
+        with tf.control_dependencies(given):
             if self.distribute_strategy.num_replicas_in_sync == 1:
                 return super().train_step(data)
             return self._train_step_of_replica(data)

@@ -235,8 +235,9 @@ def test_large_inputs_go_in_batches(server, client, model):
     server.rows.clear()
     answer = client.predict(rows)
     assert server.rows == [{512}, {512}, {276}]
-    np.testing.assert_array_equal(
-        answer[600:603], [client.predict([r])[0] for r in rows[600:603]]
+    # Products of matrices of other heights differ in the last bits.
+    np.testing.assert_allclose(
+        answer[600:603], [client.predict([r])[0] for r in rows[600:603]], rtol=1e-6
     )
     tags = [(["a"] * (i % 3) + ["", ""])[:2] for i in range(1300)]
     same(

@@ -211,6 +211,15 @@ def test_training_computes_what_inference_does(gate, activation_first):
     assert_close(model(IDS, training=True), model(IDS))
 
 
+def test_a_batch_trains_by_itself():
+    model = made()
+    model.compile(SparseAdam(1e-3), "binary_crossentropy")
+    first = model.train_on_batch(IDS, LABELS)
+    assert model.train_on_batch(IDS, LABELS) < first
+    model.train_on_batch(IDS, LABELS, sample_weight=np.ones(5))
+    assert model.optimizer.iterations.numpy() == 3
+
+
 def test_fit_makes_table_and_slots_before_it_traces(monkeypatch):
     """What is made while Keras traces the step is drawn at once, and copied."""
     monkeypatch.setattr("edcn_tf.layers.field_embedding.PART_SIZE", 8)
