@@ -420,6 +420,7 @@ def job_service(tmp_path_factory):
             service.terminate()
 
 
+@pytest.mark.slow
 def test_portable_runner(tmp_path, logs, job_service):
     options = [f"--job_endpoint={job_service}", "--environment_type=LOOPBACK"]
     assert_same(logs, tmp_path, "PortableRunner", options, split_by="time")
@@ -435,6 +436,7 @@ def test_portable_runner(tmp_path, logs, job_service):
         )
 
 
+@pytest.mark.slow
 def test_several_processes(tmp_path, logs):
     options = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
     with pytest.MonkeyPatch.context() as patch:
