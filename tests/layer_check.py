@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+import reference
 import tensorflow as tf
 
 RELOAD = """
@@ -42,6 +43,16 @@ class Case:
     reference: Callable
     config: dict
     unmoved: tuple = ()
+
+
+def floats(*shapes):
+    """Makes inputs of these shapes a row, one for each shape."""
+
+    def make(rows):
+        random = np.random.default_rng(rows)
+        return [random.normal(size=(rows, *s)).astype(np.float32) for s in shapes]
+
+    return make
 
 
 def named_weights(layer):
@@ -95,6 +106,58 @@ def reload_all(directory):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return {path.stem: np.load(path) for path in directory.glob("*.npy")}
+
+
+def reloaded(directory, cases):
+    """Outputs by name before each case was saved, and loaded in a new process."""
+    before = {}
+    for name, case in cases.items():
+        layer, inputs = made(case)
+        model = functional(layer, inputs)
+        before[name] = layer(*inputs).numpy()
+        save_for_reload(directory, name, model, inputs)
+    return before, reload_all(directory)
+
+
+def check_formula(case):
+    """The layer is its reference, in training and out of it."""
+    layer, inputs = made(case)
+    weights = named_weights(layer)
+    for training in (False, True):
+        expected = case.reference(weights, *inputs, training=training)
+        actual = layer(*inputs, training=training)
+        np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-6)
+
+
+def check_gradients(case, training):
+    """Gradients of weights and inputs are the finite differences of the reference."""
+    layer, inputs = made(case)
+    weights = named_weights(layer)
+    is_float = inputs[0].dtype == np.float32
+    tensors = [tf.constant(x) for x in inputs]
+    arrays = [x.astype(np.float64) if is_float else x for x in inputs]
+    shape = case.reference(weights, *arrays, training=training).shape
+    direction = np.random.default_rng(3).normal(size=shape)
+
+    def objective():
+        return np.sum(direction * case.reference(weights, *arrays, training=training))
+
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        outputs = layer(*tensors, training=training)
+        loss = tf.reduce_sum(outputs * direction.astype(np.float32))
+    names = [w.path.split("/", 1)[1] for w in layer.trainable_weights]
+    variables = [*layer.trainable_weights, *(tensors if is_float else [])]
+    gradients = tape.gradient(loss, variables)
+    of = [*(weights[name] for name in names), *(arrays if is_float else [])]
+    inputs = [f"input {i}" for i in range(len(arrays))]
+    for name, gradient, array in zip([*names, *inputs], gradients, of):
+        expected = reference.numeric_gradient(objective, array)
+        gradient = tf.zeros(array.shape) if gradient is None else gradient
+        gradient = tf.convert_to_tensor(gradient)
+        np.testing.assert_allclose(
+            gradient, expected, rtol=1e-3, atol=1e-4, err_msg=name
+        )
 
 
 def check_layer(case):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from layer_check import Case
+from layer_check import Case, floats
 
 from edcn_tf.layers import (
     Bridge,
@@ -35,16 +35,6 @@ LN2 = math.log(2)
 
 def assert_close(actual, expected, rtol=2e-5, atol=2e-6):
     np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
-
-
-def floats(*shape):
-    """Inputs of this shape a row, as many as shapes."""
-
-    def make(rows):
-        random = np.random.default_rng(rows)
-        return [random.normal(size=(rows, *s)).astype(np.float32) for s in shape]
-
-    return make
 
 
 def ids_of(fields):
@@ -187,54 +177,19 @@ def test_is_a_well_behaved_layer(case):
 
 @each_case
 def test_equals_the_formula(case):
-    layer, inputs = layer_check.made(case)
-    weights = layer_check.named_weights(layer)
-    assert_close(layer(*inputs), case.reference(weights, *inputs, training=False))
-    outputs = layer(*inputs, training=True)
-    assert_close(outputs, case.reference(weights, *inputs, training=True))
+    layer_check.check_formula(case)
 
 
 @each_case
 @pytest.mark.parametrize("training", [False, True])
 def test_gradients_equal_finite_differences(case, training):
-    layer, inputs = layer_check.made(case)
-    weights = layer_check.named_weights(layer)
-    is_float = inputs[0].dtype == np.float32
-    tensors = [tf.constant(x) for x in inputs]
-    arrays = [x.astype(np.float64) if is_float else x for x in inputs]
-    shape = case.reference(weights, *arrays, training=training).shape
-    direction = np.random.default_rng(3).normal(size=shape)
-
-    def objective():
-        return np.sum(direction * case.reference(weights, *arrays, training=training))
-
-    with tf.GradientTape() as tape:
-        tape.watch(tensors)
-        outputs = layer(*tensors, training=training)
-        loss = tf.reduce_sum(outputs * direction.astype(np.float32))
-    names = [w.path.split("/", 1)[1] for w in layer.trainable_weights]
-    variables = [*layer.trainable_weights, *(tensors if is_float else [])]
-    gradients = tape.gradient(loss, variables)
-    of = [*(weights[name] for name in names), *(arrays if is_float else [])]
-    for name, gradient, array in zip([*names, "input", "input"], gradients, of):
-        expected = reference.numeric_gradient(objective, array)
-        gradient = tf.convert_to_tensor(gradient)
-        np.testing.assert_allclose(
-            gradient, expected, rtol=1e-3, atol=1e-4, err_msg=name
-        )
+    layer_check.check_gradients(case, training)
 
 
 @pytest.fixture(scope="module")
 def reloaded(tmp_path_factory):
-    """Outputs before and after each case was saved, and loaded in a new process."""
-    directory = tmp_path_factory.mktemp("reload")
-    before = {}
-    for name, case in {**CASES, **MORE_CASES}.items():
-        layer, inputs = layer_check.made(case)
-        model = layer_check.functional(layer, inputs)
-        before[name] = layer(*inputs).numpy()
-        layer_check.save_for_reload(directory, name, model, inputs)
-    return before, layer_check.reload_all(directory)
+    cases = {**CASES, **MORE_CASES}
+    return layer_check.reloaded(tmp_path_factory.mktemp("reload"), cases)
 
 
 @pytest.mark.parametrize("name", [*CASES, *MORE_CASES])

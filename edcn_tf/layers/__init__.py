@@ -1,9 +1,17 @@
-"""Keras layers that EDCN is made of; each can be used alone in any Keras model."""
+"""Keras layers that models are made of; each can be used alone in any Keras model."""
 
 from edcn_tf.layers.bridge import Bridge
-from edcn_tf.layers.cross import Cross
 from edcn_tf.layers.deep import Deep
+from edcn_tf.layers.explicit import Cross, ExplicitLayer
 from edcn_tf.layers.field_embedding import FieldEmbedding
-from edcn_tf.layers.field_gate import FieldGate
+from edcn_tf.layers.gates import FieldGate, Gate
 
-__all__ = ["Bridge", "Cross", "Deep", "FieldEmbedding", "FieldGate"]
+__all__ = [
+    "Bridge",
+    "Cross",
+    "Deep",
+    "ExplicitLayer",
+    "FieldEmbedding",
+    "FieldGate",
+    "Gate",
+]

@@ -4,11 +4,13 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from edcn_tf.layers.gates.gate import Gate
+
 BATCH_NORMS = (None, "scalar", "feature")
 
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
-class FieldGate(keras.layers.Layer):
+class FieldGate(Gate):
     """Weighs fields by a softmax over one free parameter each.
 
     What the paper calls the regulation module of one tower in one layer:
@@ -26,12 +28,13 @@ class FieldGate(keras.layers.Layer):
         batch_norm: `None`, `"scalar"` (one mean and variance for everything, as in
             the authors' MindSpore code) or `"feature"` (for each of the F * D
             components, as in FuxiCTR), after the gate.
+        field_widths: Widths of fields of unequal width (`Gate`).
 
     Input shape:
-        `[B, F, D]`.
+        `[B, F, D]`, or `[B, d]` with `field_widths`.
 
     Output shape:
-        `[B, F, D]`.
+        The same.
 
     Example:
         >>> FieldGate(temperature=0.5)(np.ones((2, 3, 4))).shape
@@ -44,6 +47,8 @@ class FieldGate(keras.layers.Layer):
         Chen et al. 2021 (EDCN), equations 6 and 7. The paper says that ghat starts as
         1; the authors' code starts g as 1, which a softmax turns into 1 / F.
     """
+
+    depends_on_input = False
 
     def __init__(self, temperature=1.0, *, scale=True, batch_norm=None, **kwargs):
         super().__init__(**kwargs)
@@ -58,37 +63,35 @@ class FieldGate(keras.layers.Layer):
         self.scale = scale
         self.batch_norm = batch_norm
 
-    def build(self, input_shape):
-        _, fields, width = input_shape
-        self.gate = self.add_weight(name="gate", shape=(fields,), initializer="ones")
+    def build_weights(self):
+        fields = (len(self.widths),)
+        self.gate = self.add_weight(name="gate", shape=fields, initializer="ones")
         if self.batch_norm:
             self.normalization = keras.layers.BatchNormalization(
                 synchronized=tf.distribute.has_strategy(),  # over the whole batch
                 dtype=self.dtype_policy,
                 name="normalization",
             )
-            last = 1 if self.batch_norm == "scalar" else fields * width
+            last = 1 if self.batch_norm == "scalar" else sum(self.widths)
             self.normalization.build((None, last))
-        self.built = True
 
     def weights_of_fields(self):
         """The weights that fields are multiplied by, `[F]`."""
         weights = ops.softmax(self.gate / self.temperature)
         return weights * self.gate.shape[0] if self.scale else weights
 
-    def call(self, inputs, training=False):
-        _, fields, width = inputs.shape
-        # As [B, F * D], whose product and gradient are one pass each.
-        weights = ops.repeat(self.weights_of_fields(), width)
-        outputs = ops.reshape(inputs, (-1, fields * width)) * weights
-        if self.batch_norm == "scalar":
-            outputs = ops.reshape(outputs, (-1, 1))
-        if self.batch_norm is not None:
-            outputs = self.normalization(outputs, training=training)
-        return ops.reshape(outputs, (-1, fields, width))
+    def weights_of(self, flat):
+        return self.of_components(self.weights_of_fields())
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
+    def call(self, inputs, training=False):
+        outputs = super().call(inputs)
+        if self.batch_norm is None:
+            return outputs
+        channels = 1 if self.batch_norm == "scalar" else sum(self.widths)
+        normalized = self.normalization(
+            ops.reshape(outputs, (-1, channels)), training=training
+        )
+        return ops.reshape(normalized, (-1, *inputs.shape[1:]))
 
     def get_config(self):
         return {

@@ -3,9 +3,11 @@
 import keras
 from keras import ops
 
+from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer
+
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
-class Cross(keras.layers.Layer):
+class Cross(ExplicitLayer):
     """One explicit interaction with the tower's first input.
 
         x_{l+1} = x_0 * (x_l . w) + b + x_l                  w, b in R^d
@@ -29,6 +31,9 @@ class Cross(keras.layers.Layer):
     Reference:
         Wang et al. 2017 (DCN), equation 3; Chen et al. 2021 (EDCN), section 3.
     """
+
+    takes_x0 = True
+    keeps_fields = True
 
     def __init__(
         self, *, kernel_initializer="glorot_uniform", bias_initializer="zeros", **kwargs

@@ -1,0 +1,6 @@
+"""Gates: layers that weigh fields before a tower, `[B, F, D]` -> `[B, F, D]`."""
+
+from edcn_tf.layers.gates.field_gate import FieldGate
+from edcn_tf.layers.gates.gate import Gate
+
+__all__ = ["FieldGate", "Gate"]

@@ -1,0 +1,110 @@
+"""What all gates share: fields in, the same fields out, weighed."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class Gate(keras.layers.Layer):
+    """Multiplies the components of fields by weights that a subclass gives.
+
+    A subclass makes its weights in `build_weights`, where `self.widths` are the
+    fields' widths, and gives `weights_of`.
+
+    Args:
+        field_widths: Width of each field, for inputs `[B, d]` of fields of unequal
+            width side by side; `None` for inputs `[B, F, D]`.
+
+    Input shape:
+        `[B, F, D]`, or `[B, d]` with d the sum of `field_widths`.
+
+    Output shape:
+        The same.
+
+    Raises:
+        ValueError: If the inputs are not of one of these shapes.
+    """
+
+    # Whether `call` takes `context`, `[B, k]`, that the weights are computed from.
+    takes_context = False
+    # Whether each row has weights of its own; `weights_of_fields` gives them if not.
+    depends_on_input = True
+
+    def __init__(self, *, field_widths=None, **kwargs):
+        super().__init__(**kwargs)
+        self.field_widths = None if field_widths is None else list(field_widths)
+
+    def build(self, input_shape):
+        self.widths = widths_of_fields(input_shape, self.field_widths)
+        self.build_weights()
+        self.built = True
+
+    def build_weights(self):
+        """Makes the layer's weights; `self.widths` has the width of each field."""
+        raise NotImplementedError
+
+    def weights_of(self, flat):
+        """Weights of the components of `[B, d]`: `[d]` or `[B, d]`."""
+        raise NotImplementedError
+
+    def call(self, inputs):
+        # As [B, d], whose product and gradient are one pass each.
+        flat = ops.reshape(inputs, (-1, sum(self.widths)))
+        return ops.reshape(flat * self.weights_of(flat), (-1, *inputs.shape[1:]))
+
+    def of_components(self, weights):
+        """Weights of fields, `[..., F]`, as weights of their components, `[..., d]`."""
+        if len(set(self.widths)) == 1:
+            return ops.repeat(weights, self.widths[0], axis=-1)
+        # A product, since gathering [B, F] by component has a slow gradient.
+        return ops.matmul(weights, ops.cast(self._of_field(), weights.dtype))
+
+    def means_of_fields(self, flat):
+        """The mean component of each field: `[B, d]` -> `[B, F]`."""
+        if len(set(self.widths)) == 1:
+            return ops.mean(
+                ops.reshape(flat, (-1, len(self.widths), self.widths[0])), 2
+            )
+        means = self._of_field().T / np.array(self.widths, "float32")
+        return ops.matmul(flat, ops.cast(means, flat.dtype))
+
+    def _of_field(self):
+        """`[F, d]`: 1 where a component is of a field."""
+        field = np.repeat(np.arange(len(self.widths)), self.widths)
+        return (field == np.arange(len(self.widths))[:, None]).astype("float32")
+
+    def compute_output_shape(self, input_shape, *_):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "field_widths": self.field_widths}
+
+
+def widths_of_fields(shape, field_widths=None):
+    """The width of each of the fields that a tensor holds, a list.
+
+    Args:
+        shape: `[B, F, D]`, or `[B, d]` with `field_widths`.
+        field_widths: Width of each field, or `None` where all have the same.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    shape = tuple(shape)
+    if field_widths is None:
+        if len(shape) != 3:
+            raise ValueError(
+                "Expected fields of shape [B, F, D]; fields of unequal width come as "
+                f"[B, d], with `field_widths`. Received: {shape}"
+            )
+        return [shape[2]] * shape[1]
+    if len(shape) == 3 and [shape[2]] * shape[1] != list(field_widths):
+        raise ValueError(
+            f"Fields of shape {shape} have not the widths {list(field_widths)}"
+        )
+    if len(shape) == 2 and shape[1] != sum(field_widths):
+        raise ValueError(
+            f"Expected inputs of shape [B, {sum(field_widths)}], the sum of "
+            f"`field_widths`. Received: {shape}"
+        )
+    return list(field_widths)
