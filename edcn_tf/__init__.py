@@ -9,7 +9,14 @@ from edcn_tf.errors import InputError
 from edcn_tf.evaluation import evaluate_run
 from edcn_tf.input_pipeline import read_records
 from edcn_tf.layers import Bridge, Cross, Deep, FieldEmbedding, FieldGate
-from edcn_tf.models import EDCN, PRESETS, LogisticRegression
+from edcn_tf.models import (
+    EDCN,
+    FAMILY,
+    PRESETS,
+    LogisticRegression,
+    ParallelCTR,
+    make_model,
+)
 from edcn_tf.optimizers import SparseAdam
 from edcn_tf.prepare import prepare
 from edcn_tf.schema import Field, Schema
@@ -19,6 +26,7 @@ from edcn_tf.vocabulary import FeatureSpec
 
 __all__ = [
     "EDCN",
+    "FAMILY",
     "PRESETS",
     "Bridge",
     "Calibration",
@@ -31,6 +39,7 @@ __all__ = [
     "FieldGate",
     "InputError",
     "LogisticRegression",
+    "ParallelCTR",
     "Schema",
     "SparseAdam",
     "TrainingConfig",
@@ -38,6 +47,7 @@ __all__ = [
     "calibrate_run",
     "evaluate_run",
     "export",
+    "make_model",
     "prepare",
     "read_records",
     "train",

@@ -7,9 +7,8 @@ from pathlib import Path
 import yaml
 
 from edcn_tf.errors import InputError
-from edcn_tf.models import EDCN, PRESETS, LogisticRegression
+from edcn_tf.models import FAMILY, PRESETS
 
-MODELS = {"edcn": EDCN, "logistic_regression": LogisticRegression}
 OPTIMIZERS = ("sparse_adam", "adam")
 
 
@@ -21,7 +20,7 @@ class TrainingConfig:
     `embedding_dim`, `num_layers`, `bridge`, `gate`, `temperature`, `dropout`, ...).
 
     Args:
-        model: `"edcn"` or `"logistic_regression"`.
+        model: One of `edcn_tf.models.FAMILY`, such as `"edcn"` or `"deepfm"`.
         preset: EDCN's choices where the sources disagree, one of `PRESETS`.
         seed: Of initial weights, dropout and the order of rows.
         epochs: At most this many passes over the training split.
@@ -61,7 +60,7 @@ class TrainingConfig:
 
     def __post_init__(self):
         for key, choices in [
-            ("model", MODELS),
+            ("model", FAMILY),
             ("preset", PRESETS),
             ("optimizer", OPTIMIZERS),
         ]:
@@ -107,18 +106,27 @@ class TrainingConfig:
         """From the flat keys of `config.yaml`."""
         own = {f.name for f in dataclasses.fields(cls)} - {"options"}
         values = dict(values)
-        model = MODELS.get(values.get("model", "edcn"), EDCN)
-        known = model_options(model)
+        name = values.get("model", "edcn")
+        if name not in FAMILY:
+            return cls(model=name)  # which says what there is
+        member = FAMILY[name]
+        known = model_options(member.model)
         unknown = sorted(set(values) - own - set(known))
         if unknown:
             raise InputError(
                 f"Unknown key. Known are {sorted(own)} and, for the model, "
                 f"{sorted(known)}. Received: {unknown[0]!r}"
             )
-        preset = PRESETS.get(values.get("preset", "default"), {})
+        preset = values.get("preset", "default")
+        if name != "edcn" and preset != "default":
+            raise InputError(
+                "A preset is of EDCN: set model=edcn, or leave it out. "
+                f"Received: model={name!r} and preset={preset!r}"
+            )
         options = {
             **known,
-            **(preset if model is EDCN else {}),
+            **member.options,
+            **PRESETS.get(preset, {}),
             **{key: value for key, value in values.items() if key not in own},
         }
         return cls(**{k: v for k, v in values.items() if k in own}, options=options)
@@ -157,10 +165,10 @@ class TrainingConfig:
         """The model, not yet compiled; an `InputError` if an argument does not fit."""
         dtype = "mixed_bfloat16" if self.mixed_precision else "float32"
         try:
-            model = MODELS[self.model](spec, dtype=dtype, **self.options)
+            model = FAMILY[self.model].model(spec, dtype=dtype, **self.options)
+            model.build((None, spec.num_slots))
         except (ValueError, TypeError) as error:
             raise InputError(" ".join(str(error).split())) from None
-        model.build((None, spec.num_slots))
         return model
 
 

@@ -106,8 +106,9 @@ def load_run(run):
             config.pop("build_config", None)
             config["config"]["dtype"] = "float32"  # what is served, whatever trained
             model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-            model.embedding.embeddings_initializer = keras.initializers.Zeros()
-            model.embedding.l2 = 0.0
+            for embedding in model.embeddings:
+                embedding.embeddings_initializer = keras.initializers.Zeros()
+                embedding.l2 = 0.0
             model.build((None, model.embedding.num_slots))
             with tempfile.TemporaryDirectory(dir=run) as folder:
                 model.load_weights(archive.extract("model.weights.h5", folder))

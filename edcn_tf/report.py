@@ -16,11 +16,11 @@ from edcn_tf.config import TrainingConfig
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import Scores, load_run, score_run
 from edcn_tf.files import replaced
+from edcn_tf.models import FAMILY
 from edcn_tf.report_figures import curves, gates, learning
 from edcn_tf.report_page import breakable, note, page, percent, short, spaced, table
 from edcn_tf.schema import read_json
 
-MODEL_NAMES = {"edcn": "EDCN", "logistic_regression": "logistic regression"}
 HISTORY = ("epoch", "loss", "learning_rate", "val_auc", "val_log_loss")
 HIGHER, LOWER, ONE = "Higher is better.", "Lower is better.", "1 is best."
 
@@ -128,7 +128,7 @@ class _Run:
 
     @property
     def model(self):
-        return MODEL_NAMES[self.config["model"]]
+        return FAMILY[self.config["model"]].title
 
     @property
     def label(self):

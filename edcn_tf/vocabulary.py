@@ -98,13 +98,14 @@ class FeatureSpec:
     def layout(self):
         """What a model has to know of the fields, as JSON.
 
-        A list with `name`, `slots` (ids a row), `pooling` and `unseen` (id of an
-        unseen value, or None) of each field.
+        A list with `name`, `slots` (ids a row), `rows` (of its range), `pooling` and
+        `unseen` (id of an unseen value, or None) of each field.
         """
         return [
             {
                 "name": spec.field.name,
                 "slots": spec.field.slots,
+                "rows": spec.rows,
                 "pooling": spec.field.pooling,
                 "unseen": spec.first_unseen if _unseen_rows(spec.field) else None,
             }

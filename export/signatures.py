@@ -144,8 +144,8 @@ def _rank(model, encoder, calibration):
         with tf.control_dependencies([_same_rows(features, candidates)]):
             flat = {name: _merged(features[name]) for name in candidates}
             user_ids = encoder(features, users)
-        of_user = model.embedding.embed(user_ids, users)
-        of_candidate = model.embedding.embed(encoder(flat, candidates), candidates)
+        of_user = model.embed(user_ids, users)
+        of_candidate = model.embed(encoder(flat, candidates), candidates)
         logits = model.logits_of_candidates(of_user, of_candidate, is_candidate)
         probability = tf.sigmoid(logits)
         return {"probability": tf.reshape(calibration(probability), shape)}

@@ -174,10 +174,10 @@ def test_gradients_equal_finite_differences(bridge):
     first, last = weights["layers"]
     pairs = [
         (model.embedding.table, weights["table"]),
-        (model.cross_gates[0].gate, first["cross_gate"]),
+        (model.explicit_gates[0].gate, first["cross_gate"]),
         (model.deep_gates[1].gate, last["deep_gate"]),
-        (model.crosses[1].kernel, last["cross"][0]),
-        (model.deeps[0].dense.kernel, first["deep"][0]),
+        (model.explicit_layers[1].kernel, last["cross"][0]),
+        (model.deep_layers[0].dense.kernel, first["deep"][0]),
         (model.output_layer.kernel, weights["output"][0]),
     ]
     model.compile("sgd", "binary_crossentropy")
@@ -222,7 +222,7 @@ def test_a_batch_trains_by_itself():
 
 def test_fit_makes_table_and_slots_before_it_traces(monkeypatch):
     """What is made while Keras traces the step is drawn at once, and copied."""
-    monkeypatch.setattr("edcn_tf.layers.field_embedding.PART_SIZE", 8)
+    monkeypatch.setattr("edcn_tf.layers.large_table.PART_SIZE", 8)
     built = []
 
     class Optimizer(SparseAdam):

@@ -5,6 +5,7 @@ from edcn_tf.layers.deep import Deep
 from edcn_tf.layers.explicit import Cross, ExplicitLayer
 from edcn_tf.layers.field_embedding import FieldEmbedding
 from edcn_tf.layers.gates import FieldGate, Gate
+from edcn_tf.layers.log_odds import LogOdds
 
 __all__ = [
     "Bridge",
@@ -14,4 +15,5 @@ __all__ = [
     "FieldEmbedding",
     "FieldGate",
     "Gate",
+    "LogOdds",
 ]

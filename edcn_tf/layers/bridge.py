@@ -8,7 +8,7 @@ KINDS = ("add", "hadamard", "concat", "attention", "attention_components")
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
 class Bridge(keras.layers.Layer):
-    """Joins the outputs x and h of two towers into one of the same width.
+    """Joins the outputs x and h of two towers into one.
 
         add                   f = x + h
         hadamard              f = x * h
@@ -24,24 +24,30 @@ class Bridge(keras.layers.Layer):
     is `"attention_components"`. Whether x and h have weights W, b, p of their own is
     not said in the paper: they do, unless `shared_weights`.
 
+    Towers of unequal width are projected to `units` by a matrix first, each that has
+    another width, so that the deep tower can be a pyramid:
+
+        x := P_x x,  h := P_h h          P in R^{d x units}; concat's W needs none
+
     Args:
         kind: One of the five above.
+        units: Width of the output; `None` for that of x and h, which are then equal.
         shared_weights: Whether the attention uses one set of weights for x and h.
-        kernel_initializer: Keras initializer of W, p and P.
+        kernel_initializer: Keras initializer of W, p, P and the projections.
 
     Call arguments:
-        x: `[B, d]`, the cross tower's output.
-        h: `[B, d]`, the deep tower's output.
+        x: `[B, d]`, the explicit tower's output.
+        h: `[B, d]`, the deep tower's output; of another width only with `units`.
 
     Output shape:
-        `[B, d]`.
+        `[B, units]`.
 
     Example:
         >>> Bridge("concat")(np.ones((2, 8)), np.ones((2, 8))).shape
         TensorShape([2, 8])
 
     Raises:
-        ValueError: For an unknown kind, or towers of unequal width.
+        ValueError: For an unknown kind, or towers of unequal width without `units`.
 
     Reference:
         Chen et al. 2021 (EDCN), section 4.1.
@@ -51,6 +57,7 @@ class Bridge(keras.layers.Layer):
         self,
         kind="hadamard",
         *,
+        units=None,
         shared_weights=False,
         kernel_initializer="glorot_uniform",
         **kwargs,
@@ -58,25 +65,37 @@ class Bridge(keras.layers.Layer):
         super().__init__(**kwargs)
         if kind not in KINDS:
             raise ValueError(f"`kind` must be one of {list(KINDS)}. Received: {kind!r}")
+        if units is not None and units < 1:
+            raise ValueError(f"`units` must be at least 1. Received: {units}")
         self.kind = kind
+        self.units = units
         self.shared_weights = shared_weights
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, x_shape, h_shape):
-        if x_shape[-1] != h_shape[-1]:
+        widths = {"x": x_shape[-1], "h": h_shape[-1]}
+        width = self.units or widths["x"]
+        if not self.units and widths["x"] != widths["h"]:
             raise ValueError(
-                "The towers must have the same width. "
+                f"The bridge {self.kind!r} joins towers of the same width, unless "
+                "`units` says to what width both are to be projected. "
                 f"Received: {x_shape} and {h_shape}"
             )
-        width = x_shape[-1]
+        self.projections = {}
         if self.kind == "concat":
-            self.joint = self._dense("joint", 2 * width, width, activation="relu")
-        elif self.kind.startswith("attention"):
+            self.joint = self._dense("joint", sum(widths.values()), width, "relu")
+            self.built = True
+            return
+        for tower, own in widths.items():
+            if own != width:
+                self.projections[tower] = self._dense(
+                    f"project_{tower}", own, width, use_bias=False
+                )
+        if self.kind.startswith("attention"):
             towers = ("both",) if self.shared_weights else ("x", "h")
             scores = 1 if self.kind == "attention" else width
             self.hidden = [
-                self._dense(f"hidden_{tower}", width, width, activation="relu")
-                for tower in towers
+                self._dense(f"hidden_{tower}", width, width, "relu") for tower in towers
             ]
             self.score = [
                 self._dense(f"score_{tower}", width, scores, use_bias=False)
@@ -84,9 +103,10 @@ class Bridge(keras.layers.Layer):
             ]
         self.built = True
 
-    def _dense(self, name, inputs, units, **kwargs):
+    def _dense(self, name, inputs, units, activation=None, **kwargs):
         layer = keras.layers.Dense(
             units,
+            activation=activation,
             kernel_initializer=self.kernel_initializer.clone(),
             dtype=self.dtype_policy,
             name=name,
@@ -96,12 +116,14 @@ class Bridge(keras.layers.Layer):
         return layer
 
     def call(self, x, h):
+        if self.kind == "concat":
+            return self.joint(ops.concatenate([x, h], axis=-1))
+        x = self.projections["x"](x) if "x" in self.projections else x
+        h = self.projections["h"](h) if "h" in self.projections else h
         if self.kind == "add":
             return x + h
         if self.kind == "hadamard":
             return x * h
-        if self.kind == "concat":
-            return self.joint(ops.concatenate([x, h], axis=-1))
         score_x = self.score[0](self.hidden[0](x))  # [B, 1] or [B, d]
         score_h = self.score[-1](self.hidden[-1](h))
         if self.kind == "attention":
@@ -110,12 +132,13 @@ class Bridge(keras.layers.Layer):
         return ops.softmax(score_x) * x + ops.softmax(score_h) * h
 
     def compute_output_shape(self, x_shape, h_shape):
-        return x_shape
+        return (*x_shape[:-1], self.units or x_shape[-1])
 
     def get_config(self):
         return {
             **super().get_config(),
             "kind": self.kind,
+            "units": self.units,
             "shared_weights": self.shared_weights,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

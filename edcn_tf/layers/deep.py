@@ -10,16 +10,16 @@ class Deep(keras.layers.Layer):
     """One implicit interaction: a fully connected layer with its regularization.
 
         h_{l+1} = dropout(ReLU(BN(W h_l + b)))
-        h_{l+1} = dropout(BN(W ReLU(h_l) + b))               with `activation_first`
+        h_{l+1} = BN(W dropout(ReLU(h_l)) + b)               with `activation_first`
 
     where BN is there only with `batch_norm`.
 
     Args:
         units: Width of the output; that of the input if `None`, which bridges need.
-        activation_first: Apply ReLU before the matrix, as the authors' MindSpore code
-            does, rather than after it as in the paper.
+        activation_first: Apply ReLU and dropout before the matrix, as the authors'
+            MindSpore code does, rather than after it as in the paper.
         batch_norm: Whether to normalize after the matrix, as the paper's experiments.
-        dropout: Share of the outputs that training sets to 0.
+        dropout: Share of what ReLU gives that training sets to 0.
         kernel_initializer: Keras initializer of W.
 
     Call arguments:
@@ -82,7 +82,7 @@ class Deep(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, input_weights=None, training=False):
-        x = ops.relu(inputs) if self.activation_first else inputs
+        x = self._activated(inputs, training) if self.activation_first else inputs
         if input_weights is None:
             x = self.dense(x)
         else:
@@ -92,14 +92,14 @@ class Deep(keras.layers.Layer):
         return self.after_dense(x, training=training)
 
     def after_dense(self, x, training=False):
-        """What follows the matrix: BatchNorm, ReLU and dropout."""
+        """What follows the matrix: BatchNorm, and ReLU and dropout unless first."""
         if self.batch_norm:
             x = self.normalization(x, training=training)
-        if not self.activation_first:
-            x = ops.relu(x)
-        if self.dropout:
-            x = self.dropout_layer(x, training=training)
-        return x
+        return x if self.activation_first else self._activated(x, training)
+
+    def _activated(self, x, training):
+        x = ops.relu(x)
+        return self.dropout_layer(x, training=training) if self.dropout else x
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units or input_shape[-1])

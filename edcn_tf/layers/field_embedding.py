@@ -1,17 +1,13 @@
-"""All fields' embeddings out of one table."""
+"""All fields' embeddings, out of one table for each width."""
+
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-PART_SIZE = 1 << 22  # numbers of a table that are initialized or stored at once
-# Those that draw each number by itself, whatever the shape.
-ELEMENTWISE_INITIALIZERS = (
-    keras.initializers.RandomNormal,
-    keras.initializers.RandomUniform,
-    keras.initializers.TruncatedNormal,
-)
+from edcn_tf.layers import large_table
 
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
@@ -36,27 +32,33 @@ class FieldEmbedding(keras.layers.Layer):
     batch, by their field's row for unseen values. It trains that row where the log
     itself has few unseen values, and makes the model rely less on any one id.
 
-    The table is float32 whatever the dtype policy; the output has the compute dtype.
+    Fields may have unequal widths. All fields of a width then share a table, whose rows
+    are those of these fields, and ids stay what they are: rows of one table of
+    `num_rows`, in which each field has a range of its own.
+
+    Tables are float32 whatever the dtype policy; the output has the compute dtype.
 
     Args:
         fields: The fields in the order of their slots: a list of dicts with `name`,
             `slots` (ids a row), `pooling` (`"mean"` or `"sum"`) and, if there is
             one, `unseen` (id of an unseen value), as `FeatureSpec.layout()` gives it.
+            Where widths are unequal also `rows`, of the field's range; the ranges
+            follow each other from row 1 on.
         num_rows: Rows of the table; ids are in [0, num_rows).
-        embedding_dim: Width D.
+        embedding_dim: Width D, or a list with the width of each field.
         l2: Strength of the regularization, 0 for none.
         row_counts: `[num_rows]` training values of each row, needed where `l2` is not
             0: without it there is no L2. Kept as a weight, so a model that is loaded
             need not be given it.
         unseen_rate: Share of the ids that training replaces, in [0, 1).
         seed: Seed of that replacement.
-        embeddings_initializer: Keras initializer of the table.
+        embeddings_initializer: Keras initializer of the tables.
 
     Input shape:
         `[B, S]` int32, S the sum of the fields' slots.
 
     Output shape:
-        `[B, F, D]`.
+        `[B, F, D]`, or for unequal widths `[B, d]`, the fields side by side.
 
     Example:
         >>> fields = [{"name": "user", "slots": 1, "pooling": "mean"},
@@ -90,9 +92,17 @@ class FieldEmbedding(keras.layers.Layer):
                     "Each field needs `slots` of at least 1 and a `pooling` of 'mean' "
                     f"or 'sum'. Received: {field}"
                 )
+        widths = embedding_dim
+        if isinstance(embedding_dim, int):
+            widths = [embedding_dim] * len(fields)
+        if len(widths) != len(fields):
+            raise ValueError(
+                "`embedding_dim` must be a number, or one for each of the "
+                f"{len(fields)} fields. Received: {embedding_dim}"
+            )
         for name, value, low in [
             ("num_rows", num_rows, 1),
-            ("embedding_dim", embedding_dim, 1),
+            ("embedding_dim", min(widths), 1),
             ("l2", l2, 0),
             ("unseen_rate", unseen_rate, 0),
         ]:
@@ -103,6 +113,7 @@ class FieldEmbedding(keras.layers.Layer):
         self.fields = [dict(field) for field in fields]
         self.num_rows = num_rows
         self.embedding_dim = embedding_dim
+        self.widths = list(widths)
         self.l2 = l2
         self.row_counts = row_counts
         self.unseen_rate = unseen_rate
@@ -112,6 +123,8 @@ class FieldEmbedding(keras.layers.Layer):
             embeddings_initializer or keras.initializers.RandomNormal(stddev=0.1)
         )
         self.num_slots = sum(field["slots"] for field in self.fields)
+        self.is_uniform = len(set(self.widths)) == 1
+        self.groups = self._groups()
         # XLA can compile neither the sparse update of the table nor its gather's
         # tf.unique, so Keras must not turn on jit_compile="auto" (as it would on GPU).
         self.supports_jit = False
@@ -121,13 +134,16 @@ class FieldEmbedding(keras.layers.Layer):
             raise ValueError(
                 f"Expected ids of shape [B, {self.num_slots}]. Received: {input_shape}"
             )
-        self.table = self.add_weight(
-            name="table",
-            shape=(self.num_rows, self.embedding_dim),
-            initializer=self._initial_table,
-            dtype="float32",
-            autocast=False,  # which would copy the whole table
-        )
+        self.tables = {
+            width: self.add_weight(
+                name="table" if self.is_uniform else f"table_{width}",
+                shape=(group.rows, width),
+                initializer=self._initial_table,
+                dtype="float32",
+                autocast=False,  # which would copy the whole table
+            )
+            for width, group in self.groups.items()
+        }
         if self.l2:
             self.inverse_counts = self.add_weight(
                 name="inverse_counts",
@@ -139,64 +155,49 @@ class FieldEmbedding(keras.layers.Layer):
             )
         self.built = True
 
-    def _initial_table(self, shape, dtype=None):
-        """A large one part by part: at once would take three times its size."""
-        initializer = self.embeddings_initializer
-        if (
-            self.num_rows * self.embedding_dim <= PART_SIZE
-            or not isinstance(initializer, ELEMENTWISE_INITIALIZERS)
-            or not tf.executing_eagerly()  # Keras asks for its shape alone
-        ):
-            return initializer(shape, dtype)
-        seed = initializer.seed
-        if isinstance(seed, keras.random.SeedGenerator):
-            seed = seed.get_config()["seed"]
-        table = tf.zeros(shape, dtype)
-        for number, (start, end) in enumerate(self._parts()):
-            drawing = initializer.clone()
-            drawing.seed = seed + number  # or each part would be the same
-            tf.raw_ops.InplaceUpdate(
-                x=table,
-                i=tf.range(start, end),
-                v=drawing((end - start, self.embedding_dim), dtype),
-            )
+    @property
+    def table(self):
+        """The table, where all fields have the same width."""
+        (table,) = self.tables.values()
         return table
 
-    def _parts(self):
-        """(start, end) of runs of rows that are handled at once."""
-        rows = max(1, PART_SIZE // self.embedding_dim)
-        for start in range(0, self.num_rows, rows):
-            yield start, min(start + rows, self.num_rows)
+    def _groups(self):
+        """Width -> the fields that have it, and where their rows are in its table."""
+        if self.is_uniform:
+            everything = [True] * len(self.fields)
+            return {self.widths[0]: _Group(everything, self.num_rows, None)}
+        if any("rows" not in field for field in self.fields):
+            raise ValueError(
+                "Fields of unequal width each need `rows`, the size of their range. "
+                f"Received: {self.fields}"
+            )
+        rows = np.array([field["rows"] for field in self.fields])
+        if rows.sum() + 1 != self.num_rows:
+            raise ValueError(
+                f"The fields' `rows` must add up to {self.num_rows - 1}, num_rows but "
+                f"for padding. Received: {rows.tolist()}"
+            )
+        firsts = 1 + np.cumsum(rows) - rows  # in the table of all rows
+        groups = {}
+        for width in sorted(set(self.widths)):
+            mine = np.array(self.widths) == width
+            own = np.where(mine, rows, 0)
+            shifts = firsts - (1 + np.cumsum(own) - own)
+            groups[width] = _Group(mine.tolist(), int(own.sum()) + 1, shifts)
+        return groups
 
-    def _set_rows(self, start, values):
-        # An assignment to a slice of the variable would copy the table first.
-        rows = tf.range(start, start + values.shape[0])
-        variable = self.table.value
-        for replica in getattr(variable, "values", [variable]):  # of tf.distribute
-            replica.scatter_update(tf.IndexedSlices(values, rows))
+    def _initial_table(self, shape, dtype=None):
+        return large_table.initial(self.embeddings_initializer, shape, dtype)
 
     def save_own_variables(self, store):
-        """Stores the table in parts, so that no copy of it as a whole is made."""
-        for start, end in self._parts():
-            store[f"table_from_{start}"] = self.table.value[start:end]
+        for table in self.tables.values():
+            large_table.save(store, table)
         if self.l2:
             store["inverse_counts"] = self.inverse_counts
 
     def load_own_variables(self, store):
-        rows = 0
-        for key in store.keys():  # noqa: SIM118 (it is no dict)
-            if not key.startswith("table_from_"):
-                continue
-            start, part = int(key.removeprefix("table_from_")), store[key]
-            end, rows = start + len(part), rows + len(part)
-            if end > self.num_rows or part.shape[1] != self.embedding_dim:
-                rows = None
-                break
-            self._set_rows(start, part)
-        if rows != self.num_rows:
-            raise ValueError(
-                f"The stored table has not the shape {self.table.shape} of this layer's"
-            )
+        for table in self.tables.values():
+            large_table.load(store, table)
         if self.l2:
             self.inverse_counts.assign(store["inverse_counts"])
 
@@ -219,16 +220,18 @@ class FieldEmbedding(keras.layers.Layer):
         logged = ids
         if self.unseen_rate and training:
             ids = self._some_unseen(ids)
-        # From the variable itself, not its value: the gradient stays sparse, and no
-        # copy of the table is made.
-        embeddings = tf.nn.embedding_lookup(self.table.value, ids)  # [B, S, D]
+        parts = self._looked_up(ids, self.fields)
         if self.l2 and training:
             inverse = tf.nn.embedding_lookup(self.inverse_counts.value, ids)  # [B, S]
             # What was put in place of an id is not among the counts.
             inverse *= ops.cast(ops.equal(ids, logged), inverse.dtype)
-            squares = ops.sum(ops.square(embeddings), axis=-1) * inverse
-            self.add_loss(self.l2 * ops.mean(ops.sum(squares, axis=-1)))
-        return self._pooled(embeddings, ids, self.fields)  # [B, F, D]
+            squares = [
+                ops.sum(ops.square(embeddings), axis=-1) * _take(inverse, slots)
+                for _, slots, embeddings, _ in parts
+            ]
+            sums = sum(ops.sum(each, axis=-1) for each in squares)
+            self.add_loss(self.l2 * ops.mean(sums))
+        return self._side_by_side(parts, self.fields)
 
     def embed(self, ids, names):
         """Embeddings of some of the fields alone, for inference.
@@ -238,12 +241,56 @@ class FieldEmbedding(keras.layers.Layer):
             names: Names of the fields, in that order.
 
         Returns:
-            `[B, len(names), D]`.
+            `[B, len(names), D]`, or `[B, d']` for fields of unequal width.
         """
         by_name = {field["name"]: field for field in self.fields}
+        fields = [by_name[name] for name in names]
         ids = ops.cast(ids, "int32")
-        embeddings = tf.nn.embedding_lookup(self.table.value, ids)
-        return self._pooled(embeddings, ids, [by_name[name] for name in names])
+        return self._side_by_side(self._looked_up(ids, fields), fields)
+
+    def _looked_up(self, ids, fields):
+        """For each width of these fields: (fields, slots, embeddings, ids).
+
+        Fields as a list, slots as their columns in `ids` (`None` for all),
+        embeddings `[B, slots, width]`, ids `[B, slots]`.
+        """
+        if self.is_uniform:
+            # From the variable itself, not its value: the gradient stays sparse, and
+            # no copy of the table is made.
+            embeddings = tf.nn.embedding_lookup(self.table.value, ids)  # [B, S, D]
+            return [(fields, None, embeddings, ids)]
+        ids = ops.cast(ids, "int64")  # int32 is added on the host, not on a GPU
+        positions = {field["name"]: i for i, field in enumerate(self.fields)}
+        of = [positions[field["name"]] for field in fields]
+        of_slot = np.repeat(of, [field["slots"] for field in fields])  # [S]
+        parts = []
+        for width, group in self.groups.items():
+            mine = [field for field, i in zip(fields, of) if group.has[i]]
+            if not mine:
+                continue
+            slots = np.flatnonzero(np.array(group.has)[of_slot])
+            own = _take(ids, slots)
+            used = ops.cast(ops.cast(own, "bool"), "int64")  # padding stays 0
+            rows = own - used * group.shifts[of_slot[slots]]
+            embeddings = tf.nn.embedding_lookup(self.tables[width].value, rows)
+            parts.append((mine, slots, embeddings, own))
+        return parts
+
+    def _side_by_side(self, parts, fields):
+        """The embeddings of the fields, of lists pooled: `[B, F, D]` or `[B, d]`."""
+        pooled = [self._pooled(part, ids, mine) for mine, _, part, ids in parts]
+        if self.is_uniform:
+            return pooled[0]
+        places = {
+            field["name"]: (number, i)
+            for number, (mine, *_) in enumerate(parts)
+            for i, field in enumerate(mine)
+        }
+        pieces = []
+        for number, start, end in _spans(places[field["name"]] for field in fields):
+            piece = pooled[number][:, start:end]
+            pieces.append(ops.reshape(piece, (-1, (end - start) * piece.shape[2])))
+        return ops.concatenate(pieces, axis=1)
 
     def _pooled(self, embeddings, ids, fields):
         """`[B, S, D]` of the fields' slots -> `[B, F, D]`."""
@@ -273,7 +320,9 @@ class FieldEmbedding(keras.layers.Layer):
         return ops.where(replaced, unseen, ids)
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], len(self.fields), self.embedding_dim)
+        if self.is_uniform:
+            return (input_shape[0], len(self.fields), self.widths[0])
+        return (input_shape[0], sum(self.widths))
 
     def get_config(self):
         return {
@@ -288,6 +337,34 @@ class FieldEmbedding(keras.layers.Layer):
                 self.embeddings_initializer
             ),
         }
+
+
+class _Group(NamedTuple):
+    """The fields of one width.
+
+    `has` says of each field whether it is one of them, `rows` is the size of their
+    table, and `shifts` has how far each field's rows are moved to the front in it.
+    """
+
+    has: list
+    rows: int
+    shifts: np.ndarray | None
+
+
+def _take(tensor, columns):
+    """Some columns of `[B, S]`, all if `None`."""
+    return tensor if columns is None else ops.take(tensor, columns, axis=1)
+
+
+def _spans(places):
+    """(number, start, end): each run of places (number, i) with rising i."""
+    runs = []
+    for number, i in places:
+        if runs and runs[-1][0] == number and runs[-1][2] == i:
+            runs[-1][2] += 1
+        else:
+            runs.append([number, i, i + 1])
+    return runs
 
 
 def _runs(fields):

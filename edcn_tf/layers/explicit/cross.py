@@ -36,9 +36,15 @@ class Cross(ExplicitLayer):
     keeps_fields = True
 
     def __init__(
-        self, *, kernel_initializer="glorot_uniform", bias_initializer="zeros", **kwargs
+        self,
+        *,
+        residual=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        **kwargs,
     ):
         super().__init__(**kwargs)
+        self.residual = residual
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
@@ -58,6 +64,8 @@ class Cross(ExplicitLayer):
 
     def call(self, x0, x):
         # ops.add knows a bias, whose gradient is twice as fast as that of a broadcast.
+        if not self.residual:
+            return ops.add(x0 * ops.matmul(x, self.kernel), self.bias)
         return x0 * ops.matmul(x, self.kernel) + ops.add(x, self.bias)  # [B, d]
 
     def compute_output_shape(self, x0_shape, x_shape):
@@ -66,6 +74,7 @@ class Cross(ExplicitLayer):
     def get_config(self):
         return {
             **super().get_config(),
+            "residual": self.residual,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
         }

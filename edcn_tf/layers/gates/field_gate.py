@@ -28,6 +28,8 @@ class FieldGate(Gate):
         batch_norm: `None`, `"scalar"` (one mean and variance for everything, as in
             the authors' MindSpore code) or `"feature"` (for each of the F * D
             components, as in FuxiCTR), after the gate.
+        normalization: A `BatchNormalization` that several gates share, as in the
+            authors' MindSpore code, in place of the gate's own. No part of the config.
         field_widths: Widths of fields of unequal width (`Gate`).
 
     Input shape:
@@ -50,7 +52,15 @@ class FieldGate(Gate):
 
     depends_on_input = False
 
-    def __init__(self, temperature=1.0, *, scale=True, batch_norm=None, **kwargs):
+    def __init__(
+        self,
+        temperature=1.0,
+        *,
+        scale=True,
+        batch_norm=None,
+        normalization=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if temperature <= 0:
             raise ValueError(f"`temperature` must be > 0. Received: {temperature}")
@@ -62,18 +72,24 @@ class FieldGate(Gate):
         self.temperature = temperature
         self.scale = scale
         self.batch_norm = batch_norm
+        self.normalization = normalization
 
     def build_weights(self):
         fields = (len(self.widths),)
         self.gate = self.add_weight(name="gate", shape=fields, initializer="ones")
-        if self.batch_norm:
+        if not self.batch_norm:
+            return
+        if self.normalization is None:
             self.normalization = keras.layers.BatchNormalization(
                 synchronized=tf.distribute.has_strategy(),  # over the whole batch
                 dtype=self.dtype_policy,
                 name="normalization",
             )
-            last = 1 if self.batch_norm == "scalar" else sum(self.widths)
-            self.normalization.build((None, last))
+        if not self.normalization.built:
+            self.normalization.build((None, self._channels()))
+
+    def _channels(self):
+        return 1 if self.batch_norm == "scalar" else sum(self.widths)
 
     def weights_of_fields(self):
         """The weights that fields are multiplied by, `[F]`."""
@@ -87,9 +103,8 @@ class FieldGate(Gate):
         outputs = super().call(inputs)
         if self.batch_norm is None:
             return outputs
-        channels = 1 if self.batch_norm == "scalar" else sum(self.widths)
         normalized = self.normalization(
-            ops.reshape(outputs, (-1, channels)), training=training
+            ops.reshape(outputs, (-1, self._channels())), training=training
         )
         return ops.reshape(normalized, (-1, *inputs.shape[1:]))
 

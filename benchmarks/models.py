@@ -1,0 +1,183 @@
+"""Every model with a name on real and on synthetic data: `edcn benchmark models`."""
+
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+
+import keras
+
+from edcn_tf.config import TrainingConfig
+from edcn_tf.console import progress_bar
+from edcn_tf.demo_data import DATA
+from edcn_tf.errors import InputError
+from edcn_tf.evaluation import evaluate_run
+from edcn_tf.files import write_json
+from edcn_tf.flops import count_flops
+from edcn_tf.models import FAMILY
+from edcn_tf.prepare import prepare
+from edcn_tf.schema import read_json
+from edcn_tf.training import train
+from edcn_tf.vocabulary import FeatureSpec
+
+ROWS = 60_000
+SEEDS = 3
+# What every neural model gets on a data set, and the linear one, as in `edcn demo`;
+# nothing is tuned for one of them alone.
+SETTINGS = {
+    name: {
+        "logistic_regression": data.runs["logistic_regression"],
+        "others": data.runs["edcn"],
+    }
+    for name, data in DATA.items()
+}
+BRIDGE, GATE = {"bridge": "hadamard"}, {"gate": "softmax"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A line of the table: a model of `FAMILY` with some options changed."""
+
+    title: str
+    model: str
+    changes: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def key(self):
+        """What its runs are called."""
+        changes = [f"{key}={_short(value)}" for key, value in self.changes.items()]
+        return "-".join([self.model, *changes])
+
+    @property
+    def configuration(self):
+        """As arguments of `edcn train`."""
+        settings = {"model": self.model, **self.changes}
+        return " ".join(f"{key}={_short(value)}" for key, value in settings.items())
+
+
+def entries():
+    """Each member of the family, each parallel one with bridge, with gates, with both."""
+    lines = []
+    for name, member in FAMILY.items():
+        lines.append(Entry(member.title, name))
+        if not member.is_parallel or name == "edcn":
+            continue
+        # Gates without bridges stand on the input, as in the paper's table 4.
+        on_input = {**GATE, "gate_layers": "input"}
+        lines.append(Entry(f"{member.title} + bridge", name, BRIDGE))
+        lines.append(Entry(f"{member.title} + gates", name, on_input))
+        if name != "dcn":  # which is then EDCN
+            both = {**BRIDGE, **GATE}
+            lines.append(Entry(f"{member.title} + both", name, both))
+    edcn = FAMILY["edcn"].title
+    for bridge in ("add", "concat", "attention", "attention_components"):
+        lines.append(Entry(f"{edcn}, {bridge}", "edcn", {"bridge": bridge}))
+    for gate in ("lhuc", "squeeze_excitation", "gatenet_scalar", "gatenet_vector"):
+        lines.append(Entry(f"{edcn}, {gate} gates", "edcn", {"gate": gate}))
+    lines.append(Entry(f"{edcn}, dense gates", "edcn", {"gate": "dense"}))
+    lines.append(Entry(f"{edcn}, gates on input", "edcn", {"gate_layers": "input"}))
+    lines.append(Entry(f"{edcn}, pyramid", "edcn", {"deep_units": [128, 64, 32]}))
+    lines.append(Entry(f"{edcn}, unequal widths", "edcn", {"embedding_dim": "auto"}))
+    return lines
+
+
+def benchmark_models(out, seeds=SEEDS, rows=ROWS):
+    """Trains each line of the table on each data set and seed, and prints the table.
+
+    A directory that holds an earlier, interrupted call's runs is gone on with. The
+    split is the same for all seeds, which are of weights, dropout and order.
+
+    Args:
+        out: Directory for data, runs and figures.
+        seeds: Number of seeds.
+        rows: Rows of the synthetic log.
+    """
+    out = Path(out)
+    lines = entries()
+    best = {name: _prepared(out / name, name, rows) for name in DATA}
+    todo = [(e, d, s) for e in lines for d in DATA for s in range(seeds)]
+    with progress_bar("Training", len(todo)) as bar:
+        for entry, data, seed in todo:
+            _figures(out / data, entry, data, seed)
+            bar.update(1)
+    table = _table(out, lines, best, seeds)
+    (out / "models.md").write_text(table, encoding="utf-8")
+    print(table)
+
+
+def _prepared(folder, name, rows):
+    """Prepares a data set unless it is there; returns its best possible AUC, or None."""
+    about = folder / "about.json"
+    if about.exists():
+        known = read_json(about)
+        if known["rows"] != rows:
+            raise InputError(
+                f"{folder}: holds runs on a log of {known['rows']} rows; choose "
+                "another --out"
+            )
+        return known["best"]
+    if folder.exists():
+        raise InputError(f"{folder}: was left unfinished; remove it, and start again")
+    folder.mkdir(parents=True)
+    data = DATA[name]
+    logs, best = data.logs(folder, rows, 0)
+    prepare(logs, data.schema, folder / "data", format=data.format, seed=0)
+    best = best and best["auc"]
+    write_json(about, {"rows": rows, "best": best})
+    return best
+
+
+def _figures(folder, entry, data, seed):
+    """Trains and evaluates a run, unless that was done; its figures, a dict."""
+    run = folder / "runs" / f"{entry.key}-{seed}"
+    path = run / "test.json"
+    if path.exists():
+        return read_json(path)
+    kind = entry.model if entry.model in SETTINGS[data] else "others"
+    settings = {**SETTINGS[data][kind], "model": entry.model, "seed": seed}
+    if settings.get("embedding_dim") and "embedding_dim" in entry.changes:
+        del settings["embedding_dim"]
+    config = TrainingConfig.from_dict({**settings, **entry.changes})
+    run.parent.mkdir(exist_ok=True)
+    if not (run / "result.json").exists():
+        train(folder / "data", run, config)
+    model = config.build(FeatureSpec.load(run / "features"))
+    embedded = sum(e.count_params() for e in model.embeddings)
+    figures = {
+        **evaluate_run(run, folder / "data"),
+        "parameters": model.count_params() - embedded,
+        "flops": sum(count_flops(model).values()),
+    }
+    keras.backend.clear_session()
+    write_json(path, figures)
+    return figures
+
+
+def _table(out, lines, best, seeds):
+    heads = ["model", "formula", "`edcn train --set`", "parameters", "FLOPs"]
+    heads += [f"{name}: test AUC" for name in DATA]
+    table = [heads, ["---"] * 3 + ["---:"] * (len(heads) - 3)]
+    for entry in lines:
+        runs = {
+            data: [_figures(out / data, entry, data, seed) for seed in range(seeds)]
+            for data in DATA
+        }
+        first = runs["movielens"][0]
+        cells = [entry.title, FAMILY[entry.model].source, f"`{entry.configuration}`"]
+        cells += [f"{first['parameters']:,}", f"{first['flops']:,}"]
+        for figures in runs.values():
+            cells.append(_mean(figure["auc"] for figure in figures))
+        table.append(cells)
+    text = "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+    known = [f"{auc:.4f} on {name}" for name, auc in best.items() if auc]
+    return f"{text}\nBest possible AUC: {', '.join(known)}.\n"
+
+
+def _mean(values):
+    values = list(values)
+    text = f"{statistics.mean(values):.4f}"
+    return f"{text} ± {statistics.stdev(values):.4f}" if len(values) > 1 else text
+
+
+def _short(value):
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

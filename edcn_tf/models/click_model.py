@@ -1,0 +1,130 @@
+"""What every model here shares: from ids to the probability of a click."""
+
+import keras
+from keras import ops
+
+from edcn_tf.distribution import DistributedTraining
+from edcn_tf.layers import FieldEmbedding
+from edcn_tf.models.candidates import together
+from edcn_tf.vocabulary import FeatureSpec
+
+
+class ClickModel(DistributedTraining, keras.Model):
+    """Ids in, a probability out, a config that saves.
+
+    A subclass makes its layers in `__init__`, among them `embedding`, builds them in
+    `build`, and gives `logits_of_fields`.
+
+    Input shape:
+        ids `[B, S]` int32 (`Encoder`, `read_records`).
+
+    Output shape:
+        `[B, 1]` float32: the probability of a click.
+    """
+
+    linear = None  # a FieldEmbedding of width 1, of a model with a linear term
+
+    def __init__(self, spec, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(spec, FeatureSpec):
+            # A model that is loaded has the counts among its weights.
+            self.row_counts = spec.row_counts()
+            spec = {"fields": spec.layout(), "num_rows": spec.num_rows}
+        else:
+            self.row_counts = None
+        self.spec = spec
+
+    def _field_embedding(self, embedding_dim, l2, initializer, **kwargs):
+        options = {"dtype": self.dtype_policy, "name": "embedding", **kwargs}
+        return FieldEmbedding(
+            self.spec["fields"],
+            self.spec["num_rows"],
+            embedding_dim,
+            l2=l2,
+            row_counts=self.row_counts,
+            embeddings_initializer=initializer,
+            **options,
+        )
+
+    @property
+    def embeddings(self):
+        """The `FieldEmbedding`s: that of the fields, and that of the linear term."""
+        return [self.embedding] + [self.linear] * (self.linear is not None)
+
+    def logits_of_fields(self, fields, linear=None, training=False):
+        """Log odds of a click, `[B, 1]` float32.
+
+        Args:
+            fields: Embeddings `[B, F, D]`, or `[B, d]` of unequal widths.
+            linear: The linear term's `[B, F, 1]`, of a model that has one.
+            training: Whether this is training.
+        """
+        raise NotImplementedError
+
+    def logits_of_candidates(self, shared, own, is_own):
+        """Log odds of B * N rows, of which N at a time share some of their fields.
+
+        For inference: equal to `logits_of_fields` of the rows put together.
+
+        Args:
+            shared: What `embed` gives of the fields that the N rows of a user share,
+                B rows.
+            own: What it gives of those that each row has for itself, B * N rows.
+            is_own: F booleans: of which of the two each field is, in their order.
+
+        Returns:
+            `[B * N, 1]` float32.
+        """
+        rows = [
+            together(of_user, of_row, is_own, embedding.widths)
+            for of_user, of_row, embedding in zip(shared, own, self.embeddings)
+        ]
+        return self.logits_of_fields(*rows)
+
+    def embed(self, ids, names):
+        """What `logits_of_fields` takes, of some of the fields alone; for inference.
+
+        Args:
+            ids: `[B, S']`, the slots of these fields side by side.
+            names: Names of the fields, in that order.
+
+        Returns:
+            A list: embeddings, and the linear term's if there is one.
+        """
+        return [embedding.embed(ids, names) for embedding in self.embeddings]
+
+    def logits(self, ids, training=False):
+        """Log odds of a click, `[B, 1]` float32."""
+        embedded = []
+        for embedding in self.embeddings:
+            embedded.append(embedding(ids, training=training))
+            self.keep_losses(embedding)
+        return self.logits_of_fields(*embedded, training=training)
+
+    def gates(self):
+        """Weights that fields are multiplied by, where all rows have the same.
+
+        Returns:
+            Name of the tower -> tensor `[L, F]`.
+        """
+        return {}
+
+    def call(self, ids, training=False):
+        # In float32 whatever the policy: half precision cannot tell small
+        # probabilities apart. Keras' loss recognizes the sigmoid and takes its logits.
+        return ops.sigmoid(self.logits(ids, training=training))
+
+    def make_train_function(self, force=False):
+        # Made while the first step is traced, as Keras would, table and slots would
+        # be drawn at once and then be copied: two or three times a table's memory.
+        with self.distribute_strategy.scope():
+            if not self.built:
+                self.build((None, self.embedding.num_slots))
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], 1)
+
+    def get_config(self):
+        return {**super().get_config(), "spec": self.spec}

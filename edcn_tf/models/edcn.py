@@ -1,0 +1,81 @@
+"""EDCN, the model that this library is named after."""
+
+import keras
+
+from edcn_tf.models.parallel_ctr import ParallelCTR
+
+
+@keras.saving.register_keras_serializable(package="edcn_tf")
+class EDCN(ParallelCTR):
+    """Enhanced Deep & Cross Network: two towers, joined after every layer.
+
+        E = embedding(ids)                                        [B, F, D]
+        for each layer l:
+            c, d = cross gate_l(E_l), deep gate_l(E_l)            E_0 = E
+            x_l = cross_l(x_0, c),  h_l = deep_l(d)               x_0 = c of layer 0
+            f_l = bridge_l(x_l, h_l)
+            E_{l+1} = f_l as [B, F, D]
+        p = sigmoid(w . [x_L, h_L, f_L] + b)
+
+    It is `ParallelCTR` at its defaults, and takes its arguments. Where the paper, its
+    authors' code and other implementations disagree, an argument decides, and
+    `PRESETS` name their choices.
+
+    Example:
+        >>> model = EDCN(spec, embedding_dim=16, num_layers=3)
+        >>> model.compile(edcn_tf.SparseAdam(1e-3), "binary_crossentropy")
+
+    Reference:
+        Chen et al. 2021, "Enhancing Explicit and Implicit Feature Interactions via
+        Information Sharing for Parallel Deep CTR Models", equations 6 to 9.
+    """
+
+    @classmethod
+    def from_preset(cls, spec, preset, **options):
+        """An EDCN with the choices of one of `PRESETS`, changed by `options`."""
+        if preset not in PRESETS:
+            raise ValueError(
+                f"`preset` must be one of {list(PRESETS)}. Received: {preset!r}"
+            )
+        return cls(spec, **{**PRESETS[preset], **options})
+
+
+# The choices of those who have published EDCN; facts and figures from each source.
+PRESETS = {
+    "default": {},
+    # Chen et al. 2021, section 5: D 40, three layers, BatchNorm in the deep layers.
+    "paper": {
+        "embedding_dim": 40,
+        "num_layers": 3,
+        "gate_scale": False,
+        "deep_batch_norm": True,
+        "dropout": 0.1,
+        "unseen_rate": 0.0,
+        "l2": 0.0,
+    },
+    # The authors' MindSpore code: D 80, one-channel BatchNorm after the gates, one for
+    # all layers of a tower, ReLU and dropout before the matrix.
+    "mindspore": {
+        "embedding_dim": 80,
+        "num_layers": 3,
+        "gate_scale": False,
+        "gate_batch_norm": "shared_scalar",
+        "activation_first": True,
+        "dropout": 0.1,
+        "unseen_rate": 0.0,
+        "l2": 0.0,
+    },
+    # FuxiCTR as benchmarked by BARS on Criteo_x1: D 10, tau 20, BatchNorm after each
+    # gate, and cross layers that do not add their input.
+    "bars": {
+        "embedding_dim": 10,
+        "num_layers": 3,
+        "temperature": 20.0,
+        "cross_residual": False,
+        "gate_scale": False,
+        "gate_batch_norm": "feature",
+        "dropout": 0.0,
+        "unseen_rate": 0.0,
+        "l2": 0.0,
+    },
+}

@@ -1,0 +1,149 @@
+"""What a model's options mean and which exclude each other."""
+
+from edcn_tf.layers.gates.field_gate import BATCH_NORMS
+from edcn_tf.models import parts
+
+STRUCTURES = ("parallel", "stacked")
+GATE_LAYERS = ("all", "input")
+LARGEST_AUTO_WIDTH = 64
+
+
+def check(options, fields):
+    """Raises a `ValueError`, with what to set instead, if options cannot be had."""
+    for option in parts.NAMED:
+        parts.check(option, options[option])
+    for option, known in [("structure", STRUCTURES), ("gate_layers", GATE_LAYERS)]:
+        if options[option] not in known:
+            raise ValueError(
+                f"`{option}` must be one of {list(known)}. "
+                f"Received: {options[option]!r}"
+            )
+    if options["num_layers"] < 1:
+        raise ValueError(
+            f"`num_layers` must be at least 1. Received: {options['num_layers']}"
+        )
+    has_explicit = options["explicit"] != "none"
+    has_deep = bool(deep_units(options["deep_units"], options["num_layers"]))
+    if not has_explicit and not has_deep:
+        raise ValueError(
+            "A model needs a tower: set `explicit`, or `deep_units` other than []; "
+            "for a linear model take LogisticRegression. "
+            "Received: explicit='none' and deep_units=[]"
+        )
+    both = has_explicit and has_deep
+    if options["bridge"] != "none" and not both:
+        raise ValueError(
+            "A bridge joins two towers, and there is one: set bridge='none', or give "
+            f"the other tower (`explicit`, `deep_units`). Received: "
+            f"bridge={options['bridge']!r}"
+        )
+    if options["structure"] == "stacked":
+        if not both:
+            raise ValueError(
+                "structure='stacked' puts the deep tower on the explicit one: set "
+                "`explicit` and `deep_units`, or structure='parallel'"
+            )
+        if options["bridge"] != "none":
+            raise ValueError(
+                "A bridge joins towers that stand side by side: set bridge='none', or "
+                f"structure='parallel'. Received: bridge={options['bridge']!r}"
+            )
+    _check_gate(options, fields)
+
+
+def check_explicit(layer, is_uniform):
+    """Raises a `ValueError` for a tower that cannot take fields of these widths."""
+    if layer.takes_fields and not is_uniform:
+        raise ValueError(
+            f"{type(layer).__name__} multiplies fields with each other, so they must "
+            "have one width: set `embedding_dim` to one number, or `explicit` to a "
+            "cross network"
+        )
+
+
+def _check_gate(options, fields):
+    norms = (*BATCH_NORMS, "shared_scalar")
+    if options["gate_batch_norm"] not in norms:
+        raise ValueError(
+            f"`gate_batch_norm` must be one of {list(norms)}. "
+            f"Received: {options['gate_batch_norm']!r}"
+        )
+    if options["gate_batch_norm"] and options["gate"] not in ("softmax", "none"):
+        raise ValueError(
+            "`gate_batch_norm` goes with the softmax gate: set gate='softmax', or "
+            f"leave it out. Received: gate={options['gate']!r}"
+        )
+    chosen = options["gate_fields"]
+    if not chosen:
+        return
+    gate = options["gate"]
+    if gate != "lhuc" and not getattr(gate, "takes_context", False):
+        raise ValueError(
+            "`gate_fields` are what LHUC's weights are computed from: set gate='lhuc', "
+            f"or leave `gate_fields` out. Received: gate={gate!r}"
+        )
+    names = [field["name"] for field in fields]
+    unknown = [name for name in chosen if name not in names]
+    if isinstance(chosen, str) or unknown:
+        raise ValueError(
+            f"`gate_fields` must be a list of names out of {names}. "
+            f"Received: {chosen!r}"
+        )
+
+
+def deep_units(units, num_layers, width=1):
+    """The width of each deep layer, a list; `width` for `None`."""
+    if units is None or isinstance(units, int):
+        units = [width if units is None else units] * num_layers
+    if not isinstance(units, (list, tuple)) or any(
+        isinstance(each, bool) or not isinstance(each, int) or each < 1
+        for each in units
+    ):
+        raise ValueError(
+            "`deep_units` must be a whole number of at least 1, or a list of them. "
+            f"Received: {units!r}"
+        )
+    return list(units)
+
+
+def widths(embedding_dim, fields):
+    """The width of each field's embedding, a list.
+
+    Args:
+        embedding_dim: One number; a list in the fields' order; a dict by the fields'
+            names; or `"auto"`: 6 times the fourth root of the field's rows (Wang et
+            al. 2017, section 4.1), up to the next multiple of 4, so that few tables
+            are needed, and at most 64.
+        fields: The fields, dicts with `name` and, for `"auto"`, `rows`.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    names = [field["name"] for field in fields]
+    if embedding_dim == "auto":
+        if any("rows" not in field for field in fields):
+            raise ValueError("embedding_dim='auto' needs the fields' `rows`")
+        return [_auto_width(field["rows"]) for field in fields]
+    if isinstance(embedding_dim, dict):
+        if sorted(embedding_dim) != sorted(names):
+            raise ValueError(
+                f"`embedding_dim` by name must have each of {names}. "
+                f"Received: {embedding_dim}"
+            )
+        embedding_dim = [embedding_dim[name] for name in names]
+    if not isinstance(embedding_dim, (list, tuple)):
+        embedding_dim = [embedding_dim] * len(fields)
+    if len(embedding_dim) != len(fields) or any(
+        isinstance(width, bool) or not isinstance(width, int) or width < 1
+        for width in embedding_dim
+    ):
+        raise ValueError(
+            "`embedding_dim` must be a whole number of at least 1, a list with one for "
+            f"each of {names}, a dict by these names, or 'auto'. "
+            f"Received: {embedding_dim}"
+        )
+    return list(embedding_dim)
+
+
+def _auto_width(rows):
+    return min(LARGEST_AUTO_WIDTH, 4 * -(-int(6 * rows**0.25) // 4))
