@@ -166,7 +166,7 @@ class TrainingConfig:
         dtype = "mixed_bfloat16" if self.mixed_precision else "float32"
         try:
             model = FAMILY[self.model].model(spec, dtype=dtype, **self.options)
-            model.build((None, spec.num_slots))
+            model.build((None, model.embedding.num_slots))
         except (ValueError, TypeError) as error:
             raise InputError(" ".join(str(error).split())) from None
         return model
