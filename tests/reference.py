@@ -56,9 +56,18 @@ def gate_weights(g, temperature=1.0, scale=True):
     return softmax(g / temperature) * (len(g) if scale else 1)
 
 
-def gate(fields, g, temperature=1.0, scale=True, kind=None, norm=None):
-    """Equation 7, `[B, F, D]`; `kind` is that of the BatchNorm and `norm` its terms."""
-    gated = gate_weights(g, temperature, scale)[None, :, None] * fields
+def gate(
+    fields, g, temperature=1.0, scale=True, kind=None, norm=None, field_widths=None
+):
+    """Equation 7; `kind` is that of the BatchNorm and `norm` its terms.
+
+    Fields are `[B, F, D]`, or `[B, d]` with `field_widths`.
+    """
+    weights = gate_weights(g, temperature, scale)
+    if field_widths is None:
+        gated = weights[None, :, None] * fields
+    else:
+        gated = np.repeat(weights, field_widths) * fields
     if kind is None:
         return gated
     channels = 1 if kind == "scalar" else gated[0].size

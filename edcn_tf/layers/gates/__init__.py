@@ -3,4 +3,7 @@
 from edcn_tf.layers.gates.field_gate import FieldGate
 from edcn_tf.layers.gates.gate import Gate
 
-__all__ = ["FieldGate", "Gate"]
+__all__ = [
+    "FieldGate",
+    "Gate",
+]

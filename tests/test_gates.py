@@ -1,0 +1,199 @@
+"""Every gate, on fields of equal and of unequal width."""
+
+import functools
+import math
+
+import layer_check
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from layer_check import Case, assert_close, floats, norm_of
+
+from edcn_tf.layers.gates import (
+    FieldGate,
+)
+
+LN3 = math.log(3)  # sigmoid(ln 3) = 3/4
+
+
+def shape_of(field_widths):
+    """A row's shape: three fields of width 2 if no widths are given."""
+    return (3, 2) if field_widths is None else (sum(field_widths),)
+
+
+def softmax_case(batch_norm=None, field_widths=None, **options):
+    def expected(w, fields, training):
+        norm = norm_of(w, training) if batch_norm else None
+        return reference.gate(
+            fields,
+            w["gate"],
+            **options,
+            field_widths=field_widths,
+            kind=batch_norm,
+            norm=norm,
+        )
+
+    config = {**options, "batch_norm": batch_norm, "field_widths": field_widths}
+    return Case(
+        functools.partial(FieldGate, **config),
+        floats(shape_of(field_widths)),
+        expected,
+        config,
+    )
+
+
+CASES = {}
+for suffix, widths in [("", None), ("_unequal", [1, 3, 2])]:
+    softmax = functools.partial(softmax_case, field_widths=widths)
+    cases = {
+        "softmax": softmax(temperature=0.37, scale=True),
+        "softmax_sum_1": softmax(temperature=0.37, scale=False),
+        "softmax_scalar_norm": softmax("scalar", temperature=3.7, scale=False),
+        "softmax_feature_norm": softmax("feature", temperature=3.7, scale=True),
+    }
+    CASES |= {name + suffix: case for name, case in cases.items()}
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+@each_case
+def test_is_a_well_behaved_layer(case):
+    layer_check.check_layer(case)
+
+
+@each_case
+def test_equals_the_formula(case):
+    layer_check.check_formula(case)
+
+
+@each_case
+@pytest.mark.parametrize("training", [False, True])
+def test_gradients_equal_finite_differences(case, training):
+    layer_check.check_gradients(case, training)
+
+
+@pytest.fixture(scope="module")
+def reloaded(tmp_path_factory):
+    return layer_check.reloaded(tmp_path_factory.mktemp("reload"), CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_loads_in_a_clean_process(reloaded, name):
+    before, after = reloaded
+    assert_close(after[name], before[name], rtol=1e-6, atol=1e-7)
+
+
+@each_case
+def test_compiles_with_xla(case):
+    layer, inputs = layer_check.made(case)
+    inputs = [tf.constant(x) for x in inputs]
+
+    def outputs_and_gradients():
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(*inputs)
+            loss = tf.reduce_sum(outputs**2)
+        return outputs, *tape.gradient(loss, [*layer.trainable_weights, *inputs])
+
+    expected = outputs_and_gradients()
+    actual = tf.function(outputs_and_gradients, jit_compile=True)()
+    for one, other in zip(actual, expected, strict=True):
+        assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if not n.endswith("_unequal")])
+def test_equal_widths_may_be_given(name):
+    """`[B, F, D]` and `[B, F * D]` with `field_widths` are the same fields."""
+    layer, (fields, *context) = layer_check.made(CASES[name])
+    config = {**layer.get_config(), "field_widths": [2, 2, 2]}
+    other = type(layer).from_config(config)
+    flat = fields.reshape(-1, 6)
+    other(flat, *context)
+    other.set_weights(layer.get_weights())
+    outputs = layer(fields, *context)
+    assert_close(other(flat, *context), tf.reshape(outputs, (-1, 6)))
+    assert_close(other(fields, *context), outputs)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FieldGate(0), "temperature.*> 0.*Received: 0"),
+        (lambda: FieldGate(-0.5), "temperature.*> 0.*Received: -0.5"),
+        (lambda: FieldGate(batch_norm="layer"), "batch_norm.*'scalar'.*'layer'"),
+        (lambda: FieldGate(batch_norm=True), "batch_norm.*Received: True"),
+        (lambda: FieldGate(field_widths=[]), r"field_widths.*Received: \[\]"),
+    ],
+)
+def test_wrong_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [FieldGate],
+)
+@pytest.mark.parametrize(
+    ("shape", "field_widths", "message"),
+    [
+        ((2, 6), None, r"\[B, F, D\].*Received: \(2, 6\)"),
+        ((2, 3, 2, 1), None, r"\[B, F, D\].*Received: \(2, 3, 2, 1\)"),
+        ((2, 7), [1, 3, 2], r"\[1, 3, 2\].*\[B, 6\].*Received: \(2, 7\)"),
+        ((2, 3, 2), [1, 3, 2], r"\[1, 3, 2\].*Received: \(2, 3, 2\)"),
+        ((2, 6, 1, 1), [1, 3, 2], r"\[1, 3, 2\].*Received: \(2, 6, 1, 1\)"),
+    ],
+)
+def test_wrong_input_shapes(gate, shape, field_widths, message):
+    with pytest.raises(ValueError, match=message):
+        gate(field_widths=field_widths)(np.ones(shape))
+
+
+# The softmax gate
+
+
+@pytest.mark.parametrize(
+    ("temperature", "scale", "expected"),
+    [
+        # g = [0, ln 3]: softmax(g) = [1/4, 3/4], softmax(g / 0.5) = [1/10, 9/10].
+        (1.0, False, [[0.25, 0.5], [2.25, 3.0]]),
+        (1.0, True, [[0.5, 1.0], [4.5, 6.0]]),
+        (0.5, False, [[0.1, 0.2], [2.7, 3.6]]),
+        (0.5, True, [[0.2, 0.4], [5.4, 7.2]]),
+    ],
+)
+def test_gate_by_hand(temperature, scale, expected):
+    layer = FieldGate(temperature, scale=scale)
+    fields = np.array([[[1.0, 2.0], [3.0, 4.0]]])
+    start = [[[1.0, 2.0], [3.0, 4.0]]] if scale else [[[0.5, 1.0], [1.5, 2.0]]]
+    assert_close(layer(fields), start)  # g starts as 1: all fields weigh the same
+    layer.gate.assign([0, LN3])
+    assert_close(layer(fields), [expected])
+    assert_close(
+        layer.weights_of_fields(),
+        reference.gate_weights(np.array([0, LN3]), temperature, scale),
+    )
+
+
+def test_gate_scalar_batch_norm_has_one_mean_and_variance():
+    layer = FieldGate(scale=False, batch_norm="scalar")
+    # Weights 1/2: gated 1, 2, 3, 6, of mean 3 and variance 3.5.
+    fields = np.array([[[2.0], [4.0]], [[6.0], [12.0]]])
+    outputs = layer(fields, training=True)
+    expected = (np.array([[[1.0], [2.0]], [[3.0], [6.0]]]) - 3) / math.sqrt(3.501)
+    assert_close(outputs, expected)
+    moving = layer.normalization
+    assert moving.moving_mean.shape == moving.gamma.shape == (1,)
+    assert_close(moving.moving_mean, [0.01 * 3])
+    assert_close(moving.moving_variance, [0.99 + 0.01 * 3.5])
+
+
+def test_gate_feature_batch_norm_has_one_of_each_component():
+    layer = FieldGate(batch_norm="feature")
+    # F * D = 4 components; of each two values, whose distances from the mean are 1,
+    # 2, 3 and 4.
+    fields = np.array([[[1.0, 2.0], [3.0, 4.0]], [[3.0, 6.0], [9.0, 12.0]]])
+    outputs = layer(fields, training=True)
+    half = [d / math.sqrt(d**2 + 0.001) for d in (1, 2, 3, 4)]
+    assert_close(outputs, np.reshape([np.negative(half), half], (2, 2, 2)))
+    assert_close(layer.normalization.moving_mean, 0.01 * np.array([2, 4, 6, 8]))
