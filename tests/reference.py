@@ -74,6 +74,11 @@ def gate(
     return batch_norm(gated.reshape(-1, channels), *norm).reshape(gated.shape)
 
 
+def lhuc(x, context, u, b, v, e):
+    """LHUC's amplitudes, 2 sigmoid(.), from two layers; x is `[B, d]`."""
+    return 2 * sigmoid(relu(context @ u + b) @ v + e) * x
+
+
 def cross(x0, x, w, b):
     return x0 * (x @ w.reshape(-1))[:, None] + b + x
 

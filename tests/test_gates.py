@@ -3,6 +3,7 @@
 import functools
 import math
 
+import keras
 import layer_check
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from layer_check import Case, assert_close, floats, norm_of
 
 from edcn_tf.layers.gates import (
     FieldGate,
+    LHUCGate,
 )
 
 LN3 = math.log(3)  # sigmoid(ln 3) = 3/4
+INITIALIZER = keras.initializers.serialize(keras.initializers.RandomNormal(stddev=0.37))
 
 
 def shape_of(field_widths):
@@ -43,14 +46,51 @@ def softmax_case(batch_norm=None, field_widths=None, **options):
     )
 
 
+def gate_case(make, formula, field_widths=None, context=(), **options):
+    """A gate with matrices.
+
+    Args:
+        make: The gate's class.
+        formula: From weights, `[B, d]`, widths and the context, if any, to `[B, d]`.
+        field_widths: Widths for inputs `[B, d]`.
+        context: The shape of the context, `((k,),)`, or none.
+        options: Arguments of the gate.
+    """
+
+    def expected(w, inputs, *context, training):
+        flat = inputs.reshape(len(inputs), -1)
+        outputs = formula(w, flat, field_widths or [2, 2, 2], *context)
+        return outputs.reshape(inputs.shape)
+
+    config = {
+        **options,
+        "field_widths": field_widths,
+        "kernel_initializer": INITIALIZER,
+    }
+    return Case(
+        functools.partial(make, **config),
+        floats(shape_of(field_widths), *context),
+        expected,
+        config,
+    )
+
+
+def lhuc(w, x, widths, context=None):
+    names = "hidden/kernel", "hidden/bias", "amplitude/kernel", "amplitude/bias"
+    return reference.lhuc(x, x if context is None else context, *map(w.get, names))
+
+
 CASES = {}
 for suffix, widths in [("", None), ("_unequal", [1, 3, 2])]:
     softmax = functools.partial(softmax_case, field_widths=widths)
+    gate = functools.partial(gate_case, field_widths=widths)
     cases = {
         "softmax": softmax(temperature=0.37, scale=True),
         "softmax_sum_1": softmax(temperature=0.37, scale=False),
         "softmax_scalar_norm": softmax("scalar", temperature=3.7, scale=False),
         "softmax_feature_norm": softmax("feature", temperature=3.7, scale=True),
+        "lhuc": gate(LHUCGate, lhuc, hidden_units=4),
+        "lhuc_context": gate(LHUCGate, lhuc, context=((5,),), hidden_units=4),
     }
     CASES |= {name + suffix: case for name, case in cases.items()}
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -123,6 +163,7 @@ def test_equal_widths_may_be_given(name):
         (lambda: FieldGate(batch_norm="layer"), "batch_norm.*'scalar'.*'layer'"),
         (lambda: FieldGate(batch_norm=True), "batch_norm.*Received: True"),
         (lambda: FieldGate(field_widths=[]), r"field_widths.*Received: \[\]"),
+        (lambda: LHUCGate(0), "hidden_units.*at least 1.*Received: 0"),
     ],
 )
 def test_wrong_arguments(make, message):
@@ -132,7 +173,7 @@ def test_wrong_arguments(make, message):
 
 @pytest.mark.parametrize(
     "gate",
-    [FieldGate],
+    [FieldGate, LHUCGate],
 )
 @pytest.mark.parametrize(
     ("shape", "field_widths", "message"),
@@ -197,3 +238,79 @@ def test_gate_feature_batch_norm_has_one_of_each_component():
     half = [d / math.sqrt(d**2 + 0.001) for d in (1, 2, 3, 4)]
     assert_close(outputs, np.reshape([np.negative(half), half], (2, 2, 2)))
     assert_close(layer.normalization.moving_mean, 0.01 * np.array([2, 4, 6, 8]))
+
+
+# LHUC
+
+
+def test_lhuc_by_hand():
+    fields = np.array([[[1.0], [2.0]]])
+    layer = LHUCGate(hidden_units=2)
+    layer(fields)
+    layer.hidden.set_weights([np.eye(2), np.array([0, -3])])  # ReLU([1, 2 - 3])
+    layer.amplitude.set_weights([np.array([[LN3, -LN3], [5, 5]]), np.array([0.0, 0.0])])
+    # 2 sigmoid([ln 3, -ln 3]) = [3/2, 1/2]
+    assert_close(layer(fields), [[[1.5], [1.0]]])
+    assert_close(layer.weights_of(fields[:, :, 0]), [[1.5, 0.5]])
+
+    layer = LHUCGate(hidden_units=1)
+    context = np.array([[7.0, 3.0, 1.0]])
+    layer(fields, context)
+    layer.hidden.set_weights([np.array([[0], [1], [-2]]), np.array([0])])  # 3 - 2
+    layer.amplitude.set_weights([np.array([[LN3, 0]]), np.array([0, -LN3])])
+    assert_close(layer(fields, context=context), [[[1.5], [1.0]]])
+
+
+def test_lhuc_starts_as_the_identity_and_all_its_weights_learn():
+    layer = LHUCGate(hidden_units=4)
+    random = np.random.default_rng(0)
+    fields = random.normal(size=(8, 3, 2)).astype(np.float32)
+    target = random.normal(size=(8, 3, 2)).astype(np.float32)
+    np.testing.assert_array_equal(layer(100 * fields), 100 * fields)
+    before = layer_check.named_weights(layer)
+    optimizer = keras.optimizers.SGD(0.1)
+    for _ in range(2):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((layer(fields) - target) ** 2)
+        gradients = tape.gradient(loss, layer.trainable_weights)
+        optimizer.apply(gradients, layer.trainable_weights)
+    for name, weight in layer_check.named_weights(layer).items():
+        assert np.all(weight != before[name]), name
+
+
+def test_lhuc_weights_differ_between_rows_and_softmax_ones_do_not():
+    fields = np.random.default_rng(0).normal(size=(2, 3, 2)).astype(np.float32)
+    for name in ("lhuc", "lhuc_context", "softmax"):
+        layer, (_, *context) = layer_check.made(CASES[name], rows=2)
+        first, second = layer(fields, *context) / fields
+        differ = np.abs(first - second) > 1e-3
+        assert layer.depends_on_input == (name != "softmax")
+        assert np.all(differ) if layer.depends_on_input else not np.any(differ)
+
+
+def test_lhuc_hidden_units():
+    for width, units in [(1, 1), (7, 1), (8, 2)]:
+        layer = LHUCGate()
+        layer.build((None, 1, width))
+        assert layer.hidden.kernel.shape == (width, units)
+
+
+def test_lhuc_builds_by_hand_as_by_a_call():
+    fields, context = np.ones((2, 3, 2)), np.ones((2, 5))
+    by_hand, by_call = LHUCGate(), LHUCGate()
+    by_hand.build((None, 3, 2), (None, 5))
+    by_call(fields, context)
+    shapes = [weight.shape for weight in by_call.weights]
+    assert [weight.shape for weight in by_hand.weights] == shapes
+    assert by_hand.hidden.kernel.shape == (5, 1)
+    assert by_hand(fields, context).shape == (2, 3, 2)
+
+
+def test_lhuc_wrong_contexts():
+    fields = np.ones((2, 3, 2))
+    with pytest.raises(ValueError, match=r"\[B, k\].*Received: \(2, 3, 2\)"):
+        LHUCGate()(fields, fields)
+    layer = LHUCGate()
+    layer(fields, np.ones((2, 5)))
+    with pytest.raises(ValueError, match="expected axis -1 .* value 5"):
+        layer(fields)

@@ -2,8 +2,10 @@
 
 from edcn_tf.layers.gates.field_gate import FieldGate
 from edcn_tf.layers.gates.gate import Gate
+from edcn_tf.layers.gates.lhuc_gate import LHUCGate
 
 __all__ = [
     "FieldGate",
     "Gate",
+    "LHUCGate",
 ]
