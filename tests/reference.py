@@ -79,6 +79,18 @@ def lhuc(x, context, u, b, v, e):
     return 2 * sigmoid(relu(context @ u + b) @ v + e) * x
 
 
+def split_fields(x, widths):
+    return np.split(x, np.cumsum(widths)[:-1], axis=1)
+
+
+def squeeze_excitation(x, widths, w1, w2, output=sigmoid):
+    """FiBiNET's squeeze, excitation and re-weighting; x is `[B, d]`."""
+    fields = split_fields(x, widths)
+    z = np.stack([field.mean(axis=1) for field in fields], axis=1)
+    a = output(relu(z @ w1) @ w2)
+    return np.concatenate([a[:, [f]] * field for f, field in enumerate(fields)], axis=1)
+
+
 def cross(x0, x, w, b):
     return x0 * (x @ w.reshape(-1))[:, None] + b + x
 

@@ -14,9 +14,16 @@ from layer_check import Case, assert_close, floats, norm_of
 from edcn_tf.layers.gates import (
     FieldGate,
     LHUCGate,
+    SqueezeExcitationGate,
 )
 
 LN3 = math.log(3)  # sigmoid(ln 3) = 3/4
+ACTIVATIONS = {
+    "sigmoid": reference.sigmoid,
+    "tanh": np.tanh,
+    "linear": lambda z: z,
+    "relu": reference.relu,
+}
 INITIALIZER = keras.initializers.serialize(keras.initializers.RandomNormal(stddev=0.37))
 
 
@@ -80,10 +87,21 @@ def lhuc(w, x, widths, context=None):
     return reference.lhuc(x, x if context is None else context, *map(w.get, names))
 
 
+def squeeze_excitation_case(output_activation, **options):
+    def formula(w, x, widths):
+        kernels = w["reduce/kernel"], w["expand/kernel"]
+        output = ACTIVATIONS[output_activation]
+        return reference.squeeze_excitation(x, widths, *kernels, output)
+
+    options = {**options, "output_activation": output_activation}
+    return gate_case(SqueezeExcitationGate, formula, **options)
+
+
 CASES = {}
 for suffix, widths in [("", None), ("_unequal", [1, 3, 2])]:
     softmax = functools.partial(softmax_case, field_widths=widths)
     gate = functools.partial(gate_case, field_widths=widths)
+    excitation = functools.partial(squeeze_excitation_case, field_widths=widths)
     cases = {
         "softmax": softmax(temperature=0.37, scale=True),
         "softmax_sum_1": softmax(temperature=0.37, scale=False),
@@ -91,6 +109,8 @@ for suffix, widths in [("", None), ("_unequal", [1, 3, 2])]:
         "softmax_feature_norm": softmax("feature", temperature=3.7, scale=True),
         "lhuc": gate(LHUCGate, lhuc, hidden_units=4),
         "lhuc_context": gate(LHUCGate, lhuc, context=((5,),), hidden_units=4),
+        "excitation": excitation("sigmoid", reduction=1.5),
+        "excitation_relu": excitation("relu", reduction=1),
     }
     CASES |= {name + suffix: case for name, case in cases.items()}
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -164,6 +184,11 @@ def test_equal_widths_may_be_given(name):
         (lambda: FieldGate(batch_norm=True), "batch_norm.*Received: True"),
         (lambda: FieldGate(field_widths=[]), r"field_widths.*Received: \[\]"),
         (lambda: LHUCGate(0), "hidden_units.*at least 1.*Received: 0"),
+        (lambda: SqueezeExcitationGate(0.5), "reduction.*at least 1.*Received: 0.5"),
+        (
+            lambda: SqueezeExcitationGate(output_activation="tanh"),
+            "output_activation.*'relu'.*Received: 'tanh'",
+        ),
     ],
 )
 def test_wrong_arguments(make, message):
@@ -173,7 +198,7 @@ def test_wrong_arguments(make, message):
 
 @pytest.mark.parametrize(
     "gate",
-    [FieldGate, LHUCGate],
+    [FieldGate, LHUCGate, SqueezeExcitationGate],
 )
 @pytest.mark.parametrize(
     ("shape", "field_widths", "message"),
@@ -314,3 +339,26 @@ def test_lhuc_wrong_contexts():
     layer(fields, np.ones((2, 5)))
     with pytest.raises(ValueError, match="expected axis -1 .* value 5"):
         layer(fields)
+
+
+# Squeeze and excitation
+
+
+@pytest.mark.parametrize(
+    ("output_activation", "weights"), [("sigmoid", [0.75, 0.25]), ("relu", [LN3, 0])]
+)
+def test_squeeze_excitation_by_hand(output_activation, weights):
+    layer = SqueezeExcitationGate(2, output_activation=output_activation)
+    fields = np.array([[[1.0, 3.0], [4.0, 6.0]]])  # of means 2 and 5
+    layer(fields)
+    layer.set_weights([np.array([[1], [-0.2]]), np.array([[LN3, -LN3]])])
+    assert_close(layer(fields), np.reshape(weights, (1, 2, 1)) * fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reduction", "units"), [(8, 3, 2), (9, 3, 3), (2, 3, 1), (5, 1, 5)]
+)
+def test_squeezed_size(fields, reduction, units):
+    layer = SqueezeExcitationGate(reduction)
+    layer.build((None, fields, 4))
+    assert layer.reduce.kernel.shape == (fields, units)

@@ -3,9 +3,11 @@
 from edcn_tf.layers.gates.field_gate import FieldGate
 from edcn_tf.layers.gates.gate import Gate
 from edcn_tf.layers.gates.lhuc_gate import LHUCGate
+from edcn_tf.layers.gates.squeeze_excitation_gate import SqueezeExcitationGate
 
 __all__ = [
     "FieldGate",
     "Gate",
     "LHUCGate",
+    "SqueezeExcitationGate",
 ]
