@@ -91,6 +91,14 @@ def squeeze_excitation(x, widths, w1, w2, output=sigmoid):
     return np.concatenate([a[:, [f]] * field for f, field in enumerate(fields)], axis=1)
 
 
+def feature_embedding(x, widths, kernels, activation=sigmoid):
+    """GateNet's g_f = sigma(W_f e_f); a kernel is `[D_f, 1]` or `[D_f, D_f]`."""
+    fields = split_fields(x, widths)
+    return np.concatenate(
+        [activation(e @ kernel) * e for e, kernel in zip(fields, kernels)], axis=1
+    )
+
+
 def cross(x0, x, w, b):
     return x0 * (x @ w.reshape(-1))[:, None] + b + x
 

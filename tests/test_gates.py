@@ -12,6 +12,7 @@ import tensorflow as tf
 from layer_check import Case, assert_close, floats, norm_of
 
 from edcn_tf.layers.gates import (
+    FeatureEmbeddingGate,
     FieldGate,
     LHUCGate,
     SqueezeExcitationGate,
@@ -97,11 +98,23 @@ def squeeze_excitation_case(output_activation, **options):
     return gate_case(SqueezeExcitationGate, formula, **options)
 
 
+def feature_embedding_case(vector, activation, **options):
+    def formula(w, x, widths):
+        sizes = np.multiply(widths, widths if vector else 1)
+        parts = np.split(w["kernel"].reshape(-1), np.cumsum(sizes)[:-1])
+        kernels = [part.reshape(width, -1) for part, width in zip(parts, widths)]
+        return reference.feature_embedding(x, widths, kernels, ACTIVATIONS[activation])
+
+    options = {**options, "vector": vector, "activation": activation}
+    return gate_case(FeatureEmbeddingGate, formula, **options)
+
+
 CASES = {}
 for suffix, widths in [("", None), ("_unequal", [1, 3, 2])]:
     softmax = functools.partial(softmax_case, field_widths=widths)
     gate = functools.partial(gate_case, field_widths=widths)
     excitation = functools.partial(squeeze_excitation_case, field_widths=widths)
+    embedding = functools.partial(feature_embedding_case, field_widths=widths)
     cases = {
         "softmax": softmax(temperature=0.37, scale=True),
         "softmax_sum_1": softmax(temperature=0.37, scale=False),
@@ -111,6 +124,10 @@ for suffix, widths in [("", None), ("_unequal", [1, 3, 2])]:
         "lhuc_context": gate(LHUCGate, lhuc, context=((5,),), hidden_units=4),
         "excitation": excitation("sigmoid", reduction=1.5),
         "excitation_relu": excitation("relu", reduction=1),
+        "embedding": embedding(False, "sigmoid"),
+        "embedding_tanh": embedding(False, "tanh"),
+        "embedding_vector": embedding(True, "sigmoid"),
+        "embedding_vector_linear": embedding(True, "linear"),
     }
     CASES |= {name + suffix: case for name, case in cases.items()}
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -189,6 +206,14 @@ def test_equal_widths_may_be_given(name):
             lambda: SqueezeExcitationGate(output_activation="tanh"),
             "output_activation.*'relu'.*Received: 'tanh'",
         ),
+        (
+            lambda: FeatureEmbeddingGate(activation="softmax"),
+            "activation.*'linear'.*Received: 'softmax'",
+        ),
+        (
+            lambda: FeatureEmbeddingGate(activation=None),
+            "activation.*'linear'.*Received: None",
+        ),
     ],
 )
 def test_wrong_arguments(make, message):
@@ -198,7 +223,7 @@ def test_wrong_arguments(make, message):
 
 @pytest.mark.parametrize(
     "gate",
-    [FieldGate, LHUCGate, SqueezeExcitationGate],
+    [FieldGate, LHUCGate, SqueezeExcitationGate, FeatureEmbeddingGate],
 )
 @pytest.mark.parametrize(
     ("shape", "field_widths", "message"),
@@ -362,3 +387,46 @@ def test_squeezed_size(fields, reduction, units):
     layer = SqueezeExcitationGate(reduction)
     layer.build((None, fields, 4))
     assert layer.reduce.kernel.shape == (fields, units)
+
+
+# GateNet's gate
+
+
+@pytest.mark.parametrize(
+    ("activation", "first"), [("sigmoid", 0.75), ("tanh", 0.8), ("linear", LN3)]
+)
+def test_feature_embedding_by_hand(activation, first):
+    layer = FeatureEmbeddingGate(activation=activation)
+    fields = np.array([[[1.0, 2.0], [3.0, 4.0]]])
+    layer(fields)
+    layer.kernel.assign([LN3, 0, 0, 0])
+    second = 0.5 if activation == "sigmoid" else 0
+    assert_close(layer(fields), [[[first, first * 2], [second * 3, second * 4]]])
+
+
+def test_feature_embedding_with_a_matrix_by_hand():
+    layer = FeatureEmbeddingGate(vector=True, activation="linear")
+    fields = np.array([[[1.0, 2.0], [3.0, 4.0]]])
+    layer(fields)
+    layer.kernel.assign([[[1, 10], [0, 1]], [[0, 0], [1, 0]]])
+    # [1, 2] times the first matrix is [1, 12], [3, 4] times the second [4, 0].
+    assert_close(layer(fields), [[[1, 24], [12, 0]]])
+    layer = FeatureEmbeddingGate(vector=True, activation="linear", field_widths=[1, 2])
+    layer.build((None, 3))
+    layer.kernel.assign([5, 1, 10, 0, 1])
+    assert_close(layer(np.array([[3.0, 1.0, 2.0]])), [[45, 1, 24]])
+
+
+@pytest.mark.parametrize("field_widths", [None, [1, 5]])
+@pytest.mark.parametrize("vector", [False, True])
+def test_feature_embedding_fields_start_by_themselves(vector, field_widths):
+    """By the inputs and outputs of a field's own matrix, and each by its own draw."""
+    layer = FeatureEmbeddingGate(vector, field_widths=field_widths)
+    layer.build((None, 2, 3) if field_widths is None else (None, 6))
+    kernel, start = np.abs(layer.kernel.numpy().reshape(-1)), 0
+    for width in layer.widths:
+        outputs = width if vector else 1
+        own = kernel[start : start + width * outputs]
+        start += width * outputs
+        assert own.max() <= math.sqrt(6 / (width + outputs))  # Glorot's limit
+    assert start == len(np.unique(kernel))
