@@ -12,6 +12,7 @@ import tensorflow as tf
 from layer_check import Case, assert_close, floats, norm_of
 
 from edcn_tf.layers.gates import (
+    DenseGate,
     FeatureEmbeddingGate,
     FieldGate,
     LHUCGate,
@@ -109,6 +110,10 @@ def feature_embedding_case(vector, activation, **options):
     return gate_case(FeatureEmbeddingGate, formula, **options)
 
 
+def dense(w, x, widths):
+    return x @ w["dense/kernel"] + w["dense/bias"]
+
+
 CASES = {}
 for suffix, widths in [("", None), ("_unequal", [1, 3, 2])]:
     softmax = functools.partial(softmax_case, field_widths=widths)
@@ -128,6 +133,7 @@ for suffix, widths in [("", None), ("_unequal", [1, 3, 2])]:
         "embedding_tanh": embedding(False, "tanh"),
         "embedding_vector": embedding(True, "sigmoid"),
         "embedding_vector_linear": embedding(True, "linear"),
+        "dense": gate(DenseGate, dense),
     }
     CASES |= {name + suffix: case for name, case in cases.items()}
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -200,6 +206,7 @@ def test_equal_widths_may_be_given(name):
         (lambda: FieldGate(batch_norm="layer"), "batch_norm.*'scalar'.*'layer'"),
         (lambda: FieldGate(batch_norm=True), "batch_norm.*Received: True"),
         (lambda: FieldGate(field_widths=[]), r"field_widths.*Received: \[\]"),
+        (lambda: DenseGate(field_widths=[2, 0]), r"field_widths.*: \[2, 0\]"),
         (lambda: LHUCGate(0), "hidden_units.*at least 1.*Received: 0"),
         (lambda: SqueezeExcitationGate(0.5), "reduction.*at least 1.*Received: 0.5"),
         (
@@ -223,7 +230,7 @@ def test_wrong_arguments(make, message):
 
 @pytest.mark.parametrize(
     "gate",
-    [FieldGate, LHUCGate, SqueezeExcitationGate, FeatureEmbeddingGate],
+    [FieldGate, LHUCGate, SqueezeExcitationGate, FeatureEmbeddingGate, DenseGate],
 )
 @pytest.mark.parametrize(
     ("shape", "field_widths", "message"),
@@ -430,3 +437,14 @@ def test_feature_embedding_fields_start_by_themselves(vector, field_widths):
         start += width * outputs
         assert own.max() <= math.sqrt(6 / (width + outputs))  # Glorot's limit
     assert start == len(np.unique(kernel))
+
+
+# The fully connected layer
+
+
+def test_dense_by_hand():
+    layer = DenseGate()
+    fields = np.array([[[1.0], [2.0]]])
+    layer(fields)
+    layer.dense.set_weights([np.array([[1, 2], [3, 4]]), np.array([0.5, -0.5])])
+    assert_close(layer(fields), [[[1 + 6 + 0.5], [2 + 8 - 0.5]]])
