@@ -56,7 +56,7 @@ class Entry:
 
 
 def entries():
-    """Each member of the family, each parallel one with bridge, with gates, with both."""
+    """Each member; each parallel one with a bridge, with gates, with both."""
     lines = []
     for name, member in FAMILY.items():
         lines.append(Entry(member.title, name))
@@ -106,7 +106,7 @@ def benchmark_models(out, seeds=SEEDS, rows=ROWS):
 
 
 def _prepared(folder, name, rows):
-    """Prepares a data set unless it is there; returns its best possible AUC, or None."""
+    """Prepares a data set, unless it is there; its best possible AUC, or None."""
     about = folder / "about.json"
     if about.exists():
         known = read_json(about)

@@ -45,6 +45,10 @@ class Case:
     unmoved: tuple = ()
 
 
+def assert_close(actual, expected, rtol=2e-5, atol=2e-6):
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
+
+
 def floats(*shapes):
     """Makes inputs of these shapes a row, one for each shape."""
 
@@ -61,6 +65,12 @@ def named_weights(layer):
         weight.path.split("/", 1)[1]: weight.numpy().astype(np.float64)
         for weight in layer.weights
     }
+
+
+def norm_of(weights, training):
+    """Terms of BatchNorm: in training the batch's statistics, not the moving ones."""
+    names = ["gamma", "beta"] + ["moving_mean", "moving_variance"] * (not training)
+    return [weights[f"normalization/{name}"] for name in names]
 
 
 def randomize(layer, seed=1, scale=0.5):
@@ -126,7 +136,7 @@ def check_formula(case):
     for training in (False, True):
         expected = case.reference(weights, *inputs, training=training)
         actual = layer(*inputs, training=training)
-        np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-6)
+        assert_close(actual, expected)
 
 
 def check_gradients(case, training):

@@ -56,13 +56,47 @@ def gate_weights(g, temperature=1.0, scale=True):
     return softmax(g / temperature) * (len(g) if scale else 1)
 
 
-def gate(fields, g, temperature=1.0, scale=True, kind=None, norm=None):
-    """Equation 7, `[B, F, D]`; `kind` is that of the BatchNorm and `norm` its terms."""
-    gated = gate_weights(g, temperature, scale)[None, :, None] * fields
+def gate(
+    fields, g, temperature=1.0, scale=True, kind=None, norm=None, field_widths=None
+):
+    """Equation 7; `kind` is that of the BatchNorm and `norm` its terms.
+
+    Fields are `[B, F, D]`, or `[B, d]` with `field_widths`.
+    """
+    weights = gate_weights(g, temperature, scale)
+    if field_widths is None:
+        gated = weights[None, :, None] * fields
+    else:
+        gated = np.repeat(weights, field_widths) * fields
     if kind is None:
         return gated
     channels = 1 if kind == "scalar" else gated[0].size
     return batch_norm(gated.reshape(-1, channels), *norm).reshape(gated.shape)
+
+
+def lhuc(x, context, u, b, v, e):
+    """LHUC's amplitudes, 2 sigmoid(.), from two layers; x is `[B, d]`."""
+    return 2 * sigmoid(relu(context @ u + b) @ v + e) * x
+
+
+def split_fields(x, widths):
+    return np.split(x, np.cumsum(widths)[:-1], axis=1)
+
+
+def squeeze_excitation(x, widths, w1, w2, output=sigmoid):
+    """FiBiNET's squeeze, excitation and re-weighting; x is `[B, d]`."""
+    fields = split_fields(x, widths)
+    z = np.stack([field.mean(axis=1) for field in fields], axis=1)
+    a = output(relu(z @ w1) @ w2)
+    return np.concatenate([a[:, [f]] * field for f, field in enumerate(fields)], axis=1)
+
+
+def feature_embedding(x, widths, kernels, activation=sigmoid):
+    """GateNet's g_f = sigma(W_f e_f); a kernel is `[D_f, 1]` or `[D_f, D_f]`."""
+    fields = split_fields(x, widths)
+    return np.concatenate(
+        [activation(e @ kernel) * e for e, kernel in zip(fields, kernels)], axis=1
+    )
 
 
 def cross(x0, x, w, b):

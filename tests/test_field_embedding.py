@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from layer_check import Case
+from layer_check import Case, assert_close
 
 from edcn_tf.layers import FieldEmbedding, large_table
 
@@ -25,10 +25,6 @@ COUNTS = np.array([9, 5, 0, 1, 2, 3, 8, 1, 4, 7, 2, 6])
 # The same with the ranges that fields of unequal width need: 11 rows and padding.
 RANGES = [{**f, "rows": r} for f, r in zip(FIELDS, (3, 4, 2, 2))]
 WIDTHS = [2, 3, 2, 1]
-
-
-def assert_close(actual, expected, rtol=2e-5, atol=2e-6):
-    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
 
 
 def ids_of(fields):

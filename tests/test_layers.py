@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from layer_check import Case, floats
+from layer_check import Case, assert_close, floats, norm_of
 
 from edcn_tf.layers import (
     Bridge,
@@ -18,27 +18,6 @@ from edcn_tf.layers import (
 from edcn_tf.layers.bridge import KINDS
 
 LN2 = math.log(2)
-
-
-def assert_close(actual, expected, rtol=2e-5, atol=2e-6):
-    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
-
-
-def norm_of(weights, training):
-    """Terms of BatchNorm: in training the batch's statistics, not the moving ones."""
-    names = ["gamma", "beta"] + ["moving_mean", "moving_variance"] * (not training)
-    return [weights[f"normalization/{name}"] for name in names]
-
-
-def gate_case(batch_norm=None, **options):
-    def expected(w, fields, training):
-        norm = norm_of(w, training) if batch_norm else None
-        return reference.gate(fields, w["gate"], **options, kind=batch_norm, norm=norm)
-
-    config = {**options, "batch_norm": batch_norm}
-    return Case(
-        functools.partial(FieldGate, **config), floats((3, 2)), expected, config
-    )
 
 
 def bridge_case(kind, shared_weights=False):
@@ -95,10 +74,6 @@ def cross_case():
 
 
 CASES = {
-    "gate": gate_case(temperature=0.37, scale=True),
-    "gate_sum_1": gate_case(temperature=0.37, scale=False),
-    "gate_scalar_norm": gate_case("scalar", temperature=3.7, scale=False),
-    "gate_feature_norm": gate_case("feature", temperature=3.7, scale=True),
     "cross": cross_case(),
     "deep": deep_case(units=3),
     "deep_activation_first": deep_case(activation_first=True),
@@ -164,10 +139,6 @@ def test_towers_compile_with_xla():
     ("make", "message"),
     [
         (lambda: Bridge("multiply"), "kind.*hadamard.*Received: 'multiply'"),
-        (lambda: FieldGate(0), "temperature.*> 0.*Received: 0"),
-        (lambda: FieldGate(-0.5), "temperature.*> 0.*Received: -0.5"),
-        (lambda: FieldGate(batch_norm="layer"), "batch_norm.*'scalar'.*'layer'"),
-        (lambda: FieldGate(batch_norm=True), "batch_norm.*Received: True"),
         (lambda: Deep(0), "units.*at least 1.*Received: 0"),
         (lambda: Deep(dropout=1.0), "dropout.*Received: 1.0"),
         (lambda: Deep(dropout=-0.1), "dropout.*Received: -0.1"),
@@ -183,56 +154,6 @@ def test_wrong_arguments(make, message):
 def test_unequal_widths(layer):
     with pytest.raises(ValueError, match=r"same width.*\(2, 3\).*\(2, 4\)"):
         layer(np.ones((2, 3)), np.ones((2, 4)))
-
-
-# The gate
-
-
-@pytest.mark.parametrize(
-    ("temperature", "scale", "expected"),
-    [
-        # g = [0, ln 3]: softmax(g) = [1/4, 3/4], softmax(g / 0.5) = [1/10, 9/10].
-        (1.0, False, [[0.25, 0.5], [2.25, 3.0]]),
-        (1.0, True, [[0.5, 1.0], [4.5, 6.0]]),
-        (0.5, False, [[0.1, 0.2], [2.7, 3.6]]),
-        (0.5, True, [[0.2, 0.4], [5.4, 7.2]]),
-    ],
-)
-def test_gate_by_hand(temperature, scale, expected):
-    layer = FieldGate(temperature, scale=scale)
-    fields = np.array([[[1.0, 2.0], [3.0, 4.0]]])
-    start = [[[1.0, 2.0], [3.0, 4.0]]] if scale else [[[0.5, 1.0], [1.5, 2.0]]]
-    assert_close(layer(fields), start)  # g starts as 1: all fields weigh the same
-    layer.gate.assign([0, math.log(3)])
-    assert_close(layer(fields), [expected])
-    assert_close(
-        layer.weights_of_fields(),
-        reference.gate_weights(np.array([0, math.log(3)]), temperature, scale),
-    )
-
-
-def test_gate_scalar_batch_norm_has_one_mean_and_variance():
-    layer = FieldGate(scale=False, batch_norm="scalar")
-    # Weights 1/2: gated 1, 2, 3, 6, of mean 3 and variance 3.5.
-    fields = np.array([[[2.0], [4.0]], [[6.0], [12.0]]])
-    outputs = layer(fields, training=True)
-    expected = (np.array([[[1.0], [2.0]], [[3.0], [6.0]]]) - 3) / math.sqrt(3.501)
-    assert_close(outputs, expected)
-    moving = layer.normalization
-    assert moving.moving_mean.shape == moving.gamma.shape == (1,)
-    assert_close(moving.moving_mean, [0.01 * 3])
-    assert_close(moving.moving_variance, [0.99 + 0.01 * 3.5])
-
-
-def test_gate_feature_batch_norm_has_one_of_each_component():
-    layer = FieldGate(batch_norm="feature")
-    # F * D = 4 components; of each two values, whose distances from the mean are 1,
-    # 2, 3 and 4.
-    fields = np.array([[[1.0, 2.0], [3.0, 4.0]], [[3.0, 6.0], [9.0, 12.0]]])
-    outputs = layer(fields, training=True)
-    half = [d / math.sqrt(d**2 + 0.001) for d in (1, 2, 3, 4)]
-    assert_close(outputs, np.reshape([np.negative(half), half], (2, 2, 2)))
-    assert_close(layer.normalization.moving_mean, 0.01 * np.array([2, 4, 6, 8]))
 
 
 # The cross layer

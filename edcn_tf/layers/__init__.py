@@ -4,16 +4,27 @@ from edcn_tf.layers.bridge import Bridge
 from edcn_tf.layers.deep import Deep
 from edcn_tf.layers.explicit import Cross, ExplicitLayer
 from edcn_tf.layers.field_embedding import FieldEmbedding
-from edcn_tf.layers.gates import FieldGate, Gate
+from edcn_tf.layers.gates import (
+    DenseGate,
+    FeatureEmbeddingGate,
+    FieldGate,
+    Gate,
+    LHUCGate,
+    SqueezeExcitationGate,
+)
 from edcn_tf.layers.log_odds import LogOdds
 
 __all__ = [
     "Bridge",
     "Cross",
     "Deep",
+    "DenseGate",
     "ExplicitLayer",
+    "FeatureEmbeddingGate",
     "FieldEmbedding",
     "FieldGate",
     "Gate",
+    "LHUCGate",
     "LogOdds",
+    "SqueezeExcitationGate",
 ]

@@ -9,7 +9,8 @@ class Gate(keras.layers.Layer):
     """Multiplies the components of fields by weights that a subclass gives.
 
     A subclass makes its weights in `build_weights`, where `self.widths` are the
-    fields' widths, and gives `weights_of`.
+    fields' widths, and gives `weights_of`. One that does more than multiply, or takes
+    `context`, has a `call` of its own.
 
     Args:
         field_widths: Width of each field, for inputs `[B, d]` of fields of unequal
@@ -22,7 +23,7 @@ class Gate(keras.layers.Layer):
         The same.
 
     Raises:
-        ValueError: If the inputs are not of one of these shapes.
+        ValueError: For a width below 1, or inputs that are not of one of these shapes.
     """
 
     # Whether `call` takes `context`, `[B, k]`, that the weights are computed from.
@@ -32,7 +33,14 @@ class Gate(keras.layers.Layer):
 
     def __init__(self, *, field_widths=None, **kwargs):
         super().__init__(**kwargs)
-        self.field_widths = None if field_widths is None else list(field_widths)
+        if field_widths is not None:
+            field_widths = list(field_widths)
+            if not field_widths or min(field_widths) < 1:
+                raise ValueError(
+                    "`field_widths` must hold the width of each field, at least 1. "
+                    f"Received: {field_widths}"
+                )
+        self.field_widths = field_widths
 
     def build(self, input_shape):
         self.widths = widths_of_fields(input_shape, self.field_widths)
@@ -48,25 +56,38 @@ class Gate(keras.layers.Layer):
         raise NotImplementedError
 
     def call(self, inputs):
-        # As [B, d], whose product and gradient are one pass each.
-        flat = ops.reshape(inputs, (-1, sum(self.widths)))
-        return ops.reshape(flat * self.weights_of(flat), (-1, *inputs.shape[1:]))
+        flat = self.flat(inputs)
+        return self.shaped_as(inputs, flat * self.weights_of(flat))
+
+    def flat(self, inputs):
+        """The fields as `[B, d]`, whose product and gradient are one pass each."""
+        return ops.reshape(inputs, (-1, sum(self.widths)))
+
+    def shaped_as(self, inputs, flat):
+        """`[B, d]` as fields again, of the shape that the inputs had."""
+        return ops.reshape(flat, (-1, *inputs.shape[1:]))
+
+    @property
+    def has_equal_widths(self):
+        return len(set(self.widths)) == 1
 
     def of_components(self, weights):
         """Weights of fields, `[..., F]`, as weights of their components, `[..., d]`."""
-        if len(set(self.widths)) == 1:
+        if self.has_equal_widths:
             return ops.repeat(weights, self.widths[0], axis=-1)
         # A product, since gathering [B, F] by component has a slow gradient.
         return ops.matmul(weights, ops.cast(self._of_field(), weights.dtype))
 
+    def sums_of_fields(self, flat):
+        """The sum of each field's components: `[B, d]` -> `[B, F]`."""
+        if self.has_equal_widths:
+            return ops.sum(ops.reshape(flat, (-1, len(self.widths), self.widths[0])), 2)
+        return ops.matmul(flat, ops.cast(self._of_field().T, flat.dtype))
+
     def means_of_fields(self, flat):
         """The mean component of each field: `[B, d]` -> `[B, F]`."""
-        if len(set(self.widths)) == 1:
-            return ops.mean(
-                ops.reshape(flat, (-1, len(self.widths), self.widths[0])), 2
-            )
-        means = self._of_field().T / np.array(self.widths, "float32")
-        return ops.matmul(flat, ops.cast(means, flat.dtype))
+        widths = ops.convert_to_tensor(self.widths, flat.dtype)
+        return self.sums_of_fields(flat) / widths
 
     def _of_field(self):
         """`[F, d]`: 1 where a component is of a field."""
@@ -91,20 +112,18 @@ def widths_of_fields(shape, field_widths=None):
         ValueError: If they do not fit.
     """
     shape = tuple(shape)
+    fields = [shape[2]] * shape[1] if len(shape) == 3 else None
     if field_widths is None:
-        if len(shape) != 3:
+        if fields is None:
             raise ValueError(
                 "Expected fields of shape [B, F, D]; fields of unequal width come as "
                 f"[B, d], with `field_widths`. Received: {shape}"
             )
-        return [shape[2]] * shape[1]
-    if len(shape) == 3 and [shape[2]] * shape[1] != list(field_widths):
+        return fields
+    widths = list(field_widths)
+    if fields != widths and shape[1:] != (sum(widths),):
         raise ValueError(
-            f"Fields of shape {shape} have not the widths {list(field_widths)}"
+            f"Expected fields of widths {widths}: inputs of shape [B, {sum(widths)}]. "
+            f"Received: {shape}"
         )
-    if len(shape) == 2 and shape[1] != sum(field_widths):
-        raise ValueError(
-            f"Expected inputs of shape [B, {sum(field_widths)}], the sum of "
-            f"`field_widths`. Received: {shape}"
-        )
-    return list(field_widths)
+    return widths
