@@ -134,41 +134,163 @@ def bridge(kind, x, h, w=None):
     raise ValueError(kind)
 
 
-def edcn_logits(weights, ids, fields, options, x0_of="first layer"):
-    """Logits `[B, 1]`, by equations 6 to 8, without dropout.
+def parallel_logits(w, e, widths, options, linear=None, x0_of="first layer"):
+    """Logits `[B, 1]` of two towers, without dropout: EDCN's equations 6 to 8.
 
     Args:
-        weights: `table`, `output` (w, b) and a list `layers` of dicts with `cross`
-            (w, b), `deep` (w, b), `deep_norm`, `bridge`, and for each tower
-            `{tower}_gate` and `{tower}_gate_norm` (None where there is none).
+        w: The model's weights by their path in it.
+        e: The embeddings, flat, `[B, d]`.
+        widths: Width of each field.
+        options: Those of `ParallelCTR`.
+        linear: The linear term's weights of each row's ids, `[B, F]`.
         x0_of: "each layer" makes DeepCTR's mistake.
     """
-    e = pooled(weights["table"], ids, fields)
-    shape, x0 = e.shape, None
-    for layer in weights["layers"]:
-        towers = []
-        for tower in ("cross", "deep"):
-            gated = e
-            if layer[f"{tower}_gate"] is not None:
-                gated = gate(
-                    e,
-                    layer[f"{tower}_gate"],
-                    options["temperature"],
-                    options["gate_scale"],
-                    options["gate_batch_norm"],
-                    layer[f"{tower}_gate_norm"],
-                )
-            towers.append(gated.reshape(len(ids), -1))
-        if x0 is None or x0_of == "each layer":
-            x0 = towers[0]
-        x = cross(x0, towers[0], *layer["cross"])
-        h = deep(
-            towers[1], *layer["deep"], layer["deep_norm"], options["activation_first"]
+    explicit, stacked = options["explicit"], options["structure"] == "stacked"
+    layers = options["num_layers"]
+    explicit_depth = {"none": 0, "fm": 1, "inner_products": 1}.get(explicit, layers)
+    units = options["deep_units"]
+    deep_depth = len(units) if isinstance(units, list) else layers
+    logit = w["output/bias"] + (0 if linear is None else linear.sum(1, keepdims=True))
+
+    def gated(tower, layer, x):
+        only_input = options["gate_layers"] == "input"
+        if options["gate"] == "none" or only_input and (layer or stacked * (tower == "deep")):
+            return x
+        return model_gate(part(w, f"{tower}_gate_{layer}"), x, e, widths, options, w)
+
+    def deep_layer(layer, x):
+        own = part(w, f"deep_{layer}")
+        return deep(
+            gated("deep", layer, x.reshape(len(x), -1)),
+            own["dense/kernel"],
+            own["dense/bias"],
+            norm_terms(own),
+            options["activation_first"],
         )
-        f = bridge(options["bridge"], x, h, layer["bridge"])
-        e = f.reshape(shape)
-    w, b = weights["output"]
-    return np.concatenate([x, h, f], axis=1) @ w + b
+
+    xs, x0, x, h, f = [], None, e, e, None
+    for layer in range(explicit_depth if stacked else max(explicit_depth, deep_depth)):
+        below = (x, h) if f is None else (f, f)
+        if layer < explicit_depth:
+            c = gated(explicit, layer, below[0])
+            x0 = c if x0 is None or x0_of == "each layer" else x0
+            x = interact(explicit, part(w, f"{explicit}_{layer}"), x0, c, widths, options)
+            xs.append(x)
+        if not stacked and layer < deep_depth:
+            h = deep_layer(layer, below[1])
+        if options["bridge"] != "none":
+            own = part(w, f"bridge_{layer}")
+            f = model_bridge(options["bridge"], x.reshape(len(x), -1), h, own)
+    seen = [xs[-1].reshape(len(e), -1)] if xs else []
+    if explicit == "cin":
+        seen = [np.concatenate([maps.sum(axis=2) for maps in xs], axis=1)]
+    if stacked:
+        h = seen[0]
+        for layer in range(deep_depth):
+            h = deep_layer(layer, h)
+        seen = [h]
+    else:
+        if explicit == "fm":
+            logit, seen = logit + x.sum(axis=1, keepdims=True), []
+        seen += [h] * (deep_depth > 0) + [f] * (f is not None)
+    if seen:
+        logit = logit + np.concatenate(seen, axis=1) @ w["output/kernel"]
+    return logit
+
+
+def part(w, prefix):
+    """The weights under a prefix, by the rest of their path."""
+    prefix += "/"
+    return {k.removeprefix(prefix): v for k, v in w.items() if k.startswith(prefix)}
+
+
+def norm_terms(w, prefix="normalization"):
+    """Terms of a BatchNorm at inference, or none."""
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    if f"{prefix}/gamma" not in w:
+        return None
+    return [w[f"{prefix}/{name}"] for name in names]
+
+
+def model_gate(own, x, e, widths, options, w):
+    """A gate of a model on flat `[B, d]`."""
+    kind = options["gate"]
+    if kind == "softmax":
+        norm, norm_kind = norm_terms(own), options["gate_batch_norm"]
+        if norm_kind == "shared_scalar":  # whose terms stand with the tower's first
+            tower = next(k for k in w if any(v is w[k] for v in own.values()))
+            tower = tower.split("_gate_")[0]
+            norm = norm_terms(w, f"{tower}_gate_0/{tower}_gate_normalization")
+            norm_kind = "scalar"
+        scale = options["gate_scale"]
+        return gate(
+            x, own["gate"], options["temperature"], scale, norm_kind, norm, widths
+        )
+    if kind == "lhuc":
+        context = x
+        if options["gate_fields"]:
+            # The tests' fields are f0, f1, ...
+            split = split_fields(e, widths)
+            chosen = [split[int(name[1:])] for name in options["gate_fields"]]
+            context = np.concatenate(chosen, axis=1)
+        names = ("hidden/kernel", "hidden/bias", "amplitude/kernel", "amplitude/bias")
+        return lhuc(x, context, *(own[name] for name in names))
+    if kind == "squeeze_excitation":
+        return squeeze_excitation(x, widths, *own.values())
+    if kind == "gatenet_scalar":
+        kernels = [k[:, None] for k in np.split(own["kernel"], np.cumsum(widths)[:-1])]
+        return feature_embedding(x, widths, kernels)
+    if kind == "gatenet_vector":
+        return feature_embedding(x, widths, own["kernel"])
+    if kind == "dense":
+        return x @ own["dense/kernel"] + own["dense/bias"]
+    raise ValueError(kind)
+
+
+def interact(kind, own, x0, x, widths, options):
+    """A layer of a model's explicit tower; inputs flat, or CIN's maps `[B, H, D]`."""
+
+    def fields(x):
+        return x if x.ndim == 3 else x.reshape(len(x), len(widths), -1)
+
+    if kind == "cross":
+        return cross(x0, x, own["kernel"], own["bias"], options["cross_residual"])
+    if kind == "cross_matrix":
+        return matrix_cross(x0, x, own["kernel"].T, own["bias"])
+    if kind == "cross_low_rank":
+        kernel = own["down_kernel"] @ own["up_kernel"]
+        return matrix_cross(x0, x, kernel.T, own["bias"])
+    if kind == "cross_mixture":
+        experts, rank, _ = own["code_kernel"].shape
+        down = own["down_kernel"].reshape(-1, experts, rank).transpose(1, 0, 2)
+        up = own["up_kernel"].reshape(experts, rank, -1).transpose(0, 2, 1)
+        code = own["code_kernel"].transpose(0, 2, 1)
+        gate_kernel = own["gate_kernel"].T
+        return mixture_cross(x0, x, up, code, down, gate_kernel, own["bias"])
+    if kind == "fm":
+        return factorization_machine(fields(x))
+    if kind == "cin":
+        x0, x = fields(x0), fields(x)
+        kernel = own["kernel"].T.reshape(-1, x.shape[1], x0.shape[1])
+        return compressed_interaction(x0, x, kernel)
+    if kind == "self_attention":
+        heads, (width, _) = options["attention_heads"], own["query_kernel"].shape
+        query, key, value = (
+            own[f"{name}_kernel"].T.reshape(heads, -1, width)
+            for name in ("query", "key", "value")
+        )
+        residual = own["residual_kernel"].T
+        return field_attention(fields(x), query, key, value, residual)
+    if kind == "inner_products":
+        return inner_products(fields(x))
+    raise ValueError(kind)
+
+
+def model_bridge(kind, x, h, own):
+    """A bridge, after the projections of towers of another width."""
+    x = x @ own["project_x/kernel"] if "project_x/kernel" in own else x
+    h = h @ own["project_h/kernel"] if "project_h/kernel" in own else h
+    return bridge(kind, x, h, own)
 
 
 def log_loss(labels, logits):

@@ -216,9 +216,9 @@ class ParallelCTR(ClickModel):
 
     def _part(self, option, name, **kwargs):
         """A new layer for the option, named ones with these arguments."""
-        return parts.make(
-            option, self.options, dtype=self.dtype_policy, name=name, **kwargs
-        )
+        rank = self.options["cross_rank"] or max(1, sum(self.widths) // 4)
+        chosen = {**self.options, "cross_rank": rank}
+        return parts.make(option, chosen, dtype=self.dtype_policy, name=name, **kwargs)
 
     def _make_explicit(self, num_layers):
         explicit = self.options["explicit"]
