@@ -168,9 +168,20 @@ class FieldEmbedding(keras.layers.Layer):
         for start in range(0, self.num_rows, rows):
             yield start, min(start + rows, self.num_rows)
 
-    def _set_rows(self, start, values):
+    def width_of(self, field_name):
+        """Width D of a field's embeddings."""
+        if field_name not in [field["name"] for field in self.fields]:
+            raise ValueError(f"There is no such field. Received: {field_name!r}")
+        return self.embedding_dim
+
+    def set_rows(self, rows, values):
+        """Replaces rows of the table in place.
+
+        Args:
+            rows: `[n]` integers, no two alike.
+            values: `[n, D]` float32.
+        """
         # An assignment to a slice of the variable would copy the table first.
-        rows = tf.range(start, start + values.shape[0])
         variable = self.table.value
         for replica in getattr(variable, "values", [variable]):  # of tf.distribute
             replica.scatter_update(tf.IndexedSlices(values, rows))
@@ -192,7 +203,7 @@ class FieldEmbedding(keras.layers.Layer):
             if end > self.num_rows or part.shape[1] != self.embedding_dim:
                 rows = None
                 break
-            self._set_rows(start, part)
+            self.set_rows(tf.range(start, end), part)
         if rows != self.num_rows:
             raise ValueError(
                 f"The stored table has not the shape {self.table.shape} of this layer's"
