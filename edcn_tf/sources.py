@@ -73,7 +73,7 @@ def log_parts(path, format=None):
     if path.startswith("tfds:"):
         pieces = tfds_source.files_of(path)
     elif (format or _format_of(path)) == "parquet":
-        with _input_errors(path, "parquet"), _opened(path) as (stream, file):
+        with input_errors(path, "parquet"), opened(path) as (stream, file):
             pieces = _row_groups(stream) if stream is file else [(None, 0)]
     else:
         return [LogPart(path)]
@@ -121,15 +121,15 @@ def _read_one(part, format, columns, progress):
     format = format or _format_of(path)
     if format not in FORMATS:
         raise InputError(f"Format must be one of {list(FORMATS)}. Received: {format!r}")
-    with _input_errors(path, format):
+    with input_errors(path, format):
         if format == "parquet":
             yield from _read_parquet(path, part.piece, columns, progress)
         else:
-            yield from _read_text(path, presets.TEXT[format], columns, progress)
+            yield from read_text(path, presets.TEXT[format], columns, progress)
 
 
 @contextlib.contextmanager
-def _input_errors(path, format):
+def input_errors(path, format):
     """What the system and Arrow say of a file, as an `InputError`."""
     try:
         yield
@@ -156,7 +156,7 @@ def _format_of(path):
 
 
 @contextlib.contextmanager
-def _opened(path):
+def opened(path):
     """The file's bytes, decompressed, beside the file itself (to tell how far)."""
     with pa.OSFile(path) as file:
         start = file.read(4)
@@ -173,8 +173,8 @@ def _opened(path):
             yield file, file
 
 
-def _read_text(path, text, columns, progress):
-    with _opened(path) as (stream, file):
+def read_text(path, text, columns, progress):
+    with opened(path) as (stream, file):
         if not file.size():
             return
         if file is stream:
@@ -218,7 +218,7 @@ def _read_text(path, text, columns, progress):
 
 
 def _header(path, text):
-    with _opened(path) as (stream, _):
+    with opened(path) as (stream, _):
         line = stream.read(1 << 16).split(b"\n")[0].decode("utf-8", "replace")
     header = line.strip("\r\ufeff")
     quoting = csv.QUOTE_MINIMAL if text.quotes else csv.QUOTE_NONE
@@ -227,7 +227,7 @@ def _header(path, text):
 
 def _read_parquet(path, row_group, columns, progress):
     with contextlib.ExitStack() as stack:
-        stream, file = stack.enter_context(_opened(path))
+        stream, file = stack.enter_context(opened(path))
         if stream is not file:  # Parquet is read from its end: unpack it first
             unpacked = stack.enter_context(tempfile.TemporaryFile())
             shutil.copyfileobj(stream, unpacked)

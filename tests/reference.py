@@ -154,7 +154,8 @@ def parallel_logits(w, e, widths, options, linear=None, x0_of="first layer"):
 
     def gated(tower, layer, x):
         only_input = options["gate_layers"] == "input"
-        if options["gate"] == "none" or only_input and (layer or stacked * (tower == "deep")):
+        is_later = layer or (stacked and tower == "deep")
+        if options["gate"] == "none" or (only_input and is_later):
             return x
         return model_gate(part(w, f"{tower}_gate_{layer}"), x, e, widths, options, w)
 
@@ -174,7 +175,9 @@ def parallel_logits(w, e, widths, options, linear=None, x0_of="first layer"):
         if layer < explicit_depth:
             c = gated(explicit, layer, below[0])
             x0 = c if x0 is None or x0_of == "each layer" else x0
-            x = interact(explicit, part(w, f"{explicit}_{layer}"), x0, c, widths, options)
+            x = interact(
+                explicit, part(w, f"{explicit}_{layer}"), x0, c, widths, options
+            )
             xs.append(x)
         if not stacked and layer < deep_depth:
             h = deep_layer(layer, below[1])

@@ -6,9 +6,17 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from edcn_tf import EDCN, PRESETS, FieldEmbedding, LogisticRegression
+from edcn_tf import (
+    EDCN,
+    FAMILY,
+    PRESETS,
+    FieldEmbedding,
+    LogisticRegression,
+    make_model,
+)
 from edcn_tf.flops import count_flops, parameters_by_layer, unknown_operations
 from edcn_tf.layers.bridge import KINDS
+from edcn_tf.models.parts import GATES
 
 FIELDS = [
     {"name": "user", "slots": 1, "pooling": "mean"},
@@ -69,7 +77,7 @@ BRIDGE = {
     "attention": 2 * (HIDDEN + 2 * d) + 5 * 2 + (d + d + d),
     "attention_components": 2 * (HIDDEN + 2 * d * d + 5 * d) + (d + d + d),
 }
-OUTPUT = 3 * 2 * d + 3 + 1  # three products, their sum with the bias, a sigmoid
+OUTPUT = 3 * 2 * d + 3  # three products, their sum with the bias
 
 
 def test_a_stack_of_dense_layers_by_hand():
@@ -96,7 +104,7 @@ def test_a_stack_of_dense_layers_by_hand():
 @pytest.mark.parametrize("bridge", KINDS)
 def test_edcn_by_hand(bridge, shared_weights):
     model = edcn(num_layers=2, bridge=bridge, bridge_shared_weights=shared_weights)
-    expected = {"embedding": EMBEDDING, "output": 0, "edcn": OUTPUT}
+    expected = {"embedding": EMBEDDING, "output": OUTPUT, "edcn": 1}  # a sigmoid
     for layer in range(2):
         expected |= {
             f"deep_gate_{layer}": d,  # the softmax is that of the batch
@@ -242,8 +250,8 @@ def test_an_unknown_operation_counts_its_output():
     [
         *(lambda name=name: EDCN.from_preset(SPEC, name) for name in PRESETS),
         *(lambda kind=kind: edcn(bridge=kind) for kind in KINDS),
-        lambda: edcn(gate="none"),
-        lambda: LogisticRegression(SPEC, name="linear"),
+        *(lambda gate=gate: edcn(gate=gate) for gate in [*GATES, "none"]),
+        *(lambda name=name: make_model(SPEC, name) for name in FAMILY),
     ],
 )
 def test_every_operation_of_the_models_is_known(model):
@@ -328,9 +336,9 @@ def test_layers_inside_of_layers_are_part_of_them():
 
 def test_order_is_that_of_execution():
     flops = count_flops(edcn(num_layers=2))
-    order = ["deep_gate", "deep", "cross_gate", "cross", "bridge"]
-    expected = [f"{name}_{layer}" for layer in range(2) for name in order]
-    assert list(flops) == ["embedding", *expected, "output", "edcn"]
+    first = ["cross_gate_0", "deep_gate_0", "deep_0", "cross_0", "bridge_0"]
+    second = ["cross_gate_1", "cross_1", "deep_gate_1", "deep_1", "bridge_1"]
+    assert list(flops) == ["embedding", *first, *second, "output", "edcn"]
 
 
 # The model

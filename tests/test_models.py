@@ -67,46 +67,11 @@ def made(model_class=EDCN, scale=0.7, **options):
     return model
 
 
-def weights_of(model):
-    """The weights as `reference.edcn_logits` takes them."""
-    named = layer_check.named_weights(model)
-
-    def part(prefix, *names):
-        return [named[f"{prefix}/{name}"] for name in names]
-
-    def norm(prefix):
-        terms = ("gamma", "beta", "moving_mean", "moving_variance")
-        if f"{prefix}/normalization/gamma" not in named:
-            return None
-        return part(f"{prefix}/normalization", *terms)
-
-    layers = []
-    for i in range(model.num_layers):
-        bridge = f"bridge_{i}/"
-        layer = {
-            "cross": part(f"cross_{i}", "kernel", "bias"),
-            "deep": part(f"deep_{i}/dense", "kernel", "bias"),
-            "deep_norm": norm(f"deep_{i}"),
-            "bridge": {
-                name.removeprefix(bridge): values
-                for name, values in named.items()
-                if name.startswith(bridge)
-            },
-        }
-        for tower in ("cross", "deep"):
-            layer[f"{tower}_gate"] = named.get(f"{tower}_gate_{i}/gate")
-            layer[f"{tower}_gate_norm"] = norm(f"{tower}_gate_{i}")
-        layers.append(layer)
-    return {
-        "table": named["embedding/table"],
-        "layers": layers,
-        "output": part("output", "kernel", "bias"),
-    }
-
-
-def expected_logits(model, **kwargs):
-    return reference.edcn_logits(
-        weights_of(model), IDS, FIELDS, model.get_config(), **kwargs
+def expected_logits(model, weights=None, **kwargs):
+    weights = weights or layer_check.named_weights(model)
+    embedded = reference.pooled(weights["embedding/table"], IDS, FIELDS)
+    return reference.parallel_logits(
+        weights, embedded.reshape(5, -1), model.widths, model.get_config(), **kwargs
     )
 
 
@@ -163,31 +128,30 @@ def test_gradients_equal_finite_differences(bridge):
     model.embedding.row_counts = counts
     model.build((None, 6))
     layer_check.randomize(model)
-    weights = weights_of(model)
-    options = model.get_config()
+    weights = layer_check.named_weights(model)
 
     def objective():
-        logits = reference.edcn_logits(weights, IDS, FIELDS, options)
-        decay = reference.l2(weights["table"], IDS, counts, 0.37)
+        logits = expected_logits(model, weights)
+        decay = reference.l2(weights["embedding/table"], IDS, counts, 0.37)
         return reference.log_loss(LABELS, logits) + decay
 
-    first, last = weights["layers"]
-    pairs = [
-        (model.embedding.table, weights["table"]),
-        (model.explicit_gates[0].gate, first["cross_gate"]),
-        (model.deep_gates[1].gate, last["deep_gate"]),
-        (model.explicit_layers[1].kernel, last["cross"][0]),
-        (model.deep_layers[0].dense.kernel, first["deep"][0]),
-        (model.output_layer.kernel, weights["output"][0]),
+    names = [
+        "embedding/table",
+        "cross_gate_0/gate",
+        "deep_gate_1/gate",
+        "cross_1/kernel",
+        "deep_0/dense/kernel",
+        "output/kernel",
     ]
     model.compile("sgd", "binary_crossentropy")
     with tf.GradientTape() as tape:
         outputs = model(IDS, training=True)
         loss = model.compute_loss(IDS, tf.constant(LABELS), outputs, training=True)
     assert_close(loss, objective())
-    gradients = tape.gradient(loss, [weight.value for weight, _ in pairs])
-    for (_, array), gradient in zip(pairs, gradients):
-        expected = reference.numeric_gradient(objective, array)
+    by_name = {w.path.split("/", 1)[1]: w.value for w in model.trainable_weights}
+    gradients = tape.gradient(loss, [by_name[name] for name in names])
+    for name, gradient in zip(names, gradients):
+        expected = reference.numeric_gradient(objective, weights[name])
         gradient = tf.convert_to_tensor(gradient)
         assert_close(gradient, expected, rtol=2e-3, atol=1e-5)
 
@@ -271,11 +235,11 @@ def test_gates():
         model = made(gate_scale=scale, **options)
         weights = {name: gate.numpy() for name, gate in model.gates().items()}
         assert sorted(weights) == ["cross", "deep"]
-        layers = weights_of(model)["layers"]
+        named = layer_check.named_weights(model)
         for tower, values in weights.items():
             assert values.shape == (2, 3)
             assert_close(values.sum(axis=1), [total, total])
-            raw = [layer[f"{tower}_gate"] for layer in layers]
+            raw = [named[f"{tower}_gate_{i}/gate"] for i in range(2)]
             expected = [reference.gate_weights(g, 0.7, scale) for g in raw]
             assert_close(values, expected)
         assert np.abs(weights["cross"] - weights["deep"]).max() > 0.01
@@ -329,7 +293,7 @@ def test_presets_are_as_documented():
             "num_layers": 3,
             "temperature": 1.0,
             "gate_scale": False,
-            "gate_batch_norm": "scalar",
+            "gate_batch_norm": "shared_scalar",
             "deep_batch_norm": False,
             "activation_first": True,
             "dropout": 0.1,
@@ -338,6 +302,7 @@ def test_presets_are_as_documented():
             "embedding_dim": 10,
             "num_layers": 3,
             "temperature": 20.0,
+            "cross_residual": False,
             "gate_scale": False,
             "gate_batch_norm": "feature",
             "deep_batch_norm": False,
@@ -385,12 +350,12 @@ def test_config_comes_back(model_class, options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bridge": "multiply"}, "kind.*Received: 'multiply'"),
+        ({"bridge": "multiply"}, "bridge.*hadamard.*Received: 'multiply'"),
         ({"gate": "sigmoid"}, "gate.*softmax.*Received: 'sigmoid'"),
         ({"gate_batch_norm": "layer"}, "batch_norm.*Received: 'layer'"),
         ({"temperature": 0}, "temperature.*Received: 0"),
         ({"num_layers": 0}, "num_layers.*at least 1.*Received: 0"),
-        ({"embedding_dim": 0}, "embedding_dim.*at least 1.*Received: 0"),
+        ({"embedding_dim": 0}, "embedding_dim.*at least 1.*Received:.*0"),
         ({"dropout": 1.0}, "dropout.*Received: 1.0"),
         ({"l2": -0.5}, "l2.*Received: -0.5"),
         ({"unseen_rate": 1.5}, "unseen_rate.*Received: 1.5"),
@@ -434,8 +399,8 @@ def test_takes_the_counts_of_a_feature_spec(tmp_path):
     assert_close(model.losses, [reference.l2(table, ids, counts, 0.37)])
     assert EDCN(spec).get_config()["spec"] == {
         "fields": [
-            {"name": "user", "slots": 1, "pooling": "mean", "unseen": None},
-            {"name": "tags", "slots": 2, "pooling": "mean", "unseen": None},
+            {"name": "user", "slots": 1, "rows": 4, "pooling": "mean", "unseen": None},
+            {"name": "tags", "slots": 2, "rows": 2, "pooling": "mean", "unseen": None},
         ],
         "num_rows": 7,
     }
@@ -524,7 +489,9 @@ def test_candidates_score_as_rows_put_together(options, is_own, random):
     rows[:, ~np.array(is_own)] = np.repeat(shared, 3, axis=0)
     rows[:, np.array(is_own)] = own
     expected = model.logits_of_fields(tf.constant(rows)).numpy()
-    actual = model.logits_of_candidates(tf.constant(shared), tf.constant(own), is_own)
+    actual = model.logits_of_candidates(
+        [tf.constant(shared)], [tf.constant(own)], is_own
+    )
     assert_close(actual, expected)
     assert len(np.unique(expected)) > 3
 
@@ -533,11 +500,11 @@ def test_candidates_of_a_linear_model_and_in_half_precision(random):
     shared = random.normal(size=(1, 2, 1)).astype(np.float32)
     own = random.normal(size=(4, 1, 1)).astype(np.float32)
     linear = made(LogisticRegression)
-    actual = linear.logits_of_candidates(shared, own, [False, True, False])
+    actual = linear.logits_of_candidates([shared], [own], [False, True, False])
     assert_close(actual, shared.sum() + own[:, 0] + linear.bias.numpy())
     model = made(dtype="mixed_bfloat16")
     width = model.embedding.embedding_dim
     shared = tf.cast(random.normal(size=(1, 2, width)), tf.bfloat16)
     own = tf.cast(random.normal(size=(4, 1, width)), tf.bfloat16)
-    logits = model.logits_of_candidates(shared, own, [False, True, False])
+    logits = model.logits_of_candidates([shared], [own], [False, True, False])
     assert logits.dtype == tf.float32

@@ -186,6 +186,32 @@ class FieldEmbedding(keras.layers.Layer):
             groups[width] = _Group(mine.tolist(), int(own.sum()) + 1, shifts)
         return groups
 
+    def width_of(self, field_name):
+        """Width D of a field's embeddings."""
+        return self.widths[self._position_of(field_name)]
+
+    def set_rows(self, field_name, rows, values):
+        """Replaces rows of a field in place.
+
+        Args:
+            field_name: Name of the field.
+            rows: Their ids, `[n]` int, all of the field's range.
+            values: Their new embeddings, `[n, D]` float32.
+        """
+        position = self._position_of(field_name)
+        width = self.widths[position]
+        shifts = self.groups[width].shifts
+        own = rows if shifts is None else rows - shifts[position]
+        large_table.set_rows(self.tables[width], own, values)
+
+    def _position_of(self, field_name):
+        names = [field["name"] for field in self.fields]
+        if field_name not in names:
+            raise ValueError(
+                f"There is no such field; there are {names}. Received: {field_name!r}"
+            )
+        return names.index(field_name)
+
     def _initial_table(self, shape, dtype=None):
         return large_table.initial(self.embeddings_initializer, shape, dtype)
 

@@ -276,7 +276,7 @@ class ParallelCTR(ClickModel):
             not self.deep_layers
             or self.options["structure"] == "stacked"
             or not self.embedding.is_uniform
-            or any(not _is_weights_alone(gate) for gate in gates)
+            or any(not _only_weighs(gate) for gate in gates)
         ):
             return super().logits_of_candidates(shared, own, is_own)
         # What a user's fields add to the first deep layer is computed once a user.
@@ -377,7 +377,7 @@ class ParallelCTR(ClickModel):
     def _deep(self, layer, inputs, context, training):
         """A deep layer's output, with the gate before it."""
         deep, gates = self.deep_layers[layer], self.deep_gates
-        if training and layer < len(gates) and _is_weights_alone(gates[layer]):
+        if training and layer < len(gates) and _only_weighs(gates[layer]):
             # Where a batch is larger than a matrix, weigh the matrix.
             weights = gates[layer].of_components(gates[layer].weights_of_fields())
             return deep(_flat(inputs), weights, training=training)
@@ -437,7 +437,7 @@ class ParallelCTR(ClickModel):
         return cls(**parts.from_config(config))
 
 
-def _is_weights_alone(gate):
+def _only_weighs(gate):
     """Whether a gate only weighs fields, and each row's alike."""
     return isinstance(gate, FieldGate) and not gate.batch_norm
 
