@@ -3,4 +3,7 @@
 from edcn_tf.layers.explicit.cross import Cross
 from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer
 
-__all__ = ["Cross", "ExplicitLayer"]
+__all__ = [
+    "Cross",
+    "ExplicitLayer",
+]
