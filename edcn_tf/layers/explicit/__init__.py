@@ -2,8 +2,12 @@
 
 from edcn_tf.layers.explicit.cross import Cross
 from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer
+from edcn_tf.layers.explicit.matrix_cross import MatrixCross
+from edcn_tf.layers.explicit.mixture_cross import MixtureCross
 
 __all__ = [
     "Cross",
     "ExplicitLayer",
+    "MatrixCross",
+    "MixtureCross",
 ]
