@@ -108,23 +108,6 @@ def deep_case(batch_norm=False, activation_first=False, **options):
     )
 
 
-def cross_case():
-    config = {
-        "kernel_initializer": keras.initializers.serialize(
-            keras.initializers.RandomNormal(stddev=0.37)
-        ),
-        "bias_initializer": keras.initializers.serialize(
-            keras.initializers.Constant(0.37)
-        ),
-    }
-    return Case(
-        functools.partial(Cross, **config),
-        floats((4,), (4,)),
-        lambda w, x0, x, training: reference.cross(x0, x, w["kernel"], w["bias"]),
-        config,
-    )
-
-
 def embedding_case(fields, **options):
     config = {
         "fields": fields,
@@ -148,7 +131,6 @@ CASES = {
     "gate_sum_1": gate_case(temperature=0.37, scale=False),
     "gate_scalar_norm": gate_case("scalar", temperature=3.7, scale=False),
     "gate_feature_norm": gate_case("feature", temperature=3.7, scale=True),
-    "cross": cross_case(),
     "deep": deep_case(units=3),
     "deep_activation_first": deep_case(activation_first=True),
     "deep_norm": deep_case(batch_norm=True),
@@ -242,7 +224,7 @@ def test_wrong_arguments(make, message):
         make()
 
 
-@pytest.mark.parametrize("layer", [Bridge("add"), Bridge("concat"), Cross()])
+@pytest.mark.parametrize("layer", [Bridge("add"), Bridge("concat")])
 def test_unequal_widths(layer):
     with pytest.raises(ValueError, match=r"same width.*\(2, 3\).*\(2, 4\)"):
         layer(np.ones((2, 3)), np.ones((2, 4)))
@@ -304,20 +286,6 @@ def test_gate_feature_batch_norm_has_one_of_each_component():
     half = [d / math.sqrt(d**2 + 0.001) for d in (1, 2, 3, 4)]
     assert_close(outputs, np.reshape([np.negative(half), half], (2, 2, 2)))
     assert_close(layer.normalization.moving_mean, 0.01 * np.array([2, 4, 6, 8]))
-
-
-# The cross layer
-
-
-def test_cross_by_hand():
-    layer = Cross()
-    x0, x = np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]])
-    layer(x0, x)
-    layer.kernel.assign([[5.0], [6.0]])
-    layer.bias.assign([0.5, -0.5])
-    # x . w = 15 + 24 = 39
-    assert_close(layer(x0, x), [[39 + 0.5 + 3, 78 - 0.5 + 4]])
-    assert_close(layer(x, x), [[117 + 0.5 + 3, 156 - 0.5 + 4]])  # another x0
 
 
 # The deep layer
