@@ -1,4 +1,4 @@
-"""EDCN and the optimizer in float64 NumPy, written from the paper's formulas."""
+"""EDCN, its layers and the optimizer in float64 NumPy, written from the papers."""
 
 import numpy as np
 
@@ -99,8 +99,75 @@ def feature_embedding(x, widths, kernels, activation=sigmoid):
     )
 
 
-def cross(x0, x, w, b):
-    return x0 * (x @ w.reshape(-1))[:, None] + b + x
+def cross(x0, x, w, b, residual=True):
+    return x0 * (x @ w.reshape(-1))[:, None] + b + (x if residual else 0)
+
+
+def matrix_cross(x0, x, w, b):
+    """Equation 1 of DCN-V2; equation 2 where w is U V^T."""
+    rows = [x0_row * (w @ row + b) + row for x0_row, row in zip(x0, x)]
+    return np.array(rows)
+
+
+def mixture_cross(x0, x, u, c, v, gate, b):
+    """Equations 3 to 5 of DCN-V2: U, C and V of each expert, and W_g, `[K, d]`."""
+    rows = []
+    for x0_row, row in zip(x0, x):
+        total = row
+        for i, weight in enumerate(softmax(gate @ row)):
+            code = np.tanh(c[i] @ np.tanh(v[i].T @ row))
+            total = total + weight * x0_row * (u[i] @ code + b)
+        rows.append(total)
+    return np.array(rows)
+
+
+def factorization_machine(fields):
+    """The sum over pairs, not the form of Rendle's lemma."""
+    rows = []
+    for e in fields:
+        pairs = [e[i] * e[j] for j in range(len(e)) for i in range(j)]
+        rows.append(sum(pairs, np.zeros(e.shape[1])))
+    return np.array(rows)
+
+
+def compressed_interaction(x0, x, w):
+    """Equation 6 of xDeepFM; w is `[H_k, H, F]`."""
+    outputs = np.zeros((len(x), len(w), x.shape[2]))
+    for row in range(len(x)):
+        for h in range(len(w)):
+            for i in range(x.shape[1]):
+                for j in range(x0.shape[1]):
+                    outputs[row, h] += w[h, i, j] * (x[row, i] * x0[row, j])
+    return outputs
+
+
+def field_attention(fields, query, key, value, residual=None):
+    """Equations 5 to 8 of AutoInt; matrices of each head, `[N, d', D]`."""
+    rows = []
+    for e in fields:
+        outputs = []
+        for e_m in e:
+            heads = []
+            for w_q, w_k, w_v in zip(query, key, value):
+                scores = np.array([(w_q @ e_m) @ (w_k @ e_k) for e_k in e])
+                alpha = softmax(scores)
+                heads.append(sum(a * (w_v @ e_k) for a, e_k in zip(alpha, e)))
+            together = np.concatenate(heads)
+            outputs.append(
+                relu(together if residual is None else together + residual @ e_m)
+            )
+        rows.append(outputs)
+    return np.array(rows)
+
+
+def inner_products(fields, self_products=True):
+    """z and p of the PNN's product layer."""
+    rows = []
+    for e in fields:
+        first = 0 if self_products else 1
+        pairs = [(i, j) for i in range(len(e)) for j in range(i + first, len(e))]
+        rows.append([*e.reshape(-1), *(e[i] @ e[j] for i, j in pairs)])
+    return np.array(rows)
 
 
 def deep(h, w, b, norm=None, activation_first=False):
@@ -297,8 +364,8 @@ def model_bridge(kind, x, h, own):
 
 
 def log_loss(labels, logits):
-    p = sigmoid(logits)
-    return -np.mean(labels * np.log(p) + (1 - labels) * np.log(1 - p))
+    # -log p and -log(1 - p) from the logits: 1 - p itself has few digits near p = 1.
+    return np.mean(np.logaddexp(0, logits) - labels * logits)
 
 
 def numeric_gradient(function, array, step=1e-5):

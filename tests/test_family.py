@@ -166,7 +166,7 @@ def test_gradients_equal_finite_differences(case):
     for path, gradient in gradients.items():
         if path.count("table"):
             gradient = tf.convert_to_tensor(gradient)
-        expected = reference.numeric_gradient(objective, weights[path], 1e-4)
+        expected = reference.numeric_gradient(objective, weights[path], 1e-6)
         np.testing.assert_allclose(
             gradient, expected, rtol=5e-3, atol=3e-5, err_msg=path
         )
@@ -186,9 +186,10 @@ def test_no_bridge_and_no_gates_are_dcn():
     logits = np.hstack([x, h]) @ w["output/kernel"] + w["output/bias"]
     assert_close(model.logits(IDS), logits, rtol=5e-5, atol=1e-5)
     dcn = made("dcn", num_layers=3)
-    assert [w.path for w in dcn.weights] == [
-        w.path.replace("edcn", "parallel_ctr", 1) for w in model.weights
+    names = [
+        [w.path.split("/", 1)[1] for w in each.weights] for each in (dcn, model)
     ]
+    assert names[0] == names[1]
 
 
 def test_the_shorter_tower_is_bridged_again():
@@ -249,7 +250,7 @@ def reloaded(tmp_path_factory):
     directory = tmp_path_factory.mktemp("reload")
     before = {}
     for number, (case, (name, options)) in enumerate(SAVED.items()):
-        model = made(name, scale=0.4, **options)
+        model = made(name, scale=0.6, **options)
         before[case] = model(IDS).numpy()
         layer_check.save_for_reload(directory, str(number), model, [IDS])
     after = layer_check.reload_all(directory)

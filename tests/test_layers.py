@@ -14,19 +14,20 @@ from edcn_tf.layers import (
     Cross,
     Deep,
     FieldGate,
+    LogOdds,
 )
 from edcn_tf.layers.bridge import KINDS
 
 LN2 = math.log(2)
 
 
-def bridge_case(kind, shared_weights=False):
-    config = {"kind": kind, "shared_weights": shared_weights}
+def bridge_case(kind, shared_weights=False, widths=(4, 4), units=None):
+    config = {"kind": kind, "shared_weights": shared_weights, "units": units}
     initializer = keras.initializers.RandomNormal(stddev=0.37)
     return Case(
         functools.partial(Bridge, **config, kernel_initializer=initializer),
-        floats((4,), (4,)),
-        lambda w, x, h, training: reference.bridge(kind, x, h, w),
+        floats(*((width,) for width in widths)),
+        lambda w, x, h, training: reference.model_bridge(kind, x, h, w),
         {**config, "kernel_initializer": keras.initializers.serialize(initializer)},
     )
 
@@ -56,25 +57,7 @@ def deep_case(batch_norm=False, activation_first=False, **options):
     )
 
 
-def cross_case():
-    config = {
-        "kernel_initializer": keras.initializers.serialize(
-            keras.initializers.RandomNormal(stddev=0.37)
-        ),
-        "bias_initializer": keras.initializers.serialize(
-            keras.initializers.Constant(0.37)
-        ),
-    }
-    return Case(
-        functools.partial(Cross, **config),
-        floats((4,), (4,)),
-        lambda w, x0, x, training: reference.cross(x0, x, w["kernel"], w["bias"]),
-        config,
-    )
-
-
 CASES = {
-    "cross": cross_case(),
     "deep": deep_case(units=3),
     "deep_activation_first": deep_case(activation_first=True),
     "deep_norm": deep_case(batch_norm=True),
@@ -82,6 +65,11 @@ CASES = {
     **{f"bridge_{kind}": bridge_case(kind) for kind in KINDS},
     "bridge_attention_shared": bridge_case("attention", True),
     "bridge_attention_components_shared": bridge_case("attention_components", True),
+    **{
+        f"bridge_{kind}_{x}_{h}_{units}": bridge_case(kind, False, (x, h), units)
+        for kind in KINDS
+        for x, h, units in [(4, 3, 4), (3, 4, 5)]
+    },
 }
 # Checked as a layer only, since dropout is random.
 MORE_CASES = {
@@ -143,6 +131,7 @@ def test_towers_compile_with_xla():
         (lambda: Deep(dropout=1.0), "dropout.*Received: 1.0"),
         (lambda: Deep(dropout=-0.1), "dropout.*Received: -0.1"),
         (lambda: Bridge(width=3), "width"),
+        (lambda: Bridge(units=0), "units.*at least 1.*Received: 0"),
     ],
 )
 def test_wrong_arguments(make, message):
@@ -150,24 +139,47 @@ def test_wrong_arguments(make, message):
         make()
 
 
-@pytest.mark.parametrize("layer", [Bridge("add"), Bridge("concat"), Cross()])
-def test_unequal_widths(layer):
-    with pytest.raises(ValueError, match=r"same width.*\(2, 3\).*\(2, 4\)"):
-        layer(np.ones((2, 3)), np.ones((2, 4)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_towers_of_unequal_width_need_units(kind):
+    """Or it would not be said to what width they are projected."""
+    with pytest.raises(ValueError, match=r"`units`.*\(2, 3\) and \(2, 4\)"):
+        Bridge(kind)(np.ones((2, 3)), np.ones((2, 4)))
+    assert Bridge(kind, units=3)(np.ones((2, 3)), np.ones((2, 4))).shape == (2, 3)
 
 
-# The cross layer
+def test_only_towers_of_another_width_are_projected():
+    layer = Bridge("hadamard", units=2)
+    x, h = np.array([[3.0, 5.0]]), np.array([[1.0, 2.0, 4.0]])
+    layer(x, h)
+    layer.weights[0].assign([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]])
+    assert len(layer.weights) == 1
+    assert_close(layer(x, h), [[3 * (1 + 4), 5 * (2 - 4)]])
 
 
-def test_cross_by_hand():
-    layer = Cross()
-    x0, x = np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]])
-    layer(x0, x)
-    layer.kernel.assign([[5.0], [6.0]])
-    layer.bias.assign([0.5, -0.5])
-    # x . w = 15 + 24 = 39
-    assert_close(layer(x0, x), [[39 + 0.5 + 3, 78 - 0.5 + 4]])
-    assert_close(layer(x, x), [[117 + 0.5 + 3, 156 - 0.5 + 4]])  # another x0
+# The log odds
+
+
+def test_log_odds_by_hand():
+    layer = LogOdds()
+    parts = [np.array([[1.0, 2.0]]), np.array([[4.0]])]
+    layer.build([(None, 2), (None, 1)], [(None, 1)])
+    layer.kernel.assign([[0.5], [1.0], [-2.0]])
+    layer.bias.assign([0.25])
+    assert_close(layer(parts), [[0.5 + 2 - 8 + 0.25]])
+    assert_close(layer(parts, [np.array([[3.0]])]), [[0.5 + 2 - 8 + 0.25 + 3]])
+    only_logits = LogOdds()
+    only_logits.build([], [(None, 1)])
+    only_logits.bias.assign([0.25])
+    assert [w.name for w in only_logits.weights] == ["bias"]
+    assert_close(only_logits([], [np.array([[3.0]])]), [[3.25]])
+
+
+def test_log_odds_are_float32_and_come_back():
+    layer = LogOdds(kernel_initializer="ones", dtype="mixed_bfloat16")
+    outputs = layer([np.ones((2, 3)), np.ones((2, 1))])
+    assert outputs.dtype == tf.float32
+    assert_close(outputs, [[4.0], [4.0]])
+    assert LogOdds.from_config(layer.get_config()).get_config() == layer.get_config()
 
 
 # The deep layer

@@ -2,7 +2,16 @@
 
 from edcn_tf.layers.bridge import Bridge
 from edcn_tf.layers.deep import Deep
-from edcn_tf.layers.explicit import Cross, ExplicitLayer
+from edcn_tf.layers.explicit import (
+    CompressedInteraction,
+    Cross,
+    ExplicitLayer,
+    FactorizationMachine,
+    FieldAttention,
+    InnerProducts,
+    MatrixCross,
+    MixtureCross,
+)
 from edcn_tf.layers.field_embedding import FieldEmbedding
 from edcn_tf.layers.gates import (
     DenseGate,
@@ -16,15 +25,21 @@ from edcn_tf.layers.log_odds import LogOdds
 
 __all__ = [
     "Bridge",
+    "CompressedInteraction",
     "Cross",
     "Deep",
     "DenseGate",
     "ExplicitLayer",
+    "FactorizationMachine",
     "FeatureEmbeddingGate",
+    "FieldAttention",
     "FieldEmbedding",
     "FieldGate",
     "Gate",
+    "InnerProducts",
     "LHUCGate",
     "LogOdds",
+    "MatrixCross",
+    "MixtureCross",
     "SqueezeExcitationGate",
 ]

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer
+from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer, check_widths
 
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
@@ -11,8 +11,10 @@ class Cross(ExplicitLayer):
     """One explicit interaction with the tower's first input.
 
         x_{l+1} = x_0 * (x_l . w) + b + x_l                  w, b in R^d
+        x_{l+1} = x_0 * (x_l . w) + b                        without `residual`
 
     Args:
+        residual: Whether to add x_l, as the papers do; FuxiCTR's EDCN does not.
         kernel_initializer: Keras initializer of w.
         bias_initializer: Keras initializer of b.
 
@@ -27,6 +29,9 @@ class Cross(ExplicitLayer):
     Example:
         >>> Cross()(np.ones((2, 8)), np.ones((2, 8))).shape
         TensorShape([2, 8])
+
+    Raises:
+        ValueError: If x0 and x are not `[B, d]` of the same width.
 
     Reference:
         Wang et al. 2017 (DCN), equation 3; Chen et al. 2021 (EDCN), section 3.
@@ -49,10 +54,7 @@ class Cross(ExplicitLayer):
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
     def build(self, x0_shape, x_shape):
-        if x0_shape[-1] != x_shape[-1]:
-            raise ValueError(
-                f"x0 and x must have the same width. Received: {x0_shape} and {x_shape}"
-            )
+        check_widths(x0_shape, x_shape)
         width = x_shape[-1]
         self.kernel = self.add_weight(
             name="kernel", shape=(width, 1), initializer=self.kernel_initializer
@@ -63,10 +65,11 @@ class Cross(ExplicitLayer):
         self.built = True
 
     def call(self, x0, x):
+        product = x0 * ops.matmul(x, self.kernel)  # [B, d]
         # ops.add knows a bias, whose gradient is twice as fast as that of a broadcast.
-        if not self.residual:
-            return ops.add(x0 * ops.matmul(x, self.kernel), self.bias)
-        return x0 * ops.matmul(x, self.kernel) + ops.add(x, self.bias)  # [B, d]
+        if self.residual:
+            return product + ops.add(x, self.bias)
+        return ops.add(product, self.bias)
 
     def compute_output_shape(self, x0_shape, x_shape):
         return x_shape

@@ -9,6 +9,8 @@ class ExplicitLayer(keras.layers.Layer):
 
     A subclass whose attributes differ says so. `call(x0, x)` takes the tower's first
     input and the layer's own, `call(x)` only the latter without `takes_x0`.
+
+    Where a layer's arguments decide an attribute, it is right once the layer is built.
     """
 
     # Whether `call` takes the tower's first input, x0, before the layer's own.
@@ -33,3 +35,20 @@ class ExplicitLayer(keras.layers.Layer):
         if len(last.shape) == 2:
             return last
         return ops.reshape(last, (-1, last.shape[1] * last.shape[2]))
+
+
+def check_widths(x0_shape, x_shape):
+    """Raises a ValueError unless both shapes are `[B, d]` with the same d."""
+    if len(x0_shape) != 2 or len(x_shape) != 2 or x0_shape[1] != x_shape[1]:
+        raise ValueError(
+            "x0 and x must be [B, d] and have the same width. "
+            f"Received: {x0_shape} and {x_shape}"
+        )
+
+
+def check_fields(shape):
+    """Raises a ValueError unless the shape is `[B, F, D]` with F and D known."""
+    if len(shape) != 3 or None in shape[1:]:
+        raise ValueError(
+            f"Expected fields of shape [B, F, D], F and D known. Received: {shape}"
+        )
