@@ -115,6 +115,19 @@ def print_summary(summary):
         )
 
 
+def describe(args):
+    from edcn_tf.describe import described_model, description
+    from edcn_tf.diagram import draw_model
+
+    model = described_model(
+        args.path, args.config, args.settings, fields=args.fields, rows=args.rows
+    )
+    print(description(model))
+    if args.figure:
+        draw_model(model, args.figure)
+        print(f"\nWrote {args.figure}")
+
+
 def train(args):
     config = TrainingConfig.load(args.config, args.settings)
     strategy = None
@@ -247,11 +260,15 @@ def report(args):
 def benchmark(args):
     from edcn_tf import benchmarks
 
-    given = {"rows": args.rows, "peers": args.peers, "figure": args.figure}
+    names = ("rows", "peers", "figure", "out", "seeds")
+    given = {name: getattr(args, name) for name in names}
     options = {name: value for name, value in given.items() if value is not None}
     known = inspect.signature(benchmarks.BENCHMARKS[args.what]).parameters
     for name in set(options) - set(known):
         raise InputError(f"--{name} does not go with `benchmark {args.what}`")
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in options:
+            raise InputError(f"`benchmark {args.what}` needs --{name}")
     benchmarks.run(args.what, **options)
 
 
@@ -259,6 +276,7 @@ RUN = {
     "demo": demo,
     "synthesize": synthesize,
     "prepare": prepare,
+    "describe": describe,
     "train": train,
     "evaluate": evaluate,
     "calibrate": calibrate,

@@ -34,6 +34,8 @@ class TrainingConfig:
         learning_rate_drop: What it is then multiplied by.
         drops: Number of drops; when patience ends once more, training stops.
         mixed_precision: Compute in bfloat16 with float32 weights.
+        pretrained: Name of a field -> file with embeddings of its values
+            (`edcn_tf.pretrained.load_pretrained`) that its rows start from.
         steps_per_execution: Steps that TensorFlow runs between two looks of Python,
             which cost about a millisecond each; results do not depend on it. One
             with several replicas.
@@ -55,6 +57,7 @@ class TrainingConfig:
     learning_rate_drop: float = 0.3
     drops: int = 1
     mixed_precision: bool = False
+    pretrained: dict | None = None
     steps_per_execution: int = 8
     options: dict = dataclasses.field(default_factory=dict)
 
@@ -99,6 +102,15 @@ class TrainingConfig:
             raise InputError(
                 f"mixed_precision must be true or false. "
                 f"Received: {self.mixed_precision!r}"
+            )
+
+        files = self.pretrained or {}
+        if not isinstance(files, dict) or not all(
+            isinstance(text, str) for text in [*files, *files.values()]
+        ):
+            raise InputError(
+                "pretrained must be names of fields with a file each, such as "
+                f"{{item_id: vectors.csv}}. Received: {self.pretrained!r}"
             )
 
     @classmethod

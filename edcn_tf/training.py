@@ -18,6 +18,7 @@ from edcn_tf.evaluation import BATCH_ROWS, Scorer
 from edcn_tf.files import new_directory, replaced, write_json
 from edcn_tf.input_pipeline import read_records, reading
 from edcn_tf.optimizers import SparseAdam, averaged_weights
+from edcn_tf.pretrained import load_pretrained
 from edcn_tf.records import compression_of, record_files
 from edcn_tf.schema import read_json
 from edcn_tf.vocabulary import FeatureSpec
@@ -174,6 +175,12 @@ def save_model(model, path):
 
 def _compiled(config, spec):
     model = config.build(spec)
+    for field, path in (config.pretrained or {}).items():
+        loaded = load_pretrained(model.embedding, spec, field, path)
+        print(
+            f"{path}: {loaded.rows_set:,} of {loaded.vocabulary_rows:,} values of "
+            f"{field}; {loaded.passed_over:,} rows passed over"
+        )
     if config.optimizer == "adam":
         optimizer = keras.optimizers.Adam(config.learning_rate)
     else:

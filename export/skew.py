@@ -19,6 +19,7 @@ from edcn_tf.sources import log_bytes, read_log
 
 BATCH_ROWS = 4096
 EXAMINED_ROWS = 10_000  # of those that differ
+BY_CHANCE = 0.1  # a share of rows whose score may be the logged one all the same
 
 
 class FieldSkew(NamedTuple):
@@ -167,13 +168,14 @@ def _examined(session, table, logged, differs, tolerance, schema):
             counts.append(int(same.sum()))
         value, of, differing = _worst_value(table.column(number), differs)
         fields.append(FieldSkew(field.name, *counts, value, of, differing))
-    return sorted(fields, key=_explained, reverse=True)
 
+    def explained(field):
+        """Rows that a missing or unseen value explains; then what one value does."""
+        same = max(field.as_if_missing, field.as_if_unseen)
+        by_chance = same < BY_CHANCE * rows.num_rows
+        return 0 if by_chance else same, field.differing / max(field.rows, 1)
 
-def _explained(field):
-    """Rows that a missing or unseen value explains; then how much one value does."""
-    rows = max(field.as_if_missing, field.as_if_unseen)
-    return rows, field.differing / max(field.rows, 1)
+    return sorted(fields, key=explained, reverse=True)
 
 
 def _unseen(field):

@@ -4,11 +4,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+from gpu_kernels import without_gpu_kernel
 
 import edcn_tf
 from edcn_tf.calibration import Calibration
 from edcn_tf.export import saved_model, verification
 from edcn_tf.export.c_api import Session
+from edcn_tf.models.parts import GATES
 from edcn_tf.records import serialize_examples
 from edcn_tf.schema import read_json
 from edcn_tf.vocabulary import FeatureCounter
@@ -35,6 +37,13 @@ def preset(name, **options):
     return lambda spec: edcn_tf.EDCN.from_preset(spec, name, **options)
 
 
+def member(name, **options):
+    return lambda spec: edcn_tf.make_model(
+        spec, name, **{"embedding_dim": 4, **options}
+    )
+
+
+ON_INPUT = {"gate_layers": "input", "gate_fields": ["user", "history"]}
 SIDES = [
     {"name": "user"},
     {"name": "history", **LIST},
@@ -64,7 +73,11 @@ CASES = {
             {"name": "c", **RARE, "dtype": "int64"},
             {"name": "d", **RARE, "unseen_rows": 4},
         ],
-        preset("bars", embedding_dim=4),
+        preset("bars", embedding_dim=4, num_layers=2),
+    ),
+    "linear_term_and_widths": (
+        SIDES,
+        member("dcn_v2", linear=True, embedding_dim="auto", gate="lhuc", **ON_INPUT),
     ),
     "hashed": (
         [
@@ -81,6 +94,18 @@ CASES = {
         ],
         edcn(bridge="concat", num_layers=3, gate_batch_norm="scalar"),
     ),
+}
+# Each member of the family, and each gate.
+CASES |= {
+    name: (SIDES, member(name, num_layers=2))
+    for name in edcn_tf.FAMILY
+    if name not in ("logistic_regression", "edcn")
+}
+CASES |= {
+    # One layer, or random weights make all scores alike.
+    f"{gate}_gates": (SIDES, edcn(gate=gate, num_layers=1 + (gate != "dense")))
+    for gate in GATES
+    if gate != "softmax"
 }
 
 
@@ -141,6 +166,7 @@ def test_it_answers_as_the_model_does(case, tmp_path, random):
     tolerance = read_json(extra / "features.json")["tolerance"]
     assert tolerance < 5e-5  # random weights are large
     sides = {field.candidate for field in schema.fields}
+    assert without_gpu_kernel(version, "ids") == {}
     for load in (verification._v1, Session):
         with load(str(version)) as session:
             assert ("rank" in session.signatures) == (len(sides) == 2)

@@ -393,9 +393,10 @@ def test_unequal_widths_by_hand():
     ]
     layer = FieldEmbedding(fields, 6, [1, 2, 1])
     layer.build((None, 4))
-    assert {w: t.shape for w, t in layer.tables.items()} == {1: (5, 1), 2: (2, 2)}
-    layer.tables[1].assign([[99.0], [1.0], [2.0], [4.0], [5.0]])  # pad, a, a, c, c
-    layer.tables[2].assign([[99.0, 99.0], [3.0, 30.0]])
+    narrow, wide = layer.tables
+    assert (narrow.shape, wide.shape) == ((5, 1), (2, 2))
+    narrow.assign([[99.0], [1.0], [2.0], [4.0], [5.0]])  # padding, a, a, c, c
+    wide.assign([[99.0, 99.0], [3.0, 30.0]])
     ids = np.array([[1, 3, 4, 5], [2, 3, 5, 0]])
     assert_close(layer(ids), [[1, 3, 30, 4.5], [2, 3, 30, 5]])
     assert layer.compute_output_shape((None, 4)) == (None, 4)
@@ -423,7 +424,7 @@ def test_gradients_of_unequal_tables_are_sparse():
     layer, ids = made_unequal(l2=0.1)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(layer(ids, training=True)) + layer.losses[0]
-    gradients = tape.gradient(loss, list(layer.tables.values()))
+    gradients = tape.gradient(loss, list(layer.tables))
     for gradient in gradients:
         assert isinstance(gradient, tf.IndexedSlices)
         assert not tf.convert_to_tensor(gradient)[0].numpy().any()  # padding

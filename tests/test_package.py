@@ -58,7 +58,8 @@ def test_only_our_packages_land_in_site_packages(installed):
         "edcn",
         "edcn_tf",
     }
-    for part in ("layers/cross.py", "export/verification.py", "datasets/movielens.py"):
+    parts = ("layers/explicit/cross.py", "layers/gates/gate.py", "models/family.py")
+    for part in (*parts, "export/verification.py", "datasets/movielens.py"):
         assert f"edcn_tf/{part}" in names
 
 

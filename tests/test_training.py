@@ -126,7 +126,9 @@ def test_settings_are_read_as_yaml_and_override_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"model": "dcn"}, "model must be one of"),
+        ({"model": "lightgbm"}, "model must be one of.*'deepfm'"),
+        ({"model": "dcn", "preset": "bars"}, "preset is of EDCN.*'dcn'"),
+        ({"pretrained": "vectors.csv"}, "pretrained must be.*'vectors.csv'"),
         ({"preset": "mine"}, "preset must be one of"),
         ({"optimizer": "sgd"}, "optimizer must be one of"),
         ({"epochs": 0}, "epochs must be a whole number of at least 1"),

@@ -152,10 +152,10 @@ def test_fields_follow_each_other_in_the_table(tmp_path):
     assert spec.num_rows == 21
     assert spec.num_slots == 6
     assert spec.layout() == [
-        {"name": "a", "slots": 1, "pooling": "mean", "unseen": 2},
-        {"name": "b", "slots": 1, "pooling": "mean", "unseen": None},
-        {"name": "c", "slots": 1, "pooling": "mean", "unseen": None},
-        {"name": "d", "slots": 3, "pooling": "mean", "unseen": 17},
+        {"name": "a", "slots": 1, "rows": 4, "pooling": "mean", "unseen": 2},
+        {"name": "b", "slots": 1, "rows": 3, "pooling": "mean", "unseen": None},
+        {"name": "c", "slots": 1, "rows": 8, "pooling": "mean", "unseen": None},
+        {"name": "d", "slots": 3, "rows": 5, "pooling": "mean", "unseen": 17},
     ]
     assert [len(field.row_names()) for field in spec.fields] == rows
 

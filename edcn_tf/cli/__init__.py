@@ -207,6 +207,26 @@ def _parser():
             help=f"{name} of fields that interact, in place of some of our choice",
         )
 
+    describe = command(
+        "describe",
+        "list a model's layers, their parameters and operations, and draw it",
+        "edcn describe data --set model=xdeepfm --figure xdeepfm.svg\n"
+        "  edcn describe --fields 23 --rows 212000 --set embedding_dim=40",
+    )
+    describe.add_argument(
+        "path", nargs="?", metavar="DIR", help="of prepared data, or of a run"
+    )
+    describe.add_argument(
+        "--fields", type=_at_least_one, help="in place of DIR: number of fields"
+    )
+    describe.add_argument(
+        "--rows", type=_at_least_one, help="in place of DIR: values of all of them"
+    )
+    _add_settings(describe)
+    describe.add_argument(
+        "--figure", metavar="FILE", help="draw it into a new .svg, .png or .pdf"
+    )
+
     train = command(
         "train",
         "train a model on prepared data",
@@ -214,15 +234,7 @@ def _parser():
     )
     train.add_argument("data", metavar="DIR", help="directory that prepare made")
     train.add_argument("--out", required=True, metavar="RUN", help="the run directory")
-    train.add_argument("--config", metavar="FILE", help="YAML file of settings")
-    train.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="KEY=VALUE",
-        help="a setting over the file's; any key of a run's config.yaml",
-    )
+    _add_settings(train)
     train.add_argument(
         "--strategy",
         choices=("mirrored", "multi_worker"),
@@ -373,21 +385,30 @@ def _parser():
 
     benchmark = command(
         "benchmark",
-        "measure speed on this machine",
-        "edcn benchmark input",
+        "measure speed on this machine, or the models against each other",
+        "edcn benchmark input\n  edcn benchmark models --out benchmark",
     )
     benchmark.add_argument(
         "what",
         choices=(
             *("input", "prepare", "prepare-growth"),
-            *("serving", "training", "training-growth"),
+            *("serving", "training", "training-growth", "models"),
         ),
     )
     benchmark.add_argument(
         "--rows",
         type=_at_least_one,
         help="of the log, default 400000; for serving and training, of the large "
-        "table, default 400000 and 10000000",
+        "table, default 400000 and 10000000; for models, of the synthetic log, "
+        "default 60000",
+    )
+    benchmark.add_argument(
+        "--out",
+        metavar="DIR",
+        help="for models: of data, runs and the table; an interrupted one goes on",
+    )
+    benchmark.add_argument(
+        "--seeds", type=_at_least_one, help="for models: of each; default: 3"
     )
     benchmark.add_argument(
         "--peers",
@@ -399,6 +420,18 @@ def _parser():
         "--figure", metavar="FILE", help="for growth: draw it into a new .svg or .png"
     )
     return parser
+
+
+def _add_settings(parser):
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="a setting over the file's; any key of a run's config.yaml",
+    )
 
 
 def _add_split_by(parser, default):

@@ -134,16 +134,16 @@ class FieldEmbedding(keras.layers.Layer):
             raise ValueError(
                 f"Expected ids of shape [B, {self.num_slots}]. Received: {input_shape}"
             )
-        self.tables = {
-            width: self.add_weight(
-                name="table" if self.is_uniform else f"table_{width}",
-                shape=(group.rows, width),
+        self.tables = [
+            self.add_weight(
+                name="table" if self.is_uniform else f"table_{group.width}",
+                shape=(group.rows, group.width),
                 initializer=self._initial_table,
                 dtype="float32",
                 autocast=False,  # which would copy the whole table
             )
-            for width, group in self.groups.items()
-        }
+            for group in self.groups
+        ]
         if self.l2:
             self.inverse_counts = self.add_weight(
                 name="inverse_counts",
@@ -158,14 +158,14 @@ class FieldEmbedding(keras.layers.Layer):
     @property
     def table(self):
         """The table, where all fields have the same width."""
-        (table,) = self.tables.values()
+        (table,) = self.tables
         return table
 
     def _groups(self):
-        """Width -> the fields that have it, and where their rows are in its table."""
+        """For each width: which fields have it, where its table has their rows."""
         if self.is_uniform:
             everything = [True] * len(self.fields)
-            return {self.widths[0]: _Group(everything, self.num_rows, None)}
+            return [_Group(self.widths[0], everything, self.num_rows, None)]
         if any("rows" not in field for field in self.fields):
             raise ValueError(
                 "Fields of unequal width each need `rows`, the size of their range. "
@@ -178,12 +178,12 @@ class FieldEmbedding(keras.layers.Layer):
                 f"for padding. Received: {rows.tolist()}"
             )
         firsts = 1 + np.cumsum(rows) - rows  # in the table of all rows
-        groups = {}
+        groups = []
         for width in sorted(set(self.widths)):
             mine = np.array(self.widths) == width
             own = np.where(mine, rows, 0)
             shifts = firsts - (1 + np.cumsum(own) - own)
-            groups[width] = _Group(mine.tolist(), int(own.sum()) + 1, shifts)
+            groups.append(_Group(width, mine.tolist(), int(own.sum()) + 1, shifts))
         return groups
 
     def width_of(self, field_name):
@@ -199,10 +199,10 @@ class FieldEmbedding(keras.layers.Layer):
             values: Their new embeddings, `[n, D]` float32.
         """
         position = self._position_of(field_name)
-        width = self.widths[position]
-        shifts = self.groups[width].shifts
-        own = rows if shifts is None else rows - shifts[position]
-        large_table.set_rows(self.tables[width], own, values)
+        for group, table in zip(self.groups, self.tables):
+            if group.has[position]:
+                own = rows if group.shifts is None else rows - group.shifts[position]
+                large_table.set_rows(table, own, values)
 
     def _position_of(self, field_name):
         names = [field["name"] for field in self.fields]
@@ -216,13 +216,13 @@ class FieldEmbedding(keras.layers.Layer):
         return large_table.initial(self.embeddings_initializer, shape, dtype)
 
     def save_own_variables(self, store):
-        for table in self.tables.values():
+        for table in self.tables:
             large_table.save(store, table)
         if self.l2:
             store["inverse_counts"] = self.inverse_counts
 
     def load_own_variables(self, store):
-        for table in self.tables.values():
+        for table in self.tables:
             large_table.load(store, table)
         if self.l2:
             self.inverse_counts.assign(store["inverse_counts"])
@@ -290,7 +290,7 @@ class FieldEmbedding(keras.layers.Layer):
         of = [positions[field["name"]] for field in fields]
         of_slot = np.repeat(of, [field["slots"] for field in fields])  # [S]
         parts = []
-        for width, group in self.groups.items():
+        for group, table in zip(self.groups, self.tables):
             mine = [field for field, i in zip(fields, of) if group.has[i]]
             if not mine:
                 continue
@@ -298,7 +298,7 @@ class FieldEmbedding(keras.layers.Layer):
             own = _take(ids, slots)
             used = ops.cast(ops.cast(own, "bool"), "int64")  # padding stays 0
             rows = own - used * group.shifts[of_slot[slots]]
-            embeddings = tf.nn.embedding_lookup(self.tables[width].value, rows)
+            embeddings = tf.nn.embedding_lookup(table.value, rows)
             parts.append((mine, slots, embeddings, own))
         return parts
 
@@ -368,10 +368,12 @@ class FieldEmbedding(keras.layers.Layer):
 class _Group(NamedTuple):
     """The fields of one width.
 
-    `has` says of each field whether it is one of them, `rows` is the size of their
-    table, and `shifts` has how far each field's rows are moved to the front in it.
+    `width` is theirs, `has` says of each field whether it is one of them, `rows` is
+    the size of their table, and `shifts` has how far each field's rows are moved to
+    the front in it.
     """
 
+    width: int
     has: list
     rows: int
     shifts: np.ndarray | None
@@ -379,7 +381,8 @@ class _Group(NamedTuple):
 
 def _take(tensor, columns):
     """Some columns of `[B, S]`, all if `None`."""
-    return tensor if columns is None else ops.take(tensor, columns, axis=1)
+    # ops.take would look for negative columns first.
+    return tensor if columns is None else tf.gather(tensor, columns, axis=1)
 
 
 def _spans(places):

@@ -390,18 +390,18 @@ class ParallelCTR(ClickModel):
         After its first layer a tower without bridges has fields only if each layer
         gives as many components as it takes, and they are still the fields'.
         """
-        tower = "deep"
-        kept = _flat(inputs).shape[-1] == sum(self.widths)
+        tower, given = "deep", _flat(inputs).shape[-1]
+        has_fields = given == sum(self.widths)
         if gate in self.explicit_gates:
             tower = self.tower
-            below = self.explicit_layers[layer - 1]
-            kept = kept and (layer == 0 or bool(self.bridges) or below.keeps_fields)
-        if not kept:
+            if layer and not self.bridges:
+                has_fields = self.explicit_layers[layer - 1].keeps_fields
+        if not has_fields:
             raise ValueError(
                 f"The gate of layer {layer + 1} of the {tower} tower has no fields to "
-                f"weigh: it is given {inputs.shape[1:]}, where the fields are "
-                f"{self.fields_shape}. Set gate_layers='input', or a bridge, which "
-                "gives the fields' width again, or choose another `gate`"
+                f"weigh: what is below gives {given} components that are not those of "
+                f"the {len(self.widths)} fields. Set gate_layers='input', or a bridge, "
+                "which gives the fields' width again, or gate='none'"
             )
         return self._fields(inputs)
 

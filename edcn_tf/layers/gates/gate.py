@@ -74,7 +74,13 @@ class Gate(keras.layers.Layer):
     def of_components(self, weights):
         """Weights of fields, `[..., F]`, as weights of their components, `[..., d]`."""
         if self.has_equal_widths:
-            return ops.repeat(weights, self.widths[0], axis=-1)
+            # Not by ops.repeat, which computes shapes while it runs.
+            ones = np.ones(self.widths[0], "float32")
+            repeated = weights[..., None] * ops.cast(ones, weights.dtype)
+            shape = (sum(self.widths),)
+            return ops.reshape(
+                repeated, shape if len(weights.shape) == 1 else (-1, *shape)
+            )
         # A product, since gathering [B, F] by component has a slow gradient.
         return ops.matmul(weights, ops.cast(self._of_field(), weights.dtype))
 
