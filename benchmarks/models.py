@@ -164,7 +164,7 @@ def _table(out, lines, best, seeds):
             data: [_figures(out / data, entry, data, seed) for seed in range(seeds)]
             for data in DATA
         }
-        first = runs["movielens"][0]
+        first = next(iter(runs.values()))[0]  # of the first data set
         cells = [entry.title, FAMILY[entry.model].source, f"`{entry.configuration}`"]
         cells += [f"{first['parameters']:,}", f"{first['flops']:,}"]
         for figures in runs.values():
@@ -172,7 +172,7 @@ def _table(out, lines, best, seeds):
         table.append(cells)
     text = "".join(f"| {' | '.join(cells)} |\n" for cells in table)
     known = [f"{auc:.4f} on {name}" for name, auc in best.items() if auc]
-    return f"{text}\nBest possible AUC: {', '.join(known)}.\n"
+    return f"{text}\nBest possible test AUC: {', '.join(known)}.\n"
 
 
 def _mean(values):

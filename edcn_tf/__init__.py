@@ -4,9 +4,11 @@ from edcn_tf import export
 from edcn_tf.calibration import Calibration
 from edcn_tf.calibration_fit import calibrate_run
 from edcn_tf.config import TrainingConfig
+from edcn_tf.diagram import draw_model
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import evaluate_run
+from edcn_tf.flops import count_flops
 from edcn_tf.input_pipeline import read_records
 from edcn_tf.layers import Bridge, Cross, Deep, FieldEmbedding, FieldGate
 from edcn_tf.models import (
@@ -19,6 +21,7 @@ from edcn_tf.models import (
 )
 from edcn_tf.optimizers import SparseAdam
 from edcn_tf.prepare import prepare
+from edcn_tf.pretrained import load_pretrained
 from edcn_tf.schema import Field, Schema
 from edcn_tf.training import train
 from edcn_tf.version import __version__
@@ -45,8 +48,11 @@ __all__ = [
     "TrainingConfig",
     "__version__",
     "calibrate_run",
+    "count_flops",
+    "draw_model",
     "evaluate_run",
     "export",
+    "load_pretrained",
     "make_model",
     "prepare",
     "read_records",

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from edcn_tf import layers
 from edcn_tf.errors import InputError
 from edcn_tf.files import refuse_existing, replaced
+from edcn_tf.models import ParallelCTR
+from edcn_tf.report_figures import MATPLOTLIB
 
 # Light tints of Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLORS = {
@@ -16,6 +20,20 @@ COLORS = {
     "deep": "#f3c6b0",
     "bridge": "#b8e0d2",
     "output": "#e4e4e4",
+}
+NAMES = {
+    layers.FieldGate: "softmax gate",
+    layers.LHUCGate: "LHUC gate",
+    layers.SqueezeExcitationGate: "squeeze-excitation",
+    layers.FeatureEmbeddingGate: "GateNet gate",
+    layers.DenseGate: "dense gate",
+    layers.Cross: "cross",
+    layers.MatrixCross: "matrix cross",
+    layers.MixtureCross: "mixture cross",
+    layers.FactorizationMachine: "FM",
+    layers.CompressedInteraction: "CIN",
+    layers.FieldAttention: "self-attention",
+    layers.InnerProducts: "inner products",
 }
 SUFFIXES = (".svg", ".png", ".pdf")
 EXPLICIT, MIDDLE, DEEP = -1.0, 0.0, 1.0  # where columns stand
@@ -27,17 +45,22 @@ def draw_model(model, path):
     """Draws a `ParallelCTR` (or an EDCN) into a new .svg, .png or .pdf file.
 
     Raises:
-        InputError: If the file exists, or its name has another ending.
+        InputError: If the file exists, or its name has another ending, or the model
+            has no towers.
     """
     path = Path(path)
+    if not isinstance(model, ParallelCTR):
+        raise InputError(f"A {type(model).__name__} has no towers to draw")
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: the name must end in one of {', '.join(SUFFIXES)}")
     refuse_existing(path)
     drawing = _Drawing()
     top = _towers(drawing, model)
-    figure = drawing.figure(top)
-    with replaced(path) as partial:
-        figure.savefig(partial, format=path.suffix[1:], dpi=150)
+    form = path.suffix[1:]
+    # The same model gives the same file.
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+    with matplotlib.rc_context(MATPLOTLIB), replaced(path) as partial:
+        drawing.figure(top).savefig(partial, format=form, dpi=150, metadata=metadata)
 
 
 class _Drawing:
@@ -143,9 +166,8 @@ def _gates(model, tower):
 
 def _label(layer):
     """What a box says: the kind of layer, and how wide a deep one is."""
-    names = {"FieldGate": "softmax gate", "Deep": "deep", "Cross": "cross"}
-    name = names.get(type(layer).__name__, type(layer).__name__)
-    units = getattr(layer, "units", None)
-    if hasattr(layer, "kind"):
+    if isinstance(layer, layers.Bridge):
         return layer.kind.replace("_", "\n")
-    return f"{name} {units}" if units else name
+    if isinstance(layer, layers.Deep):
+        return f"deep {layer.units}"
+    return NAMES.get(type(layer), type(layer).__name__)

@@ -4,13 +4,15 @@ import re
 
 import pytest
 
-from edcn_tf import benchmarks
-from edcn_tf.benchmarks import training
+from edcn_tf import FAMILY, TrainingConfig, benchmarks
+from edcn_tf.benchmarks import models, training
 from edcn_tf.benchmarks.training import contenders, growth
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", sorted({*benchmarks.BENCHMARKS} - {"training-growth"}))
+@pytest.mark.parametrize(
+    "what", sorted({*benchmarks.BENCHMARKS} - {"training-growth", "models"})
+)
 def test_a_benchmark_prints_its_table(what, capsys):
     benchmarks.run(what, rows=3000)
     assert len(capsys.readouterr().out.splitlines()) > 3
@@ -28,6 +30,49 @@ def test_growth_is_drawn(monkeypatch, tmp_path, capsys):
     for taken in (figure, tmp_path / "growth.txt"):
         with pytest.raises(contenders.InputError, match="exists|ends in .svg"):
             benchmarks.run("training-growth", figure=taken)
+
+
+def test_models_are_compared_and_an_interrupted_call_goes_on(
+    monkeypatch, tmp_path, capsys
+):
+    """A small version for correctness: three lines of the table, one data set."""
+    lines = [
+        models.Entry("DeepFM + both", "deepfm", {"bridge": "add", "gate": "softmax"}),
+        models.Entry("EDCN, pyramid", "edcn", {"deep_units": [8, 4]}),
+        models.Entry("LR", "logistic_regression"),
+    ]
+    quick = {"epochs": 1, "batch_size": 256}
+    monkeypatch.setattr(models, "entries", lambda: lines)
+    monkeypatch.setattr(models, "DATA", {"synthetic": models.DATA["synthetic"]})
+    settings = {"logistic_regression": quick, "others": {**quick, "embedding_dim": 2}}
+    monkeypatch.setattr(models, "SETTINGS", {"synthetic": settings})
+    benchmarks.run("models", out=tmp_path / "out", rows=2000, seeds=2)
+    table = (tmp_path / "out" / "models.md").read_text()
+    assert table in capsys.readouterr().out
+    head, _, *rows = [line.split(" | ") for line in table.splitlines()[:5]]
+    assert len(head) == 6
+    assert [row[0].strip("| ") for row in rows] == [line.title for line in lines]
+    assert rows[0][2] == "`model=deepfm bridge=add gate=softmax`"
+    assert rows[1][2] == "`model=edcn deep_units=[8,4]`"
+    assert all(re.fullmatch(r"0\.\d{4} ± 0\.\d{4} \|", row[-1]) for row in rows)
+    assert "Best possible test AUC: 0." in table
+
+    def trained_again(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(models, "train", trained_again)
+    benchmarks.run("models", out=tmp_path / "out", rows=2000, seeds=2)
+    assert (tmp_path / "out" / "models.md").read_text() == table
+    with pytest.raises(contenders.InputError, match="2000 rows; choose another --out"):
+        benchmarks.run("models", out=tmp_path / "out", rows=3000)
+
+
+def test_the_table_of_models_has_every_member():
+    lines = models.entries()
+    assert {line.model for line in lines} == set(FAMILY)
+    assert len({line.key for line in lines}) == len(lines)
+    for line in lines:
+        TrainingConfig.from_dict({"model": line.model, **line.changes})
 
 
 def test_training_takes_turns_and_prints_each_figure(monkeypatch, capsys):

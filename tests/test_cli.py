@@ -12,6 +12,8 @@ import pytest
 import tensorflow as tf
 from edcn import main
 
+from edcn_tf import FAMILY
+
 EDCN = [sys.executable, "-c", "import sys, edcn; sys.exit(edcn.main())"]
 SCHEMA = {
     "label": "click",
@@ -110,7 +112,7 @@ def test_the_served_scores_are_the_predicted_ones(place):
     "command",
     [
         *("demo", "synthesize", "prepare", "train", "evaluate", "calibrate"),
-        *("predict", "export", "verify", "report"),
+        *("predict", "export", "verify", "report", "describe"),
     ],
 )
 def test_help_shows_an_example_of_every_command(command, capsys):
@@ -144,6 +146,13 @@ def test_help_shows_an_example_of_every_command(command, capsys):
         ("train data --out x --set bridge=rope", "Received: 'rope'"),
         ("train data --out x --set epochs=many", "epochs must be a whole number"),
         ("train data --out x --config no.yaml", "no.yaml: No such file"),
+        ("train data --out x --set model=dmc", "'dcn_v2'"),
+        ("train data --out x --set model=fm --set bridge=add", "bridge='none'"),
+        ("train data --out x --set pretrained=no.csv", "pretrained must be names"),
+        ("describe no", "no/features/features.json: No such file"),
+        ("describe data --set gate=lock", "Received: 'lock'"),
+        ("describe data --figure log.csv", "must end in one of .svg"),
+        ("benchmark models", "needs --out"),
         ("evaluate no data", "no/model.keras: cannot be loaded"),
         ("evaluate run no", "no such TFRecord file"),
         ("evaluate run foreign", "was prepared without the column 'user'"),
@@ -239,6 +248,41 @@ def test_debug_shows_the_traceback(place):
     status, _, err = edcn("evaluate", "no", "data", "--debug", cwd=folder)
     assert status == 1
     assert "Traceback" in err
+
+
+def test_another_model_with_embeddings_from_a_file(place, capsys, monkeypatch):
+    """xDeepFM with bridges and gates, unequal widths aside: trained and published."""
+    folder, _ = place
+    monkeypatch.chdir(folder)
+    lines = [f"i{item},{item / 30},0.5,-0.5,1" for item in range(30)]
+    (folder / "vectors.csv").write_text("\n".join(["item,a,b,c,d", *lines]) + "\n")
+    settings = [
+        *("model=xdeepfm", "bridge=concat", "gate=lhuc", "gate_fields=[user]"),
+        *("epochs=1", "embedding_dim=4", "batch_size=64"),
+        "pretrained={item: vectors.csv}",
+    ]
+    given = [part for setting in settings for part in ("--set", setting)]
+    assert main(["train", "data", "--out", "xdeepfm", *given]) == 0
+    assert "vectors.csv: 30 of 30 values of item; 0 rows" in capsys.readouterr().out
+    assert main(["describe", "xdeepfm"]) == 0
+    assert "LHUCGate" in capsys.readouterr().out
+    assert main(["report", "xdeepfm"]) == 0
+    page = (folder / "xdeepfm" / "report.html").read_text()
+    assert "this xDeepFM weighs the fields of each row in its own way" in page
+    assert main(["export", "xdeepfm", "--out", "models/xdeepfm"]) == 0
+    assert "verified" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_member_passes_verify(place, name, monkeypatch, capsys):
+    folder, _ = place
+    monkeypatch.chdir(folder)
+    quick = ["--set", "epochs=1", "--set", "batch_size=64", "--set", f"model={name}"]
+    assert main(["train", "data", "--out", f"runs-{name}", *quick]) == 0
+    assert main(["export", f"runs-{name}", "--out", f"models/{name}"]) == 0
+    assert main(["verify", f"models/{name}/1"]) == 0
+    assert "verified" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("what", ["input", "prepare"])
