@@ -95,18 +95,20 @@ CASES = {
         edcn(bridge="concat", num_layers=3, gate_batch_norm="scalar"),
     ),
 }
-# Each member of the family, and each gate.
-CASES |= {
+# Each member of the family, and each gate; those whose operations the others have too
+# are left to `make test-slow`.
+ALL = {
     name: (SIDES, member(name, num_layers=2))
     for name in edcn_tf.FAMILY
     if name not in ("logistic_regression", "edcn")
-}
-CASES |= {
+} | {
     # One layer, or random weights make all scores alike.
     f"{gate}_gates": (SIDES, edcn(gate=gate, num_layers=1 + (gate != "dense")))
     for gate in GATES
     if gate != "softmax"
 }
+ALWAYS = ("xdeepfm", "autoint_plus", "pnn", "dcn_mix", "gatenet_vector_gates")
+CASES |= {name: ALL[name] for name in ALWAYS}
 
 
 def odd_log(fields, random, rows=60):
@@ -144,10 +146,20 @@ def with_random_weights(model, spec, random):
     return model
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        *CASES,
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ALL
+            if name not in CASES
+        ),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
 def test_it_answers_as_the_model_does(case, tmp_path, random):
-    fields, make = CASES[case]
+    fields, make = {**ALL, **CASES}[case]
     schema = edcn_tf.Schema.from_dict({"label": "click", "fields": fields})
     log = odd_log(schema.fields, random)
     counter = FeatureCounter(schema)

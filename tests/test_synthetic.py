@@ -11,7 +11,8 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from edcn import SYNTHETIC, main
+from edcn import main
+from edcn.data_commands import SYNTHETIC
 
 import edcn_tf
 from edcn_tf import metrics

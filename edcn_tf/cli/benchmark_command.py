@@ -1,0 +1,43 @@
+"""The command that measures: its arguments."""
+
+from edcn.options import at_least_one
+
+
+def add(command):
+    """Adds it by `command(name, help, example)`, which gives a parser."""
+    benchmark = command(
+        "benchmark",
+        "measure speed on this machine, or the models against each other",
+        "edcn benchmark input\n  edcn benchmark models --out benchmark",
+    )
+    benchmark.add_argument(
+        "what",
+        choices=(
+            *("input", "prepare", "prepare-growth"),
+            *("serving", "training", "training-growth", "models"),
+        ),
+    )
+    benchmark.add_argument(
+        "--rows",
+        type=at_least_one,
+        help="of the log, default 400000; for serving and training, of the large "
+        "table, default 400000 and 10000000; for models, of the synthetic log, "
+        "default 60000",
+    )
+    benchmark.add_argument(
+        "--out",
+        metavar="DIR",
+        help="for models: of data, runs and the table; an interrupted one goes on",
+    )
+    benchmark.add_argument(
+        "--seeds", type=at_least_one, help="for models: of each; default: 3"
+    )
+    benchmark.add_argument(
+        "--peers",
+        metavar="DIR",
+        help="for training: compare with DeepCTR and PyTorch, whose virtual "
+        "environments are made in DIR if they are not there yet",
+    )
+    benchmark.add_argument(
+        "--figure", metavar="FILE", help="for growth: draw it into a new .svg or .png"
+    )

@@ -1,0 +1,68 @@
+"""Options that several commands have, and what their values may be."""
+
+import argparse
+
+FORMATS = ("csv", "tsv", "parquet", "criteo", "avazu")
+
+
+def add_settings(parser):
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="a setting over the file's; any key of a run's config.yaml",
+    )
+
+
+def add_split_by(parser, default):
+    parser.add_argument(
+        "--split-by",
+        choices=("chance", "time"),
+        default=default,
+        help=f"each row by chance, or the oldest to train; default: {default}",
+    )
+
+
+def add_split(parser):
+    parser.add_argument(
+        "--split", choices=("train", "valid", "test"), default="test", help="or test"
+    )
+
+
+def shares(text):
+    try:
+        return tuple(float(share) for share in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected three numbers such as 0.8,0.1,0.1, not {text!r}"
+        ) from None
+
+
+def rate(text):
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0
+    if not 0 < rate <= 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a share above 0 and at most 1, not {text!r}"
+        )
+    return rate
+
+
+def above_zero(text):
+    try:
+        if (number := float(text)) > 0:
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected a number above 0: {text!r}")
+
+
+def at_least_one(text):
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1: {text!r}")
+    return int(text)
