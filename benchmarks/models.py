@@ -137,8 +137,6 @@ def _figures(folder, entry, data, seed):
         return read_json(path)
     kind = entry.model if entry.model in SETTINGS[data] else "others"
     settings = {**SETTINGS[data][kind], "model": entry.model, "seed": seed}
-    if settings.get("embedding_dim") and "embedding_dim" in entry.changes:
-        del settings["embedding_dim"]
     config = TrainingConfig.from_dict({**settings, **entry.changes})
     run.parent.mkdir(exist_ok=True)
     if not (run / "result.json").exists():

@@ -67,7 +67,7 @@ class TrainingConfig:
             ("preset", PRESETS),
             ("optimizer", OPTIMIZERS),
         ]:
-            if getattr(self, key) not in choices:
+            if getattr(self, key) not in list(choices):
                 raise InputError(
                     f"{key} must be one of {list(choices)}. "
                     f"Received: {getattr(self, key)!r}"
@@ -119,7 +119,7 @@ class TrainingConfig:
         own = {f.name for f in dataclasses.fields(cls)} - {"options"}
         values = dict(values)
         name = values.get("model", "edcn")
-        if name not in FAMILY:
+        if not isinstance(name, str) or name not in FAMILY:
             return cls(model=name)  # which says what there is
         member = FAMILY[name]
         known = model_options(member.model)
@@ -138,7 +138,7 @@ class TrainingConfig:
         options = {
             **known,
             **member.options,
-            **PRESETS.get(preset, {}),
+            **(PRESETS.get(preset, {}) if isinstance(preset, str) else {}),
             **{key: value for key, value in values.items() if key not in own},
         }
         return cls(**{k: v for k, v in values.items() if k in own}, options=options)

@@ -180,7 +180,7 @@ def gates(run):
     if not run.gates:
         why = "has no gates"
         if run.config.get("gate", "none") != "none":
-            why = "weighs the fields of each row in its own way"
+            why = "has gates that treat each row in its own way"
         return note(f"There is no heat map, since this {run.model} {why}.")
     neutral = 1 if run.config["gate_scale"] else 1 / len(run.fields)
     everything = np.concatenate(list(run.gates.values()))

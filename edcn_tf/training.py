@@ -66,6 +66,8 @@ def _train(data, run, config, workers):
     spec = FeatureSpec.load(data / "features")
     with workers.strategy.scope():
         model = _compiled(config, spec)  # it may not fit
+    if not any(run.glob("checkpoints/epoch-*")):  # which has them already
+        _load_pretrained(model, config, spec, workers)
     correction = _sampling_correction(data)
     if workers.is_chief or run.exists():  # as a check, where it does
         _start(run, data, config, correction)
@@ -175,12 +177,6 @@ def save_model(model, path):
 
 def _compiled(config, spec):
     model = config.build(spec)
-    for field, path in (config.pretrained or {}).items():
-        loaded = load_pretrained(model.embedding, spec, field, path)
-        print(
-            f"{path}: {loaded.rows_set:,} of {loaded.vocabulary_rows:,} values of "
-            f"{field}; {loaded.passed_over:,} rows passed over"
-        )
     if config.optimizer == "adam":
         optimizer = keras.optimizers.Adam(config.learning_rate)
     else:
@@ -191,6 +187,16 @@ def _compiled(config, spec):
     steps = 1 if tf.distribute.has_strategy() else config.steps_per_execution
     model.compile(optimizer, "binary_crossentropy", steps_per_execution=steps)
     return model
+
+
+def _load_pretrained(model, config, spec, workers):
+    for field, path in (config.pretrained or {}).items():
+        loaded = load_pretrained(model.embedding, spec, field, path)
+        if workers.is_chief:
+            print(
+                f"{path}: {loaded.rows_set:,} of {loaded.vocabulary_rows:,} values of "
+                f"{field}; {loaded.passed_over:,} rows passed over"
+            )
 
 
 def _restored(run, workers):

@@ -26,7 +26,8 @@ class Servable(tf.Module):
     | `ids` | `ids` `[B, S]` int32 | `probability` `[B, 1]` |
     | `rank` | the same, a candidate's fields `[B, N, ...]` | `probability` `[B, N]` |
     | `explain` | as `serving_default` | `probability` `[B, 1]`, `fields` and |
-    | | | `contributions` `[B, F]`, `cross_gates`, `deep_gates` `[B, L, F]` |
+    | | | `contributions` `[B, F]`, of softmax gates `deep_gates` and |
+    | | | `TOWER_gates` (EDCN: `cross_gates`) `[B, L, F]` |
 
     A contribution is the probability less what it would be if that field's value were
     unseen (missing, for a number or a hashed field).

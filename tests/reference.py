@@ -83,7 +83,11 @@ def split_fields(x, widths):
     return np.split(x, np.cumsum(widths)[:-1], axis=1)
 
 
-def squeeze_excitation(x, widths, w1, w2, output=sigmoid):
+def doubled_sigmoid(z):
+    return 2 * sigmoid(z)
+
+
+def squeeze_excitation(x, widths, w1, w2, output=doubled_sigmoid):
     """FiBiNET's squeeze, excitation and re-weighting; x is `[B, d]`."""
     fields = split_fields(x, widths)
     z = np.stack([field.mean(axis=1) for field in fields], axis=1)
@@ -91,7 +95,7 @@ def squeeze_excitation(x, widths, w1, w2, output=sigmoid):
     return np.concatenate([a[:, [f]] * field for f, field in enumerate(fields)], axis=1)
 
 
-def feature_embedding(x, widths, kernels, activation=sigmoid):
+def feature_embedding(x, widths, kernels, activation=doubled_sigmoid):
     """GateNet's g_f = sigma(W_f e_f); a kernel is `[D_f, 1]` or `[D_f, D_f]`."""
     fields = split_fields(x, widths)
     return np.concatenate(
@@ -305,13 +309,14 @@ def model_gate(own, x, e, widths, options, w):
             context = np.concatenate(chosen, axis=1)
         names = ("hidden/kernel", "hidden/bias", "amplitude/kernel", "amplitude/bias")
         return lhuc(x, context, *(own[name] for name in names))
+    activation = doubled_sigmoid if options["gate_scale"] else sigmoid
     if kind == "squeeze_excitation":
-        return squeeze_excitation(x, widths, *own.values())
+        return squeeze_excitation(x, widths, *own.values(), activation)
     if kind == "gatenet_scalar":
         kernels = [k[:, None] for k in np.split(own["kernel"], np.cumsum(widths)[:-1])]
-        return feature_embedding(x, widths, kernels)
+        return feature_embedding(x, widths, kernels, activation)
     if kind == "gatenet_vector":
-        return feature_embedding(x, widths, own["kernel"])
+        return feature_embedding(x, widths, own["kernel"], activation)
     if kind == "dense":
         return x @ own["dense/kernel"] + own["dense/bias"]
     raise ValueError(kind)

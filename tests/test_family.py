@@ -10,7 +10,8 @@ import reference
 import tensorflow as tf
 from layer_check import assert_close
 
-from edcn_tf import FAMILY, ParallelCTR, SparseAdam, make_model
+from edcn_tf import FAMILY, FieldGate, ParallelCTR, SparseAdam, make_model
+from edcn_tf.layers import MatrixCross
 from edcn_tf.models.parts import BRIDGES, EXPLICIT, GATES
 
 ROWS = (4, 5, 3)
@@ -29,7 +30,10 @@ SLOTS = {"f0": [0], "f1": [1, 2], "f2": [3]}
 PLAIN = {"bridge": "none", "gate": "none"}
 BOTH = {"bridge": "hadamard", "gate": "softmax"}
 ON_INPUT = {"gate": "softmax", "gate_layers": "input"}
-PARALLEL = [name for name, member in FAMILY.items() if member.is_parallel]
+PARALLEL = (
+    *("deepfm", "xdeepfm", "autoint_plus", "dcn", "dcn_v2", "dcn_v2_low_rank"),
+    *("dcn_mix", "edcn"),
+)
 MEMBERS = [name for name in FAMILY if name != "logistic_regression"]
 # What a name gives, and what makes it another model.
 CASES = {
@@ -39,6 +43,14 @@ CASES = {
     **{f"{name}, both": (name, BOTH) for name in PARALLEL},
     **{f"edcn, {bridge}": ("edcn", {"bridge": bridge}) for bridge in BRIDGES},
     **{f"edcn, {gate}": ("edcn", {"gate": gate}) for gate in GATES},
+    "edcn, sigmoid not doubled": (
+        "edcn",
+        {"gate": "squeeze_excitation", "gate_scale": False},
+    ),
+    "edcn, GateNet not doubled": (
+        "edcn",
+        {"gate": "gatenet_vector", "gate_scale": False},
+    ),
     "edcn, lhuc of fields": (
         "edcn",
         {"gate": "lhuc", "gate_fields": ["f2", "f0"], "gate_units": 3},
@@ -270,7 +282,7 @@ def test_loads_in_a_clean_process(reloaded, case):
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_trains_in_both_precisions(name):
-    for dtype in ("float32", "mixed_bfloat16"):
+    for dtype in ("float32", "mixed_bfloat16"):  # half precision in the towers only
         keras.utils.set_random_seed(0)
         model = make_model(SPEC, name, dtype=dtype)
         model.compile(SparseAdam(1e-2, average_decay=0.9), "binary_crossentropy")
@@ -379,6 +391,46 @@ def test_a_bridge_and_a_gate_of_ones_own(tmp_path):
     assert_close(model.logits(IDS), logits, rtol=5e-5, atol=1e-5)
 
 
+def test_an_explicit_layer_of_ones_own():
+    model = made("edcn", explicit=MatrixCross(name="deep"))
+    names = [layer.name for layer in model.layers]
+    assert len(names) == len(set(names))
+    assert sorted(model.gates()) == ["deep", "explicit"]
+    named = made("edcn", explicit="cross_matrix")
+    for to, weight in zip(model.weights, named.weights, strict=True):
+        to.assign(weight)
+    np.testing.assert_array_equal(model(IDS), named(IDS))
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Doubled(FieldGate):
+    def call(self, inputs, training=False):
+        return 2 * super().call(inputs, training=training)
+
+
+def test_a_gate_that_extends_the_softmax_gate_is_called_in_training_too():
+    """The softmax gate itself is folded into the deep layer's matrix there."""
+    model = made("edcn", gate=Doubled(), dropout=0.0, unseen_rate=0.0)
+    assert_close(model(IDS, training=True), model(IDS))
+    assert all(layer.built for layer in model.layers)  # its template is no part
+
+
+def test_three_layers_of_every_gate_learn():
+    """Gates that shrink what they weigh would leave nothing for the third layer."""
+    random = np.random.default_rng(0)
+    ids = np.stack([random.integers(*r, 2000) for r in [(1, 5), (5, 10), (10, 13)]], 1)
+    fields = [{**field, "slots": 1} for field in FIELDS]
+    labels = ((ids[:, :1] + ids[:, 1:2]) % 2).astype(np.float32)
+    for gate in GATES:
+        keras.utils.set_random_seed(0)
+        model = make_model(
+            {"fields": fields, "num_rows": 13}, "edcn", gate=gate, num_layers=3
+        )
+        model.compile(SparseAdam(1e-2), "binary_crossentropy")
+        model.fit(ids, labels, epochs=12, batch_size=256, verbose=0)
+        assert np.mean((model(ids) > 0.5) == labels) > 0.9, gate
+
+
 # Options that cannot be had
 
 
@@ -409,7 +461,25 @@ def test_a_bridge_and_a_gate_of_ones_own(tmp_path):
         ({"gate_fields": ["f0"]}, "gate='lhuc'.*gate='softmax'"),
         ({"gate": "lhuc", "gate_fields": ["user"]}, r"'f2'.*\['user'\]"),
         ({"gate": "lhuc", "gate_fields": "f0"}, "list of names.*'f0'"),
-        ({"gate": "lhuc", "gate_batch_norm": "scalar"}, "gate='softmax'"),
+        # What would be passed over without a word.
+        ({"gate": "lhuc", "gate_batch_norm": "scalar"}, "gate='softmax'.*'lhuc'"),
+        ({"gate": "dense", "temperature": 0.5}, "gate='softmax'.*temperature=1.0"),
+        ({"gate": "dense", "gate_scale": False}, "'gatenet_scalar'.*gate_scale=True"),
+        ({"gate_units": 4}, "gate='lhuc'.*gate_units=None"),
+        ({"explicit": "cross_matrix", "cross_residual": False}, "explicit='cross'"),
+        ({"cross_rank": 3}, "'cross_low_rank' or 'cross_mixture'"),
+        ({"feature_maps": 3}, "explicit='cin'"),
+        ({"bridge_shared_weights": True}, "'attention_components'.*'hadamard'"),
+        # Values of another kind, or out of their range.
+        ({"explicit": "cross_low_rank", "cross_rank": 0}, "cross_rank.*at least 1.*0"),
+        ({"num_layers": 2.5}, "num_layers.*whole number.*2.5"),
+        ({"attention_heads": 0}, "attention_heads.*at least 1.*0"),
+        ({"linear": "false"}, "linear.*true or false.*'false'"),
+        ({"linear_l2": -5}, "linear_l2.*at least 0.*-5"),
+        ({"dropout": None}, "dropout.*at least 0.*None"),
+        ({"gate": "none", "temperature": -3}, "temperature.*> 0.*-3"),
+        ({"gate": "lhuc", "gate_fields": 3}, "list of names.*3"),
+        ({"explicit": keras.layers.Dense(4)}, "ExplicitLayer of your own.*Dense"),
         (
             {"explicit": "fm", "embedding_dim": [2, 3, 2]},
             "one width: set `embedding_dim` to one number",
@@ -428,6 +498,16 @@ def test_wrong_options(options, message):
         ({"explicit": "cin"}, r"layer 2 of the cin tower.*gate_layers='input'"),
         ({"deep_units": [5, 4]}, "layer 2 of the deep tower.*gives 5 components"),
         ({"explicit": "inner_products", "structure": "stacked"}, "layer 1 of the deep"),
+        # As many sums as the fields have components, but of CIN's maps.
+        (
+            {
+                **{"explicit": "cin", "structure": "stacked", "num_layers": 1},
+                **{"feature_maps": 48},
+            },
+            "layer 1 of the deep tower",
+        ),
+        # A gate of one's own that gives something else.
+        ({"gate": keras.layers.Dense(5), "bridge": "add"}, "give back the 48.*Dense"),
     ],
 )
 def test_gates_without_fields(options, message):

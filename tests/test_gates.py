@@ -21,10 +21,11 @@ from edcn_tf.layers.gates import (
 
 LN3 = math.log(3)  # sigmoid(ln 3) = 3/4
 ACTIVATIONS = {
-    "sigmoid": reference.sigmoid,
-    "tanh": np.tanh,
-    "linear": lambda z: z,
-    "relu": reference.relu,
+    ("sigmoid", True): reference.doubled_sigmoid,
+    ("sigmoid", False): reference.sigmoid,
+    ("tanh", True): np.tanh,
+    ("relu", True): reference.relu,
+    ("linear", True): lambda z: z,
 }
 INITIALIZER = keras.initializers.serialize(keras.initializers.RandomNormal(stddev=0.37))
 
@@ -89,24 +90,26 @@ def lhuc(w, x, widths, context=None):
     return reference.lhuc(x, x if context is None else context, *map(w.get, names))
 
 
-def squeeze_excitation_case(output_activation, **options):
+def squeeze_excitation_case(output_activation, scale=True, **options):
     def formula(w, x, widths):
         kernels = w["reduce/kernel"], w["expand/kernel"]
-        output = ACTIVATIONS[output_activation]
+        output = ACTIVATIONS[output_activation, scale]
         return reference.squeeze_excitation(x, widths, *kernels, output)
 
-    options = {**options, "output_activation": output_activation}
+    options = {**options, "output_activation": output_activation, "scale": scale}
     return gate_case(SqueezeExcitationGate, formula, **options)
 
 
-def feature_embedding_case(vector, activation, **options):
+def feature_embedding_case(vector, activation, scale=True, **options):
     def formula(w, x, widths):
         sizes = np.multiply(widths, widths if vector else 1)
         parts = np.split(w["kernel"].reshape(-1), np.cumsum(sizes)[:-1])
         kernels = [part.reshape(width, -1) for part, width in zip(parts, widths)]
-        return reference.feature_embedding(x, widths, kernels, ACTIVATIONS[activation])
+        activate = ACTIVATIONS[activation, scale]
+        return reference.feature_embedding(x, widths, kernels, activate)
 
-    options = {**options, "vector": vector, "activation": activation}
+    own = {"vector": vector, "activation": activation, "scale": scale}
+    options = {**options, **own}
     return gate_case(FeatureEmbeddingGate, formula, **options)
 
 
@@ -128,8 +131,10 @@ for suffix, widths in [("", None), ("_unequal", [1, 3, 2])]:
         "lhuc": gate(LHUCGate, lhuc, hidden_units=4),
         "lhuc_context": gate(LHUCGate, lhuc, context=((5,),), hidden_units=4),
         "excitation": excitation("sigmoid", reduction=1.5),
+        "excitation_not_doubled": excitation("sigmoid", False),
         "excitation_relu": excitation("relu", reduction=1),
         "embedding": embedding(False, "sigmoid"),
+        "embedding_not_doubled": embedding(True, "sigmoid", False),
         "embedding_tanh": embedding(False, "tanh"),
         "embedding_vector": embedding(True, "sigmoid"),
         "embedding_vector_linear": embedding(True, "linear"),
@@ -377,10 +382,15 @@ def test_lhuc_wrong_contexts():
 
 
 @pytest.mark.parametrize(
-    ("output_activation", "weights"), [("sigmoid", [0.75, 0.25]), ("relu", [LN3, 0])]
+    ("output_activation", "scale", "weights"),
+    [
+        ("sigmoid", False, [0.75, 0.25]),
+        ("sigmoid", True, [1.5, 0.5]),
+        ("relu", True, [LN3, 0]),
+    ],
 )
-def test_squeeze_excitation_by_hand(output_activation, weights):
-    layer = SqueezeExcitationGate(2, output_activation=output_activation)
+def test_squeeze_excitation_by_hand(output_activation, scale, weights):
+    layer = SqueezeExcitationGate(2, output_activation=output_activation, scale=scale)
     fields = np.array([[[1.0, 3.0], [4.0, 6.0]]])  # of means 2 and 5
     layer(fields)
     layer.set_weights([np.array([[1], [-0.2]]), np.array([[LN3, -LN3]])])
@@ -400,14 +410,19 @@ def test_squeezed_size(fields, reduction, units):
 
 
 @pytest.mark.parametrize(
-    ("activation", "first"), [("sigmoid", 0.75), ("tanh", 0.8), ("linear", LN3)]
+    ("activation", "scale", "first", "second"),
+    [
+        ("sigmoid", False, 0.75, 0.5),
+        ("sigmoid", True, 1.5, 1.0),
+        ("tanh", True, 0.8, 0),
+        ("linear", True, LN3, 0),
+    ],
 )
-def test_feature_embedding_by_hand(activation, first):
-    layer = FeatureEmbeddingGate(activation=activation)
+def test_feature_embedding_by_hand(activation, scale, first, second):
+    layer = FeatureEmbeddingGate(activation=activation, scale=scale)
     fields = np.array([[[1.0, 2.0], [3.0, 4.0]]])
     layer(fields)
     layer.kernel.assign([LN3, 0, 0, 0])
-    second = 0.5 if activation == "sigmoid" else 0
     assert_close(layer(fields), [[[first, first * 2], [second * 3, second * 4]]])
 
 

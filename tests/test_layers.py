@@ -176,9 +176,12 @@ def test_log_odds_by_hand():
 
 def test_log_odds_are_float32_and_come_back():
     layer = LogOdds(kernel_initializer="ones", dtype="mixed_bfloat16")
-    outputs = layer([np.ones((2, 3)), np.ones((2, 1))])
+    half = tf.ones((2, 3), tf.bfloat16)
+    outputs = layer([half, np.ones((2, 1))], [np.full((2, 1), -4.61)])
     assert outputs.dtype == tf.float32
-    assert_close(outputs, [[4.0], [4.0]])
+    assert_close(outputs, [[4 - 4.61]] * 2)  # -4.61 is not a number of bfloat16
+    layer.bias.assign([-4.61])
+    assert_close(layer([half, np.ones((2, 1))]), [[4 - 4.61]] * 2)
     assert LogOdds.from_config(layer.get_config()).get_config() == layer.get_config()
 
 

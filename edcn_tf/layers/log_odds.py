@@ -11,7 +11,7 @@ class LogOdds(keras.layers.Layer):
         z = w . [part_1, part_2, ...] + sum of the logits + b
 
     as one product for each part, without the copy that puts them side by side, and in
-    float32 whatever the dtype policy: half precision cannot tell small probabilities
+    float32 whatever the `dtype` given: half precision cannot tell small probabilities
     apart.
 
     Args:
@@ -33,7 +33,7 @@ class LogOdds(keras.layers.Layer):
     """
 
     def __init__(self, *, kernel_initializer="glorot_uniform", **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})  # inputs are cast to it
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, parts_shape, logits_shape=None):
@@ -46,15 +46,13 @@ class LogOdds(keras.layers.Layer):
         self.built = True
 
     def call(self, parts, logits=()):
-        total = ops.cast(self.bias, "float32")
-        start = 0
+        total, start = self.bias, 0
         for part in parts:
             end = start + part.shape[-1]
-            kernel = ops.cast(self.kernel[start:end], part.dtype)
-            total += ops.cast(ops.matmul(part, kernel), "float32")
+            total += ops.matmul(part, self.kernel[start:end])  # [B, 1]
             start = end
         for logit in logits:
-            total += ops.cast(logit, "float32")
+            total += logit
         return total
 
     def compute_output_shape(self, parts_shape, logits_shape=None):

@@ -24,17 +24,6 @@ class Member:
     options: dict
     model: type[ClickModel] = ParallelCTR
 
-    @property
-    def is_parallel(self):
-        """Whether it has two towers side by side, which bridges can join."""
-        options = {"explicit": "cross", "deep_units": None, **self.options}
-        return (
-            issubclass(self.model, ParallelCTR)
-            and options["explicit"] != "none"
-            and options["deep_units"] != []
-            and options.get("structure") != "stacked"
-        )
-
 
 PLAIN = {"bridge": "none", "gate": "none"}
 WIDE = {**PLAIN, "linear": True}

@@ -8,20 +8,94 @@ GATE_LAYERS = ("all", "input")
 LARGEST_AUTO_WIDTH = 64
 
 
+# Option -> what decides whether it has a meaning, for which of its values, and what
+# stands for no choice.
+BELONGS = {
+    "cross_residual": ("explicit", ("cross",), True),
+    "cross_rank": ("explicit", ("cross_low_rank", "cross_mixture"), None),
+    "cross_experts": ("explicit", ("cross_mixture",), 4),
+    "feature_maps": ("explicit", ("cin",), None),
+    "attention_heads": ("explicit", ("self_attention",), 2),
+    "bridge_shared_weights": ("bridge", ("attention", "attention_components"), False),
+    "gate_units": ("gate", ("lhuc",), None),
+    "temperature": ("gate", ("softmax",), 1.0),
+    "gate_batch_norm": ("gate", ("softmax",), None),
+    "gate_scale": (
+        "gate",
+        ("softmax", "squeeze_excitation", "gatenet_scalar", "gatenet_vector"),
+        True,
+    ),
+}
+WHOLE = ("num_layers", "cross_experts", "attention_heads")
+WHOLE_OR_NONE = ("cross_rank", "feature_maps", "gate_units")
+NOT_NEGATIVE = ("dropout", "unseen_rate", "l2", "linear_l2")
+FLAGS = (
+    *("cross_residual", "linear", "bridge_shared_weights", "gate_scale"),
+    *("deep_batch_norm", "activation_first"),
+)
+
+
 def check(options, fields):
     """Raises a `ValueError`, with what to set instead, if options cannot be had."""
     for option in parts.NAMED:
         parts.check(option, options[option])
-    for option, known in [("structure", STRUCTURES), ("gate_layers", GATE_LAYERS)]:
-        if options[option] not in known:
+    for option, known in [
+        ("structure", STRUCTURES),
+        ("gate_layers", GATE_LAYERS),
+        ("gate_batch_norm", (*BATCH_NORMS, "shared_scalar")),
+    ]:
+        if options[option] not in list(known):
             raise ValueError(
                 f"`{option}` must be one of {list(known)}. "
                 f"Received: {options[option]!r}"
             )
-    if options["num_layers"] < 1:
+    _check_values(options)
+    _check_owners(options)
+    _check_towers(options)
+    _check_gate_fields(options, fields)
+
+
+def _check_values(options):
+    for option in (*WHOLE, *WHOLE_OR_NONE):
+        value = options[option]
+        if value is None and option in WHOLE_OR_NONE:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"`{option}` must be a whole number, at least 1. Received: {value!r}"
+            )
+    for option in NOT_NEGATIVE:
+        value = options[option]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+            raise ValueError(
+                f"`{option}` must be a number, at least 0. Received: {value!r}"
+            )
+    temperature = options["temperature"]
+    if not isinstance(temperature, (int, float)) or not temperature > 0:
         raise ValueError(
-            f"`num_layers` must be at least 1. Received: {options['num_layers']}"
+            f"`temperature` must be a number > 0. Received: {temperature!r}"
         )
+    for option in FLAGS:
+        if not isinstance(options[option], bool):
+            raise ValueError(
+                f"`{option}` must be true or false. Received: {options[option]!r}"
+            )
+
+
+def _check_owners(options):
+    """Refuses what would be passed over without a word."""
+    for option, (owner, values, neutral) in BELONGS.items():
+        chosen = options[owner]
+        if options[option] == neutral or chosen == "none" or chosen in list(values):
+            continue
+        owners = " or ".join(map(repr, values))
+        raise ValueError(
+            f"`{option}` goes with {owner}={owners}: set that, or {option}={neutral!r}. "
+            f"Received: {option}={options[option]!r} and {owner}={chosen!r}"
+        )
+
+
+def _check_towers(options):
     has_explicit = options["explicit"] != "none"
     has_deep = bool(deep_units(options["deep_units"], options["num_layers"]))
     if not has_explicit and not has_deep:
@@ -48,7 +122,6 @@ def check(options, fields):
                 "A bridge joins towers that stand side by side: set bridge='none', or "
                 f"structure='parallel'. Received: bridge={options['bridge']!r}"
             )
-    _check_gate(options, fields)
 
 
 def check_explicit(layer, is_uniform):
@@ -61,18 +134,7 @@ def check_explicit(layer, is_uniform):
         )
 
 
-def _check_gate(options, fields):
-    norms = (*BATCH_NORMS, "shared_scalar")
-    if options["gate_batch_norm"] not in norms:
-        raise ValueError(
-            f"`gate_batch_norm` must be one of {list(norms)}. "
-            f"Received: {options['gate_batch_norm']!r}"
-        )
-    if options["gate_batch_norm"] and options["gate"] not in ("softmax", "none"):
-        raise ValueError(
-            "`gate_batch_norm` goes with the softmax gate: set gate='softmax', or "
-            f"leave it out. Received: gate={options['gate']!r}"
-        )
+def _check_gate_fields(options, fields):
     chosen = options["gate_fields"]
     if not chosen:
         return
@@ -83,8 +145,7 @@ def _check_gate(options, fields):
             f"or leave `gate_fields` out. Received: gate={gate!r}"
         )
     names = [field["name"] for field in fields]
-    unknown = [name for name in chosen if name not in names]
-    if isinstance(chosen, str) or unknown:
+    if not isinstance(chosen, (list, tuple)) or any(n not in names for n in chosen):
         raise ValueError(
             f"`gate_fields` must be a list of names out of {names}. "
             f"Received: {chosen!r}"

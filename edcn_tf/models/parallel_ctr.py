@@ -1,18 +1,17 @@
-"""Two towers side by side, or one on the other: every model of EDCN's family."""
+"""Every model of EDCN's family, put together from its options."""
 
 import random
 
 import keras
 import tensorflow as tf
-from keras import ops
 
-from edcn_tf.layers import Deep, ExplicitLayer, FieldGate, LogOdds
-from edcn_tf.models import candidates, options, parts
-from edcn_tf.models.click_model import ClickModel
+from edcn_tf.layers import Deep, ExplicitLayer, LogOdds
+from edcn_tf.models import options, parts
+from edcn_tf.models.towers import Towers
 
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
-class ParallelCTR(ClickModel):
+class ParallelCTR(Towers):
     """An explicit and a deep tower on the same embeddings, with gates and bridges.
 
         E = embedding(ids)                                        [B, F, D]
@@ -28,6 +27,13 @@ class ParallelCTR(ClickModel):
     its last output is bridged with each further layer of the other (Chen et al. 2021,
     section 4.4.2). Stacked instead of parallel, the deep tower takes what the explicit
     one gives, and the output sees the deep tower alone.
+
+    In place of a name, `explicit`, `bridge` and `gate` take a layer of your own, of
+    which each layer of the model gets a new copy by its config. A bridge is called with
+    x and h, `[B, d_x]` and `[B, d_h]`, and gives `[B, d]`, d the widths of the fields
+    together; a gate with the fields, `[B, F, D]`, or `[B, d]` of unequal widths, and
+    gives the same shape (with `takes_context`, also with what `gate_fields` name,
+    `context`, `[B, k]`).
 
     The defaults are EDCN's, those that measured best on small public data. `FAMILY`
     has the options of the models with a name; `make_model` makes one.
@@ -66,7 +72,9 @@ class ParallelCTR(ClickModel):
             from, such as the user's; by default from what it weighs.
         gate_units: Width of LHUC's hidden layer; see `LHUCGate`.
         temperature: tau of the softmax gates.
-        gate_scale: Whether softmax gates have the mean 1 rather than the sum 1.
+        gate_scale: Whether gates start near 1 rather than smaller: softmax gates have
+            the mean 1, not the sum 1, and the sigmoids of squeeze-and-excitation and
+            GateNet are doubled.
         gate_batch_norm: BatchNorm after each softmax gate: `None`, `"scalar"`,
             `"feature"`, or `"shared_scalar"`, one for all layers of a tower.
         deep_batch_norm: Whether the deep layers normalize.
@@ -125,46 +133,25 @@ class ParallelCTR(ClickModel):
         embeddings_initializer=None,
         **kwargs,
     ):
+        given = dict(locals())  # before any other name
+        for name in ("self", "spec", "kwargs", "__class__"):
+            given.pop(name)
         super().__init__(spec, **kwargs)
-        self.options = {
-            "embedding_dim": embedding_dim,
-            "num_layers": num_layers,
-            "explicit": explicit,
-            "cross_rank": cross_rank,
-            "cross_experts": cross_experts,
-            "cross_residual": cross_residual,
-            "feature_maps": feature_maps,
-            "attention_heads": attention_heads,
-            "deep_units": deep_units,
-            "structure": structure,
-            "linear": linear,
-            "bridge": bridge,
-            "bridge_shared_weights": bridge_shared_weights,
-            "gate": gate,
-            "gate_layers": gate_layers,
-            "gate_fields": gate_fields,
-            "gate_units": gate_units,
-            "temperature": temperature,
-            "gate_scale": gate_scale,
-            "gate_batch_norm": gate_batch_norm,
-            "deep_batch_norm": deep_batch_norm,
-            "activation_first": activation_first,
-            "dropout": dropout,
-            "unseen_rate": unseen_rate,
-            "l2": l2,
-            "linear_l2": linear_l2,
-            "embeddings_initializer": keras.initializers.serialize(
-                keras.initializers.get(
-                    embeddings_initializer
-                    or keras.initializers.RandomNormal(stddev=0.1)
-                )
-            ),
-        }
+        initializer = embeddings_initializer or keras.initializers.RandomNormal(
+            stddev=0.1
+        )
+        given["embeddings_initializer"] = keras.initializers.serialize(
+            keras.initializers.get(initializer)
+        )
         fields = self.spec["fields"]
-        options.check(self.options, fields)
-        self._make_embeddings(options.widths(embedding_dim, fields))
-        units = options.deep_units(deep_units, num_layers, sum(self.widths))
-        self.explicit_layers = self._make_explicit(num_layers)
+        options.check(given, fields)
+        # As JSON: Keras would take a layer among them for a part of the model.
+        self.options = parts.to_config(given)
+        self.widths = options.widths(embedding_dim, fields)
+        if cross_rank is None:
+            given["cross_rank"] = max(1, sum(self.widths) // 4)
+        self._make_embeddings()
+        self.explicit_layers = self._make_explicit(given)
         self.deep_layers = [
             Deep(
                 width,
@@ -174,280 +161,87 @@ class ParallelCTR(ClickModel):
                 dtype=self.dtype_policy,
                 name=f"deep_{layer}",
             )
-            for layer, width in enumerate(units)
+            for layer, width in enumerate(
+                options.deep_units(deep_units, num_layers, sum(self.widths))
+            )
         ]
-        self.explicit_gates = self._make_gates(self.tower, len(self.explicit_layers))
+        depths = len(self.explicit_layers), len(self.deep_layers)
+        self.explicit_gates = self._make_gates(given, self.tower, depths[0])
+        # Stacked, the deep tower's input is not the model's.
         on_input = structure == "parallel" or gate_layers == "all"
-        self.deep_gates = self._make_gates("deep", on_input * len(self.deep_layers))
+        self.deep_gates = self._make_gates(given, "deep", on_input * depths[1])
         self.bridges = []
         if bridge != "none":
-            depth = max(len(self.explicit_layers), len(self.deep_layers))
             self.bridges = [
-                self._part("bridge", f"bridge_{layer}", units=sum(self.widths))
-                for layer in range(depth)
+                self._part("bridge", given, f"bridge_{layer}", units=sum(self.widths))
+                for layer in range(max(depths))
             ]
-        self.output_layer = LogOdds(dtype=self.dtype_policy, name="output")
+        self.output_layer = LogOdds(name="output")
 
-    def _make_embeddings(self, widths):
+    def _make_embeddings(self):
         """The embedding of the fields and the linear term's, which draw alike."""
-        rate = self.options["unseen_rate"]
-        options = {"unseen_rate": rate}
-        if rate and self.options["linear"]:
+        shared = {"unseen_rate": self.options["unseen_rate"]}
+        if self.options["linear"]:
             # Where one has the unseen row in place of an id, so has the other.
-            options["seed"] = random.randrange(2**31)
-        initializer = self.options["embeddings_initializer"]
-        self.widths = widths
-        is_uniform = len(set(widths)) == 1
+            shared["seed"] = random.randrange(2**31)
+        is_uniform = len(set(self.widths)) == 1
         self.embedding = self._field_embedding(
-            widths[0] if is_uniform else widths,
+            self.widths[0] if is_uniform else self.widths,
             self.options["l2"],
-            initializer,
-            **options,
+            self.options["embeddings_initializer"],
+            **shared,
         )
         if self.options["linear"]:
             self.linear = self._field_embedding(
                 1,
                 self.options["linear_l2"],
                 "zeros",
-                **options,
+                **shared,
                 dtype="float32",
                 name="linear",
             )
 
-    def _part(self, option, name, **kwargs):
-        """A new layer for the option, named ones with these arguments."""
-        rank = self.options["cross_rank"] or max(1, sum(self.widths) // 4)
-        chosen = {**self.options, "cross_rank": rank}
-        return parts.make(option, chosen, dtype=self.dtype_policy, name=name, **kwargs)
+    def _part(self, option, given, name, **kwargs):
+        """A new layer for an option; a named one with these arguments."""
+        return parts.make(option, given, dtype=self.dtype_policy, name=name, **kwargs)
 
-    def _make_explicit(self, num_layers):
-        explicit = self.options["explicit"]
-        self.tower = explicit  # what its layers are called
-        if isinstance(explicit, ExplicitLayer):
-            self.tower = explicit.name
-        elif explicit == "none":
+    def _make_explicit(self, given):
+        explicit = given["explicit"]
+        self.tower = "explicit"  # what its layers and gates are called
+        if not isinstance(explicit, ExplicitLayer):
+            self.tower = explicit
+        if explicit == "none":
             return []
-        first = self._part("explicit", f"{self.tower}_0")
+        first = self._part("explicit", given, f"{self.tower}_0")
         options.check_explicit(first, self.embedding.is_uniform)
-        others = 0 if first.is_single else num_layers - 1
+        others = 0 if first.is_single else given["num_layers"] - 1
         return [first] + [
-            self._part("explicit", f"{self.tower}_{layer + 1}")
+            self._part("explicit", given, f"{self.tower}_{layer + 1}")
             for layer in range(others)
         ]
 
-    def _make_gates(self, tower, layers):
-        if self.options["gate"] == "none":
+    def _make_gates(self, given, tower, layers):
+        if given["gate"] == "none":
             return []
-        if self.options["gate_layers"] == "input":
+        if given["gate_layers"] == "input":
             layers = min(layers, 1)
         kwargs = {}
         if not self.embedding.is_uniform:
             kwargs["field_widths"] = self.widths
-        if self.options["gate_batch_norm"] == "shared_scalar":
+        if given["gate_batch_norm"] == "shared_scalar":
             kwargs["normalization"] = keras.layers.BatchNormalization(
                 synchronized=tf.distribute.has_strategy(),  # over the whole batch
                 dtype=self.dtype_policy,
                 name=f"{tower}_gate_normalization",
             )
         return [
-            self._part("gate", f"{tower}_gate_{layer}", **kwargs)
+            self._part("gate", given, f"{tower}_gate_{layer}", **kwargs)
             for layer in range(layers)
         ]
 
-    def build(self, input_shape):
-        shape = self.embedding.compute_output_shape(input_shape)
-        self.fields_shape = tuple(shape[1:])
-        # A pass without numbers builds each layer from what it meets; before the
-        # tables, since it is here that options are found not to fit together.
-        fields = keras.KerasTensor((None, *shape[1:]), self.compute_dtype)
-        weighed, logits = self._outputs(fields)
-        shapes = [[part.shape for part in tensors] for tensors in (weighed, logits)]
-        self.output_layer.build(*shapes)
-        for embedding in self.embeddings:
-            embedding.build(input_shape)
-        self.built = True
-
-    def logits_of_fields(self, fields, linear=None, training=False):
-        return self._log_odds(*self._outputs(fields, training), linear)
-
-    def logits_of_candidates(self, shared, own, is_own):
-        gates = [*self.explicit_gates[:1], *self.deep_gates[:1]]
-        if (
-            not self.deep_layers
-            or self.options["structure"] == "stacked"
-            or not self.embedding.is_uniform
-            or any(not _only_weighs(gate) for gate in gates)
-        ):
-            return super().logits_of_candidates(shared, own, is_own)
-        # What a user's fields add to the first deep layer is computed once a user.
-        deep, x0 = self.deep_layers[0], None
-        split = _weighed(self.deep_gates, shared[0], own[0], is_own)
-        if deep.activation_first:
-            split = [ops.relu(part) for part in split]
-        h = deep.after_dense(candidates.product(deep.dense, *split, is_own))
-        if self.explicit_layers:
-            split = _weighed(self.explicit_gates, shared[0], own[0], is_own)
-            x0 = candidates.together(*split, is_own, self.widths)
-        linear = None
-        if self.linear is not None:
-            linear = candidates.together(shared[1], own[1], is_own, None)
-        return self._log_odds(*self._from_first_layers(x0, h, None, False), linear)
-
-    def _log_odds(self, weighed, logits, linear):
-        if linear is not None:
-            logits = [*logits, ops.sum(linear, axis=1)]
-        return self.output_layer(weighed, logits)
-
-    def _outputs(self, fields, training=False):
-        """What the output layer sees: tensors that get weights, and logits."""
-        context = self._context(fields)
-        if self.options["structure"] == "stacked":
-            return self._stacked(fields, context, training)
-        x0 = h = None
-        if self.explicit_layers:
-            x0 = self._gated(self.explicit_gates, 0, fields, context, training)
-        if self.deep_layers:
-            h = self._deep(0, fields, context, training)
-        return self._from_first_layers(x0, h, context, training)
-
-    def _from_first_layers(self, x0, h, context, training):
-        """The same, from what enters the explicit tower and leaves deep layer 0.
-
-        x0 stays that of layer 0 in every layer.
-        """
-        xs, f = [], None
-        for layer in range(max(len(self.explicit_layers), len(self.deep_layers))):
-            x = xs[-1] if xs else None  # where a tower ends, its last output stays
-            below = (f, f) if self.bridges else (x, h)
-            if layer < len(self.explicit_layers):
-                into = x0
-                if layer:
-                    gates = self.explicit_gates
-                    into = self._gated(gates, layer, below[0], context, training)
-                x = self._interact(layer, x0, into)
-                xs.append(x)
-            if 0 < layer < len(self.deep_layers):
-                h = self._deep(layer, below[1], context, training)
-            if self.bridges:
-                f = self.bridges[layer](_flat(x), h)
-        weighed, logits = self._read_out(xs)
-        return [*weighed, *(part for part in (h, f) if part is not None)], logits
-
-    def _stacked(self, fields, context, training):
-        x0 = into = self._gated(self.explicit_gates, 0, fields, context, training)
-        xs = [self._interact(0, x0, into)]
-        for layer in range(1, len(self.explicit_layers)):
-            gates = self.explicit_gates
-            into = self._gated(gates, layer, xs[-1], context, training)
-            xs.append(self._interact(layer, x0, into))
-        weighed, logits = self._read_out(xs)
-        # Of FM the products it would sum: they are what a network can go on from.
-        (h,) = weighed if not logits else [_flat(xs[-1])]
-        for layer in range(len(self.deep_layers)):
-            h = self._deep(layer, h, context, training)
-        return [h], []
-
-    def _interact(self, layer, x0, x):
-        """One layer of the explicit tower, on fields or flat as it wants them."""
-        explicit = self.explicit_layers[layer]
-        inputs = (x0, x) if explicit.takes_x0 else (x,)
-        if not explicit.takes_fields:
-            return explicit(*map(_flat, inputs))
-        # A CIN layer's maps come as they are, [B, H, D].
-        return explicit(*(self._fields(i) if len(i.shape) == 2 else i for i in inputs))
-
-    def _read_out(self, xs):
-        if not xs:
-            return [], []
-        read = self.explicit_layers[0].read_out(xs)
-        return ([], [read]) if self.explicit_layers[0].gives_logit else ([read], [])
-
-    def _gated(self, gates, layer, inputs, context, training):
-        """What enters a tower's layer."""
-        if layer >= len(gates):
-            return inputs
-        gate = gates[layer]
-        kwargs = {}
-        if context is not None:
-            kwargs["context"] = context
-        if isinstance(gate, FieldGate):
-            kwargs["training"] = training
-        return gate(self._fields_for(gate, layer, inputs), **kwargs)
-
-    def _deep(self, layer, inputs, context, training):
-        """A deep layer's output, with the gate before it."""
-        deep, gates = self.deep_layers[layer], self.deep_gates
-        if training and layer < len(gates) and _only_weighs(gates[layer]):
-            # Where a batch is larger than a matrix, weigh the matrix.
-            weights = gates[layer].of_components(gates[layer].weights_of_fields())
-            return deep(_flat(inputs), weights, training=training)
-        gated = self._gated(gates, layer, inputs, context, training)
-        return deep(_flat(gated), training=training)
-
-    def _fields_for(self, gate, layer, inputs):
-        """A gate's inputs as fields, `[B, F, D]` or `[B, d]`; refused if none are left.
-
-        After its first layer a tower without bridges has fields only if each layer
-        gives as many components as it takes, and they are still the fields'.
-        """
-        tower, given = "deep", _flat(inputs).shape[-1]
-        has_fields = given == sum(self.widths)
-        if gate in self.explicit_gates:
-            tower = self.tower
-            if layer and not self.bridges:
-                has_fields = self.explicit_layers[layer - 1].keeps_fields
-        if not has_fields:
-            raise ValueError(
-                f"The gate of layer {layer + 1} of the {tower} tower has no fields to "
-                f"weigh: what is below gives {given} components that are not those of "
-                f"the {len(self.widths)} fields. Set gate_layers='input', or a bridge, "
-                "which gives the fields' width again, or gate='none'"
-            )
-        return self._fields(inputs)
-
-    def _fields(self, x):
-        return ops.reshape(x, (-1, *self.fields_shape))
-
-    def _context(self, fields):
-        """Embeddings of the fields that gates are computed from, `[B, k]`."""
-        if not self.options["gate_fields"]:
-            return None
-        names = [field["name"] for field in self.spec["fields"]]
-        ends = [sum(self.widths[: i + 1]) for i in range(len(names))]
-        flat = _flat(fields)
-        chosen = [names.index(name) for name in self.options["gate_fields"]]
-        columns = [flat[:, ends[i] - self.widths[i] : ends[i]] for i in chosen]
-        return ops.concatenate(columns, axis=1)
-
-    def gates(self):
-        return {
-            tower: ops.stack([gate.weights_of_fields() for gate in gates])
-            for tower, gates in [
-                (self.tower, self.explicit_gates),
-                ("deep", self.deep_gates),
-            ]
-            if gates and isinstance(gates[0], FieldGate)
-        }
-
     def get_config(self):
-        return {**super().get_config(), **parts.to_config(self.options)}
+        return {**super().get_config(), **self.options}
 
     @classmethod
     def from_config(cls, config):
         return cls(**parts.from_config(config))
-
-
-def _only_weighs(gate):
-    """Whether a gate only weighs fields, and each row's alike."""
-    return isinstance(gate, FieldGate) and not gate.batch_norm
-
-
-def _weighed(gates, shared, own, is_own):
-    """The first of these gates on fields that are in two parts."""
-    if not gates:
-        return shared, own
-    return candidates.weighed(gates[0].weights_of_fields(), shared, own, is_own)
-
-
-def _flat(x):
-    return x if len(x.shape) == 2 else ops.reshape(x, (-1, x.shape[1] * x.shape[2]))

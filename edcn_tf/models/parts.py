@@ -24,11 +24,13 @@ GATES = {
     "softmax": _softmax_gate,
     "lhuc": lambda options, **kwargs: layers.LHUCGate(options["gate_units"], **kwargs),
     "squeeze_excitation": lambda options, **kwargs: layers.SqueezeExcitationGate(
-        **kwargs
+        scale=options["gate_scale"], **kwargs
     ),
-    "gatenet_scalar": lambda options, **kwargs: layers.FeatureEmbeddingGate(**kwargs),
+    "gatenet_scalar": lambda options, **kwargs: layers.FeatureEmbeddingGate(
+        scale=options["gate_scale"], **kwargs
+    ),
     "gatenet_vector": lambda options, **kwargs: layers.FeatureEmbeddingGate(
-        True, **kwargs
+        True, scale=options["gate_scale"], **kwargs
     ),
     "dense": lambda options, **kwargs: layers.DenseGate(**kwargs),
 }
@@ -64,9 +66,10 @@ NAMED = {"gate": GATES, "explicit": EXPLICIT, "bridge": BRIDGES}
 def check(option, value):
     """Raises `ValueError` unless the option's value is a name, `"none"` or a layer."""
     known = ["none", *NAMED[option]]
-    if not isinstance(value, keras.layers.Layer) and value not in known:
+    own = layers.ExplicitLayer if option == "explicit" else keras.layers.Layer
+    if not isinstance(value, own) and value not in known:
         raise ValueError(
-            f"`{option}` must be one of {known}, or a Keras layer of your own. "
+            f"`{option}` must be one of {known}, or a {own.__name__} of your own. "
             f"Received: {value!r}"
         )
 

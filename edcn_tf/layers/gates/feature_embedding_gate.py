@@ -22,8 +22,11 @@ class FeatureEmbeddingGate(Gate):
     Args:
         vector: Whether each component has a weight: the paper's "bit-wise" gate; its
             "vector-wise" one, a weight for a whole embedding vector, is the other.
-        activation: sigma: `"sigmoid"`, whose weights start near 1/2, or `"tanh"` or
-            `"linear"`, whose weights start as small as the embeddings, around 0.
+        activation: sigma: `"sigmoid"`, whose weights start near 1/2, or twice that with
+            `scale`; or `"tanh"` or `"linear"`, whose weights start as small as the
+            embeddings, around 0.
+        scale: Whether to double the sigmoid, so that weights start near 1, as in
+            `SqueezeExcitationGate`. The paper has no such factor.
         kernel_initializer: Keras initializer of each field's w_f, `[D, 1]`, or W_f.
         field_widths: Widths of fields of unequal width (`Gate`).
 
@@ -50,6 +53,7 @@ class FeatureEmbeddingGate(Gate):
         vector=False,
         *,
         activation="sigmoid",
+        scale=True,
         kernel_initializer="glorot_uniform",
         **kwargs,
     ):
@@ -61,6 +65,7 @@ class FeatureEmbeddingGate(Gate):
             )
         self.vector = vector
         self.activation = activation
+        self.scale = scale
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build_weights(self):
@@ -85,11 +90,14 @@ class FeatureEmbeddingGate(Gate):
         return ops.reshape(ops.concatenate(flat), shape)
 
     def weights_of(self, flat):
-        activate = keras.activations.get(self.activation)
         if self.vector:
-            return activate(self._products(flat))  # [B, d]
+            return self._activated(self._products(flat))  # [B, d]
         scores = self.sums_of_fields(ops.multiply(flat, self.kernel))  # [B, F]
-        return self.of_components(activate(scores))  # [B, d]
+        return self.of_components(self._activated(scores))  # [B, d]
+
+    def _activated(self, scores):
+        weights = keras.activations.get(self.activation)(scores)
+        return 2 * weights if self.scale and self.activation == "sigmoid" else weights
 
     def _products(self, flat):
         """Each field times its matrix, `[B, d]`."""
@@ -111,5 +119,6 @@ class FeatureEmbeddingGate(Gate):
             **super().get_config(),
             "vector": self.vector,
             "activation": self.activation,
+            "scale": self.scale,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

@@ -14,16 +14,21 @@ class SqueezeExcitationGate(Gate):
         z_f = mean of x_f's components              squeeze, z in R^F
         A = s2(W2 ReLU(W1 z))                       excitation
         y_f = A_f x_f                               re-weighting
+        y_f = 2 A_f x_f                             the same with `scale`
 
     with W1 in R^{s x F}, W2 in R^{F x s}, s = max(1, floor(F / reduction)).
 
     Args:
         reduction: F over the number s of hidden units.
         output_activation: s2. `"sigmoid"`, as in Hu et al.: weights between 0 and 1
-            that start near 1/2. `"relu"`, as in public code of FiBiNET, whose paper
-            leaves s2 open: weights have no upper bound, but start as small as the
-            embeddings, and a field whose weight is 0 for all rows is lost, with no
-            gradient to bring it back. That is why it is not the default.
+            that start near 1/2, or twice that with `scale`. `"relu"`, as in public code
+            of FiBiNET, whose paper leaves s2 open: weights have no upper bound, but
+            start as small as the embeddings, and a field whose weight is 0 for all
+            rows is lost, with no gradient to bring it back. That is why it is not the
+            default.
+        scale: Whether to double the sigmoid, so that weights start near 1: a gate a
+            layer that halves what it is given leaves little of it after three, with
+            bridges that multiply the more so. The papers have no such factor.
         kernel_initializer: Keras initializer of W1 and W2.
         field_widths: Widths of fields of unequal width (`Gate`).
 
@@ -50,6 +55,7 @@ class SqueezeExcitationGate(Gate):
         reduction=3,
         *,
         output_activation="sigmoid",
+        scale=True,
         kernel_initializer="glorot_uniform",
         **kwargs,
     ):
@@ -63,6 +69,7 @@ class SqueezeExcitationGate(Gate):
             )
         self.reduction = reduction
         self.output_activation = output_activation
+        self.scale = scale
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build_weights(self):
@@ -85,12 +92,16 @@ class SqueezeExcitationGate(Gate):
 
     def weights_of(self, flat):
         means = self.means_of_fields(flat)  # [B, F]
-        return self.of_components(self.expand(self.reduce(means)))  # [B, d]
+        weights = self.expand(self.reduce(means))
+        if self.scale and self.output_activation == "sigmoid":
+            weights *= 2
+        return self.of_components(weights)  # [B, d]
 
     def get_config(self):
         return {
             **super().get_config(),
             "reduction": self.reduction,
             "output_activation": self.output_activation,
+            "scale": self.scale,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
