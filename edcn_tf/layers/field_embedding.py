@@ -1,13 +1,13 @@
 """All fields' embeddings, out of one table for each width."""
 
-from typing import NamedTuple
-
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from edcn_tf.layers import large_table
+from edcn_tf.layers.pooling import pooled
+from edcn_tf.layers.width_groups import groups_of
 
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
@@ -124,7 +124,7 @@ class FieldEmbedding(keras.layers.Layer):
         )
         self.num_slots = sum(field["slots"] for field in self.fields)
         self.is_uniform = len(set(self.widths)) == 1
-        self.groups = self._groups()
+        self.groups = groups_of(self.fields, self.widths, num_rows)
         # XLA can compile neither the sparse update of the table nor its gather's
         # tf.unique, so Keras must not turn on jit_compile="auto" (as it would on GPU).
         self.supports_jit = False
@@ -160,31 +160,6 @@ class FieldEmbedding(keras.layers.Layer):
         """The table, where all fields have the same width."""
         (table,) = self.tables
         return table
-
-    def _groups(self):
-        """For each width: which fields have it, where its table has their rows."""
-        if self.is_uniform:
-            everything = [True] * len(self.fields)
-            return [_Group(self.widths[0], everything, self.num_rows, None)]
-        if any("rows" not in field for field in self.fields):
-            raise ValueError(
-                "Fields of unequal width each need `rows`, the size of their range. "
-                f"Received: {self.fields}"
-            )
-        rows = np.array([field["rows"] for field in self.fields])
-        if rows.sum() + 1 != self.num_rows:
-            raise ValueError(
-                f"The fields' `rows` must add up to {self.num_rows - 1}, num_rows but "
-                f"for padding. Received: {rows.tolist()}"
-            )
-        firsts = 1 + np.cumsum(rows) - rows  # in the table of all rows
-        groups = []
-        for width in sorted(set(self.widths)):
-            mine = np.array(self.widths) == width
-            own = np.where(mine, rows, 0)
-            shifts = firsts - (1 + np.cumsum(own) - own)
-            groups.append(_Group(width, mine.tolist(), int(own.sum()) + 1, shifts))
-        return groups
 
     def width_of(self, field_name):
         """Width D of a field's embeddings."""
@@ -304,9 +279,12 @@ class FieldEmbedding(keras.layers.Layer):
 
     def _side_by_side(self, parts, fields):
         """The embeddings of the fields, of lists pooled: `[B, F, D]` or `[B, d]`."""
-        pooled = [self._pooled(part, ids, mine) for mine, _, part, ids in parts]
+        tensors = [
+            pooled(ops.cast(part, self.compute_dtype), ids, mine)
+            for mine, _, part, ids in parts
+        ]
         if self.is_uniform:
-            return pooled[0]
+            return tensors[0]
         places = {
             field["name"]: (number, i)
             for number, (mine, *_) in enumerate(parts)
@@ -314,24 +292,9 @@ class FieldEmbedding(keras.layers.Layer):
         }
         pieces = []
         for number, start, end in _spans(places[field["name"]] for field in fields):
-            piece = pooled[number][:, start:end]
+            piece = tensors[number][:, start:end]
             pieces.append(ops.reshape(piece, (-1, (end - start) * piece.shape[2])))
         return ops.concatenate(pieces, axis=1)
-
-    def _pooled(self, embeddings, ids, fields):
-        """`[B, S, D]` of the fields' slots -> `[B, F, D]`."""
-        embeddings = ops.cast(embeddings, self.compute_dtype)
-        if all(field["slots"] == 1 for field in fields):
-            return embeddings
-        # By way of bool: TensorFlow compares and slices int32 in the host's memory.
-        used = ops.cast(ops.cast(ids, "bool"), embeddings.dtype)  # [B, S]
-        pooled = []
-        for start, stop, field in _runs(fields):
-            part = embeddings[:, start:stop]
-            if field is not None:
-                part = _pool(part, used[:, start:stop], field["pooling"])
-            pooled.append(part)
-        return ops.concatenate(pooled, axis=1)
 
     def _some_unseen(self, ids):
         """The ids, some of them replaced by that of an unseen value; padding stays."""
@@ -365,20 +328,6 @@ class FieldEmbedding(keras.layers.Layer):
         }
 
 
-class _Group(NamedTuple):
-    """The fields of one width.
-
-    `width` is theirs, `has` says of each field whether it is one of them, `rows` is
-    the size of their table, and `shifts` has how far each field's rows are moved to
-    the front in it.
-    """
-
-    width: int
-    has: list
-    rows: int
-    shifts: np.ndarray | None
-
-
 def _take(tensor, columns):
     """Some columns of `[B, S]`, all if `None`."""
     # ops.take would look for negative columns first.
@@ -394,26 +343,3 @@ def _spans(places):
         else:
             runs.append([number, i, i + 1])
     return runs
-
-
-def _runs(fields):
-    """(start, stop, field): each list, and each run of fields of one slot."""
-    start = stop = 0
-    for field in fields:
-        if field["slots"] == 1:
-            stop += 1
-            continue
-        if stop > start:
-            yield start, stop, None
-        start, stop = stop, stop + field["slots"]
-        yield start, stop, field
-        start = stop
-    if stop > start:
-        yield start, stop, None
-
-
-def _pool(embeddings, used, pooling):
-    """`[B, length, D]` -> `[B, 1, D]`, of the slots that are used."""
-    if pooling == "mean":
-        used /= ops.maximum(ops.sum(used, axis=1, keepdims=True), 1)
-    return ops.sum(embeddings * used[:, :, None], axis=1, keepdims=True)

@@ -90,8 +90,8 @@ def _check_owners(options):
             continue
         owners = " or ".join(map(repr, values))
         raise ValueError(
-            f"`{option}` goes with {owner}={owners}: set that, or {option}={neutral!r}. "
-            f"Received: {option}={options[option]!r} and {owner}={chosen!r}"
+            f"`{option}` goes with {owner}={owners}: set it so, or {option}={neutral!r}"
+            f". Received: {option}={options[option]!r} and {owner}={chosen!r}"
         )
 
 
