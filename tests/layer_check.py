@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+import pytest
 import reference
 import tensorflow as tf
 
@@ -116,6 +117,42 @@ def reload_all(directory):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return {path.stem: np.load(path) for path in directory.glob("*.npy")}
+
+
+class LayerTests:
+    """The tests of a module's `CASES`, and of `MORE_CASES` whose output is random.
+
+    A subclass in that module is all that it takes.
+    """
+
+    def pytest_generate_tests(self, metafunc):
+        module = metafunc.module
+        every = {**module.CASES, **getattr(module, "MORE_CASES", {})}
+        for argument, cases in [("case", module.CASES), ("any_case", every)]:
+            if argument in metafunc.fixturenames:
+                metafunc.parametrize(argument, cases.values(), ids=list(cases))
+        if "name" in metafunc.fixturenames:
+            metafunc.parametrize("name", every)
+
+    @pytest.fixture(scope="class")
+    def reloaded(self, request, tmp_path_factory):
+        module = request.module
+        every = {**module.CASES, **getattr(module, "MORE_CASES", {})}
+        return reloaded(tmp_path_factory.mktemp("reload"), every)
+
+    def test_is_a_well_behaved_layer(self, any_case):
+        check_layer(any_case)
+
+    def test_equals_the_formula(self, case):
+        check_formula(case)
+
+    @pytest.mark.parametrize("training", [False, True])
+    def test_gradients_equal_finite_differences(self, case, training):
+        check_gradients(case, training)
+
+    def test_loads_in_a_clean_process(self, reloaded, name):
+        before, after = reloaded
+        assert_close(after[name], before[name], rtol=1e-6, atol=1e-7)
 
 
 def reloaded(directory, cases):

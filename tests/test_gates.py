@@ -144,31 +144,8 @@ for suffix, widths in [("", None), ("_unequal", [1, 3, 2])]:
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-@each_case
-def test_is_a_well_behaved_layer(case):
-    layer_check.check_layer(case)
-
-
-@each_case
-def test_equals_the_formula(case):
-    layer_check.check_formula(case)
-
-
-@each_case
-@pytest.mark.parametrize("training", [False, True])
-def test_gradients_equal_finite_differences(case, training):
-    layer_check.check_gradients(case, training)
-
-
-@pytest.fixture(scope="module")
-def reloaded(tmp_path_factory):
-    return layer_check.reloaded(tmp_path_factory.mktemp("reload"), CASES)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_loads_in_a_clean_process(reloaded, name):
-    before, after = reloaded
-    assert_close(after[name], before[name], rtol=1e-6, atol=1e-7)
+class TestCases(layer_check.LayerTests):
+    """What must hold for each of them."""
 
 
 @each_case

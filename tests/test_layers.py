@@ -75,37 +75,10 @@ CASES = {
 MORE_CASES = {
     "deep_dropout": deep_case(dropout=0.37, units=5),
 }
-each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-@pytest.mark.parametrize(
-    "case", [*CASES.values(), *MORE_CASES.values()], ids=[*CASES, *MORE_CASES]
-)
-def test_is_a_well_behaved_layer(case):
-    layer_check.check_layer(case)
-
-
-@each_case
-def test_equals_the_formula(case):
-    layer_check.check_formula(case)
-
-
-@each_case
-@pytest.mark.parametrize("training", [False, True])
-def test_gradients_equal_finite_differences(case, training):
-    layer_check.check_gradients(case, training)
-
-
-@pytest.fixture(scope="module")
-def reloaded(tmp_path_factory):
-    cases = {**CASES, **MORE_CASES}
-    return layer_check.reloaded(tmp_path_factory.mktemp("reload"), cases)
-
-
-@pytest.mark.parametrize("name", [*CASES, *MORE_CASES])
-def test_loads_in_a_clean_process(reloaded, name):
-    before, after = reloaded
-    assert_close(after[name], before[name], rtol=1e-6, atol=1e-7)
+class TestCases(layer_check.LayerTests):
+    """What must hold for each of them."""
 
 
 def test_towers_compile_with_xla():
