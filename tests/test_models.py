@@ -424,7 +424,7 @@ def reloaded(tmp_path_factory):
     directory = tmp_path_factory.mktemp("reload")
     before = {}
     for name, (model_class, options) in SAVED.items():
-        model = made(model_class, scale=0.4, **options)
+        model = made(model_class, scale=0.6, **options)
         before[name] = model(IDS).numpy()
         layer_check.save_for_reload(directory, name, model, [IDS])
     return before, layer_check.reload_all(directory)

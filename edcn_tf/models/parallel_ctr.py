@@ -151,8 +151,8 @@ class ParallelCTR(Towers):
         if cross_rank is None:
             given["cross_rank"] = max(1, sum(self.widths) // 4)
         self._make_embeddings()
-        self.explicit_layers = self._make_explicit(given)
-        self.deep_layers = [
+        explicit = self._make_explicit(given)
+        deep = [
             Deep(
                 width,
                 activation_first=activation_first,
@@ -165,18 +165,36 @@ class ParallelCTR(Towers):
                 options.deep_units(deep_units, num_layers, sum(self.widths))
             )
         ]
-        depths = len(self.explicit_layers), len(self.deep_layers)
-        self.explicit_gates = self._make_gates(given, self.tower, depths[0])
+        is_parallel = structure == "parallel"
         # Stacked, the deep tower's input is not the model's.
-        on_input = structure == "parallel" or gate_layers == "all"
-        self.deep_gates = self._make_gates(given, "deep", on_input * depths[1])
-        self.bridges = []
-        if bridge != "none":
-            self.bridges = [
-                self._part("bridge", given, f"bridge_{layer}", units=sum(self.widths))
-                for layer in range(max(depths))
-            ]
+        gated = len(deep) if is_parallel or gate_layers == "all" else 0
+        width, depth = sum(self.widths), max(len(explicit), len(deep))
+        bridges = [
+            self._part("bridge", given, f"bridge_{layer}", units=width)
+            for layer in range(depth if bridge != "none" else 0)
+        ]
+        towers = [
+            {
+                "explicit_gates": self._make_gates(given, self.tower, len(explicit)),
+                "explicit_layers": explicit,
+            },
+            {
+                "deep_gates": self._make_gates(given, "deep", gated),
+                "deep_layers": deep,
+                "bridges": bridges,
+            },
+        ]
+        self._keep([towers[0] | towers[1]] if is_parallel else towers)
         self.output_layer = LogOdds(name="output")
+
+    def _keep(self, towers):
+        """Makes lists of layers attributes: `summary` lists them as they are kept."""
+        for lists in towers:
+            for name in lists:
+                setattr(self, name, [])
+            for layer in range(max(map(len, lists.values()))):
+                for name, layers in lists.items():
+                    getattr(self, name).extend(layers[layer : layer + 1])
 
     def _make_embeddings(self):
         """The embedding of the fields and the linear term's, which draw alike."""
