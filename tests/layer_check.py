@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 
 import keras
@@ -75,9 +76,13 @@ def norm_of(weights, training):
 
 
 def randomize(layer, seed=1, scale=0.5):
-    """Gives every weight a random value, so that no initial value hides a mistake."""
-    random = np.random.default_rng(seed)
+    """Gives every weight a random value, so that no initial value hides a mistake.
+
+    A weight's values hang on its path in the layer, not on which weights come before.
+    """
     for weight in layer.weights:
+        path = weight.path.split("/", 1)[1]
+        random = np.random.default_rng([seed, zlib.crc32(path.encode())])
         values = random.normal(scale=scale, size=weight.shape)
         if "variance" in weight.name:
             values = np.abs(values) + 0.5
@@ -135,7 +140,8 @@ class LayerTests:
             metafunc.parametrize("name", every)
 
     @pytest.fixture(scope="class")
-    def reloaded(self, request, tmp_path_factory):
+    @classmethod
+    def reloaded(cls, request, tmp_path_factory):
         module = request.module
         every = {**module.CASES, **getattr(module, "MORE_CASES", {})}
         return reloaded(tmp_path_factory.mktemp("reload"), every)
