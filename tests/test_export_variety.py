@@ -143,6 +143,14 @@ def with_random_weights(model, spec, random):
         if len(weight.shape) > 1 and "table" not in weight.path:
             values /= np.sqrt(weight.shape[0])
         weight.assign(np.abs(values) + 0.3 if "variance" in weight.path else values)
+    output = getattr(model, "output_layer", None)
+    if hasattr(output, "kernel"):
+        # Layers that multiply make logits so large that all rows score 0 or 1.
+        slots = [field for field in spec.fields for _ in range(field.field.slots)]
+        ids = [random.integers(f.offset, f.offset + f.rows, 300) for f in slots]
+        logits = model.logits(np.stack(ids, axis=1)).numpy()
+        output.kernel.assign(output.kernel / logits.std())
+        output.bias.assign([(output.bias.numpy()[0] - logits.mean()) / logits.std()])
     return model
 
 
