@@ -1,6 +1,8 @@
 """Every model of the family against one float64 reference."""
 
 import json
+import re
+from pathlib import Path
 
 import keras
 import layer_check
@@ -10,6 +12,7 @@ import reference
 import tensorflow as tf
 from layer_check import assert_close
 
+import edcn_tf
 from edcn_tf import FAMILY, FieldGate, ParallelCTR, SparseAdam, make_model
 from edcn_tf.layers import MatrixCross
 from edcn_tf.models.parts import BRIDGES, EXPLICIT, GATES
@@ -389,6 +392,17 @@ def test_a_bridge_and_a_gate_of_ones_own(tmp_path):
         f = 0.5 * np.maximum(x, h)
     logits = np.hstack([x, h, f]) @ w["output/kernel"] + w["output/bias"]
     assert_close(model.logits(IDS), logits, rtol=5e-5, atol=1e-5)
+
+
+def test_the_examples_of_the_documents_run():
+    text = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        names = {"edcn_tf": edcn_tf, "spec": SPEC}
+        exec(example, names)
+        assert np.isfinite(names["model"](IDS)).all()
+    assert {type(layer).__name__ for layer in names["model"].bridges} == {"Largest"}
 
 
 def test_an_explicit_layer_of_ones_own():
