@@ -12,7 +12,7 @@ from edcn_tf.console import progress_bar
 from edcn_tf.demo_data import DATA
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import evaluate_run
-from edcn_tf.files import write_json
+from edcn_tf.files import replaced, write_json
 from edcn_tf.flops import count_flops
 from edcn_tf.models import FAMILY
 from edcn_tf.prepare import prepare
@@ -103,7 +103,8 @@ def benchmark_models(out, seeds=SEEDS, rows=ROWS):
             _figures(out / data, entry, data, seed)
             bar.update(1)
     table = _table(out, lines, best, seeds)
-    (out / "models.md").write_text(table, encoding="utf-8")
+    with replaced(out / "models.md") as partial:
+        partial.write_text(table, encoding="utf-8")
     print(table)
 
 
@@ -135,22 +136,27 @@ def _figures(folder, entry, data, seed):
     path = run / "test.json"
     if path.exists():
         return read_json(path)
-    kind = entry.model if entry.model in SETTINGS[data] else "others"
-    settings = {**SETTINGS[data][kind], "model": entry.model, "seed": seed}
-    config = TrainingConfig.from_dict({**settings, **entry.changes})
     run.parent.mkdir(exist_ok=True)
     if not (run / "result.json").exists():
-        train(folder / "data", run, config)
-    model = config.build(FeatureSpec.load(run / "features"))
-    embedded = sum(e.count_params() for e in model.embeddings)
-    figures = {
-        **evaluate_run(run, folder / "data"),
-        "parameters": model.count_params() - embedded,
-        "flops": sum(count_flops(model).values()),
-    }
+        train(folder / "data", run, _config(entry, data, seed))
+    figures = evaluate_run(run, folder / "data")
     keras.backend.clear_session()
     write_json(path, figures)
     return figures
+
+
+def _config(entry, data, seed=0):
+    kind = entry.model if entry.model in SETTINGS[data] else "others"
+    settings = {**SETTINGS[data][kind], "model": entry.model, "seed": seed}
+    return TrainingConfig.from_dict({**settings, **entry.changes})
+
+
+def _size(folder, entry, data):
+    """Parameters of a line's model beside embeddings, and its operations an example."""
+    spec = FeatureSpec.load(folder / "data" / "features")
+    model = _config(entry, data).build(spec)
+    embedded = sum(e.count_params() for e in model.embeddings)
+    return model.count_params() - embedded, sum(count_flops(model).values())
 
 
 def _table(out, lines, best, seeds):
@@ -162,9 +168,9 @@ def _table(out, lines, best, seeds):
             data: [_figures(out / data, entry, data, seed) for seed in range(seeds)]
             for data in DATA
         }
-        first = next(iter(runs.values()))[0]  # of the first data set
+        first = next(iter(DATA))
         cells = [entry.title, FAMILY[entry.model].source, f"`{entry.configuration}`"]
-        cells += [f"{first['parameters']:,}", f"{first['flops']:,}"]
+        cells += [f"{number:,}" for number in _size(out / first, entry, first)]
         for figures in runs.values():
             cells.append(_mean(figure["auc"] for figure in figures))
         table.append(cells)

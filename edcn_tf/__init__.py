@@ -4,7 +4,6 @@ from edcn_tf import export
 from edcn_tf.calibration import Calibration
 from edcn_tf.calibration_fit import calibrate_run
 from edcn_tf.config import TrainingConfig
-from edcn_tf.diagram import draw_model
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import evaluate_run
@@ -49,7 +48,6 @@ __all__ = [
     "__version__",
     "calibrate_run",
     "count_flops",
-    "draw_model",
     "evaluate_run",
     "export",
     "load_pretrained",

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from edcn_tf import FAMILY, LogisticRegression, draw_model, make_model
+from edcn_tf import FAMILY, LogisticRegression, make_model
 from edcn_tf.describe import described_model, description
+from edcn_tf.diagram import draw_model
 from edcn_tf.errors import InputError
 from edcn_tf.flops import count_flops, parameters_by_layer
 

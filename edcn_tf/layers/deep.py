@@ -1,8 +1,9 @@
 """One layer of the deep tower."""
 
 import keras
-import tensorflow as tf
 from keras import ops
+
+from edcn_tf.layers.batch_norm import batch_norm as make_batch_norm
 
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
@@ -69,11 +70,7 @@ class Deep(keras.layers.Layer):
         )
         self.dense.build(input_shape)
         if self.batch_norm:
-            self.normalization = keras.layers.BatchNormalization(
-                synchronized=tf.distribute.has_strategy(),  # over the whole batch
-                dtype=self.dtype_policy,
-                name="normalization",
-            )
+            self.normalization = make_batch_norm(self.dtype_policy)
             self.normalization.build((None, units))
         if self.dropout:
             self.dropout_layer = keras.layers.Dropout(

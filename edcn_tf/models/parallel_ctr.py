@@ -3,9 +3,9 @@
 import random
 
 import keras
-import tensorflow as tf
 
 from edcn_tf.layers import Deep, ExplicitLayer, LogOdds
+from edcn_tf.layers.batch_norm import batch_norm
 from edcn_tf.models import options, parts
 from edcn_tf.models.towers import Towers
 
@@ -247,10 +247,8 @@ class ParallelCTR(Towers):
         if not self.embedding.is_uniform:
             kwargs["field_widths"] = self.widths
         if given["gate_batch_norm"] == "shared_scalar":
-            kwargs["normalization"] = keras.layers.BatchNormalization(
-                synchronized=tf.distribute.has_strategy(),  # over the whole batch
-                dtype=self.dtype_policy,
-                name=f"{tower}_gate_normalization",
+            kwargs["normalization"] = batch_norm(
+                self.dtype_policy, f"{tower}_gate_normalization"
             )
         return [
             self._part("gate", given, f"{tower}_gate_{layer}", **kwargs)

@@ -115,15 +115,15 @@ class Towers(ClickModel):
         return [*weighed, *(part for part in (h, f) if part is not None)], logits
 
     def _stacked(self, fields, context, training):
-        x0 = into = self._gated(self.explicit_gates, 0, fields, context, training)
-        xs = [self._interact(0, x0, into)]
-        for layer in range(1, len(self.explicit_layers)):
-            gates = self.explicit_gates
-            into = self._gated(gates, layer, xs[-1], context, training)
-            xs.append(self._interact(layer, x0, into))
+        xs, x0, x = [], None, fields
+        for layer in range(len(self.explicit_layers)):
+            into = self._gated(self.explicit_gates, layer, x, context, training)
+            x0 = into if x0 is None else x0
+            x = self._interact(layer, x0, into)
+            xs.append(x)
         weighed, logits = self._read_out(xs)
         # Of FM the products it would sum: they are what a network can go on from.
-        (h,) = weighed if not logits else [_flat(xs[-1])]
+        (h,) = weighed if not logits else [_flat(x)]
         for layer in range(len(self.deep_layers)):
             h = self._deep(layer, h, context, training)
         return [h], []

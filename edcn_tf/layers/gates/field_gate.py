@@ -1,9 +1,9 @@
 """The paper's regulation module: a learned weight for each field."""
 
 import keras
-import tensorflow as tf
 from keras import ops
 
+from edcn_tf.layers.batch_norm import batch_norm as make_batch_norm
 from edcn_tf.layers.gates.gate import Gate
 
 BATCH_NORMS = (None, "scalar", "feature")
@@ -80,11 +80,7 @@ class FieldGate(Gate):
         if not self.batch_norm:
             return
         if self.normalization is None:
-            self.normalization = keras.layers.BatchNormalization(
-                synchronized=tf.distribute.has_strategy(),  # over the whole batch
-                dtype=self.dtype_policy,
-                name="normalization",
-            )
+            self.normalization = make_batch_norm(self.dtype_policy)
         if not self.normalization.built:
             self.normalization.build((None, self._channels()))
 
@@ -106,7 +102,7 @@ class FieldGate(Gate):
         normalized = self.normalization(
             ops.reshape(outputs, (-1, self._channels())), training=training
         )
-        return ops.reshape(normalized, (-1, *inputs.shape[1:]))
+        return self.shaped_as(inputs, normalized)
 
     def get_config(self):
         return {
