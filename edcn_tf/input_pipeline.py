@@ -11,6 +11,8 @@ from edcn_tf.records import compression_of, find_broken_record, record_files
 
 SHUFFLE_ROWS = 1 << 17  # a window, within which rows are shuffled
 PARSE_ROWS = 1 << 10  # records that are parsed at once, of one file
+EPOCHS = 1 << 32  # more than a training has
+READ_BYTES = 1 << 20  # read from a file at once
 
 
 def read_records(
@@ -20,6 +22,7 @@ def read_records(
     *,
     shuffle=False,
     seed=None,
+    epoch=None,
     group=False,
     encoder=None,
     shard=None,
@@ -37,6 +40,10 @@ def read_records(
         shuffle: Whether to read files and rows in another order each epoch (rows
             within a window of 131,072).
         seed: Makes the shuffled order repeatable.
+        epoch: Number of the epoch, an int64 scalar or a `tf.Variable` of one, whose
+            value counts when the data set is iterated over. The order then follows
+            from `seed`, which must be given, and `epoch` alone, so that training that
+            was interrupted goes on in the order that it would have had.
         group: Whether to add the group column, as int64 (a hash for strings).
         encoder: The `Encoder` to use, to share one; made from `spec` otherwise.
         shard: `(index, number)`, to read only this one of so many equal parts of the
@@ -74,26 +81,49 @@ def read_records(
             row.append(_group_key(columns[schema.group]))
         return tuple(row)
 
-    files, shard = _part(files, shard)
-
     def read(path):
         compression = tf.where(tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", "")
-        rows = tf.data.TFRecordDataset(path, compression, buffer_size=1 << 20)
+        return tf.data.TFRecordDataset(path, compression, buffer_size=READ_BYTES)
+
+    return batches(
+        *(files, read, decode, batch_size),
+        shuffle=shuffle,
+        seed=seed,
+        epoch=epoch,
+        shard=shard,
+    )
+
+
+def batches(files, read, decode, batch_size, *, shuffle, seed, epoch=None, shard=None):
+    """Batches of the rows of files, in an order that hangs on nothing but the files.
+
+    Args:
+        files: Paths.
+        read: Function of a path to a data set of its records, one a row.
+        decode: Function of a batch of records to a tuple of columns.
+        batch_size, shuffle, seed, epoch, shard: As for `read_records`.
+    """
+    if epoch is not None and seed is None:
+        raise ValueError("`epoch` needs a `seed`, from which the order follows")
+    files, shard = _part(files, shard)
+
+    def read_part(path):
+        rows = read(path)
         if shard is not None:
             rows = rows.shard(shard[1], shard[0])
         return rows.batch(PARSE_ROWS)
 
     dataset = tf.data.Dataset.from_tensor_slices(files)
     if shuffle:
-        dataset = dataset.shuffle(len(files), seed=seed)
+        dataset = _shuffled_files(dataset, len(files), seed, epoch)
     dataset = dataset.interleave(
-        read,
+        read_part,
         cycle_length=min(len(files), 16),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     ).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     if shuffle:
-        dataset = _shuffled(dataset, seed)
+        dataset = _shuffled(dataset, seed, epoch)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA
@@ -121,13 +151,29 @@ def _part(files, shard):
     return files, shard
 
 
-def _shuffled(dataset, seed):
+def _shuffled_files(dataset, number, seed, epoch):
+    if epoch is None:
+        return dataset.shuffle(number, seed=seed)
+
+    def permute(files):
+        return tf.random.experimental.stateless_shuffle(files, [seed, _number(epoch)])
+
+    return dataset.batch(number).map(permute).unbatch()
+
+
+def _shuffled(dataset, seed, epoch):
     """Shuffles rows within windows, each epoch anew.
 
     Of encoded rows, which are small, and by one permutation a window: three times as
     fast as `Dataset.shuffle`, which handles record by record.
     """
-    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
+    if epoch is None:
+        seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
+    else:
+        seeds = tf.data.Dataset.counter(1).map(
+            # Of an epoch: 0 is its files, 1 its first window of rows, and so on.
+            lambda window: tf.stack([seed, _number(epoch) + window * EPOCHS])
+        )
 
     def permute(row, window_seed):
         order = tf.range(tf.shape(row[0])[0])
@@ -135,6 +181,10 @@ def _shuffled(dataset, seed):
         return tuple(tf.gather(column, order) for column in row)
 
     return tf.data.Dataset.zip((dataset.rebatch(SHUFFLE_ROWS), seeds)).map(permute)
+
+
+def _number(epoch):
+    return tf.cast(epoch, tf.int64)
 
 
 @contextlib.contextmanager

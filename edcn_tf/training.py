@@ -1,5 +1,6 @@
 """Train a model on prepared data into a run directory: `edcn train`."""
 
+import functools
 import importlib.util
 import shutil
 import time
@@ -12,6 +13,7 @@ import tensorflow as tf
 import yaml
 
 from edcn_tf import calibration, console, metrics
+from edcn_tf.encoded_rows import read_encoded
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import BATCH_ROWS, Scorer
@@ -27,7 +29,7 @@ from edcn_tf.workers import Workers
 SAMPLE_ROWS = 520
 
 
-def train(data, run, config, *, strategy=None):
+def train(data, run, config, *, strategy=None, until=None, encoded=None):
     """Trains until the validation AUC no longer rises; keeps the best model.
 
     A run that was interrupted goes on from its last finished epoch when the same
@@ -47,9 +49,14 @@ def train(data, run, config, *, strategy=None):
             them together. Of several workers, which all call this with directories
             that they share, only the chief writes, validates and decides. When one
             ends, all end; the same call on all goes on from the last epoch.
+        until: Stop after this epoch, if training would not have ended by then, and
+            leave the run unfinished: the same call with a later one, or with none,
+            goes on, as if it had never stopped.
+        encoded: Directory that `encode_rows` made of `data`, to read the rows from;
+            of one process alone.
 
     Returns:
-        The content of `result.json`, a dict.
+        The content of `result.json`, a dict, with `finished` false after `until`.
 
     Raises:
         InputError: If the run exists with another configuration or is finished, if a
@@ -57,35 +64,40 @@ def train(data, run, config, *, strategy=None):
     """
     workers = Workers(strategy)
     with workers.ending_together():
-        return _train(Path(data), Path(run), config, workers)
+        return _train(Path(data), Path(run), config, workers, until, encoded)
 
 
-def _train(data, run, config, workers):
+def _train(data, run, config, workers, until, encoded):
     workers.batch_size_of_replica(config.batch_size)  # before anything is written
     keras.utils.set_random_seed(config.seed)
     spec = FeatureSpec.load(data / "features")
     with workers.strategy.scope():
-        model = _compiled(config, spec)  # it may not fit
+        model = compiled_model(config, spec)  # it may not fit
     if not any(run.glob("checkpoints/epoch-*")):  # which has them already
         _load_pretrained(model, config, spec, workers)
     correction = _sampling_correction(data)
     if workers.is_chief or run.exists():  # as a check, where it does
         _start(run, data, config, correction)
     model, state = _restored(run, workers) or (model, {})
-    encoder = Encoder(spec)
     first_epoch = state.get("epoch", 0)
+    epoch = tf.Variable(first_epoch, dtype=tf.int64, trainable=False)
     files = {name: f"{data}/{name}-*.tfrecord*" for name in ("train", "valid")}
+    read = read_records
+    if encoded is None:
+        read = functools.partial(read, encoder=Encoder(spec))
+    else:
+        read = read_encoded
+        files = {name: f"{encoded}/{name}-*.ids" for name in files}
     rows = read_json(data / "summary.json")["splits"]["train"]["rows"]
 
     def read_training(batch_size, shard):
-        dataset = read_records(
-            files["train"],
-            spec,
-            batch_size,
+        part = {} if shard is None else {"shard": shard}
+        dataset = read(
+            *(files["train"], spec, batch_size),
             shuffle=True,
-            seed=config.seed + first_epoch,
-            encoder=encoder,
-            shard=shard,
+            seed=config.seed,
+            epoch=epoch,
+            **part,
         )
         if shard is not None:
             return dataset
@@ -93,9 +105,9 @@ def _train(data, run, config, workers):
         return dataset.apply(tf.data.experimental.assert_cardinality(steps))
 
     training = workers.input(config.batch_size, read_training)
-    validation = read_records(files["valid"], spec, BATCH_ROWS, encoder=encoder)
+    validation = read(files["valid"], spec, BATCH_ROWS)
     progress = _Progress(
-        data, run, config, spec, correction, validation, rows, state, workers
+        data, run, config, spec, correction, validation, rows, epoch, state, workers
     )
     callbacks = [progress]
     if workers.is_chief:
@@ -104,24 +116,25 @@ def _train(data, run, config, workers):
             callbacks.append(
                 keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False)
             )
-    if not state.get("stop"):
+    last_epoch = min(config.epochs, until or config.epochs)
+    if not progress.state["stop"] and first_epoch < last_epoch:
         with reading(list(files.values()), spec), warnings.catch_warnings():
             # Where workers share the rows, Keras cannot know the number of steps.
             warnings.filterwarnings("ignore", "Your input ran out of data")
             model.fit(
                 training,
-                epochs=config.epochs,
+                epochs=last_epoch,
                 initial_epoch=first_epoch,
                 callbacks=callbacks,
                 shuffle=False,  # the records are
                 verbose=workers.is_chief and (1 if console.interactive() else 2),
             )
     result = progress.result()
-    if workers.is_chief:
+    if workers.is_chief and progress.finished:
         write_json(run / "result.json", result)
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
     workers.of_chief([])  # none leaves before that
-    return result
+    return {**result, "finished": progress.finished}
 
 
 def _sampling_correction(data):
@@ -175,7 +188,8 @@ def save_model(model, path):
         model.optimizer, model.compiled = optimizer, compiled
 
 
-def _compiled(config, spec):
+def compiled_model(config, spec):
+    """A configuration's model with its optimizer, ready for `fit`."""
     model = config.build(spec)
     if config.optimizer == "adam":
         optimizer = keras.optimizers.Adam(config.learning_rate)
@@ -214,7 +228,15 @@ def _restored(run, workers):
         )
     state = read_json(checkpoint / "state.json")
     with workers.strategy.scope():
-        return keras.saving.load_model(checkpoint / "model.keras"), state
+        model = keras.saving.load_model(checkpoint / "model.keras")
+    for variable, drawn in zip(_random_states(model), state.pop("random")):
+        variable.assign(drawn)
+    return model, state
+
+
+def _random_states(model):
+    """The states of dropout and its like, which Keras does not save."""
+    return [v for v in model.variables if v.name == "seed_generator_state"]
 
 
 class _Progress(keras.callbacks.Callback):
@@ -225,10 +247,20 @@ class _Progress(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, data, run, config, spec, correction, validation, rows, state, workers
+        self,
+        data,
+        run,
+        config,
+        spec,
+        correction,
+        validation,
+        rows,
+        epoch,
+        state,
+        workers,
     ):
         super().__init__()
-        self.workers = workers
+        self.workers, self.epoch = workers, epoch
         self.data, self.run, self.config, self.spec = data, run, config, spec
         self.correction, self.validation, self.rows = correction, validation, rows
         self.state = {
@@ -247,7 +279,12 @@ class _Progress(keras.callbacks.Callback):
         super().set_model(model)
         self.scorer = Scorer(model, self.spec)
 
+    @property
+    def finished(self):
+        return self.state["stop"] or self.state["epoch"] >= self.config.epochs
+
     def on_epoch_begin(self, epoch, logs=None):
+        self.epoch.assign(epoch)
         self.began = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -308,7 +345,8 @@ class _Progress(keras.callbacks.Callback):
         earlier = list(folder.glob("epoch-*"))
         with new_directory(folder / f"epoch-{self.state['epoch']:05d}") as partial:
             self.model.save(partial / "model.keras")
-            write_json(partial / "state.json", self.state)
+            drawn = [state.numpy().tolist() for state in _random_states(self.model)]
+            write_json(partial / "state.json", {**self.state, "random": drawn})
         for directory in earlier:
             shutil.rmtree(directory)
 

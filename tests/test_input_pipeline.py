@@ -184,6 +184,35 @@ def test_shuffle(tmp_path, spec, monkeypatch, window, num_files):
     assert passes(2)[0] not in (first, again)
 
 
+@pytest.mark.parametrize("window, num_files", [(40, 3), (1 << 17, 1)])
+def test_order_by_epoch(tmp_path, spec, monkeypatch, window, num_files):
+    """It follows from seed and epoch, however often the data set was read before."""
+    files = write_files(tmp_path / "train", num_files)
+    monkeypatch.setattr(input_pipeline, "SHUFFLE_ROWS", window)
+    epoch = tf.Variable(0, dtype=tf.int64)
+
+    def passes(seed, epochs):
+        dataset = read_records(files, spec, 64, shuffle=True, seed=seed, epoch=epoch)
+        orders = []
+        for number in epochs:
+            epoch.assign(number)
+            orders.append(row_numbers(dataset, spec))
+        return orders
+
+    orders = passes(1, [0, 1, 2])
+    assert all(sorted(order) == list(range(ROWS)) for order in orders)
+    assert len(set(map(tuple, orders))) == 3
+    assert passes(1, [2, 0]) == [orders[2], orders[0]]
+    assert passes(2, [0])[0] not in orders
+    fixed = read_records(files, spec, 64, shuffle=True, seed=1, epoch=2)
+    assert row_numbers(fixed, spec) == orders[2]
+
+
+def test_an_epoch_needs_a_seed(files, spec):
+    with pytest.raises(ValueError, match="seed"):
+        read_records(files, spec, 64, shuffle=True, epoch=1)
+
+
 def test_no_file(tmp_path, spec):
     with pytest.raises(InputError, match="absent.*no such TFRecord file"):
         read_records(f"{tmp_path}/absent-*", spec, 8)

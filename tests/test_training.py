@@ -12,6 +12,7 @@ import pytest
 
 import edcn_tf
 from edcn_tf.config import model_options
+from edcn_tf.encoded_rows import encode_rows
 from edcn_tf.evaluation import load_run
 
 
@@ -227,3 +228,31 @@ def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path):
         edcn_tf.train(
             data, tmp_path / "run", config(learning_rate=1e30, average_decay=None)
         )
+
+
+def weights_of(run):
+    model, _ = load_run(run)
+    return {v.path.partition("/")[2]: v.numpy() for v in model.weights}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_run_in_parts_is_the_run_in_one(data, tmp_path, cached):
+    """The order of rows too follows from seed and epoch alone."""
+    encoded = tmp_path / "encoded" if cached else None
+    if cached:
+        encode_rows(data, encoded)
+    settings = config(epochs=4, learning_rate=0.1, patience=1)
+    whole = edcn_tf.train(data, tmp_path / "whole", settings)
+    for until in (1, 3):
+        part = edcn_tf.train(
+            data, tmp_path / "parts", settings, until=until, encoded=encoded
+        )
+        assert (part["epochs"], part["finished"]) == (until, False)
+        assert not (tmp_path / "parts/result.json").exists()
+    parts = edcn_tf.train(data, tmp_path / "parts", settings, encoded=encoded)
+    assert parts["finished"]
+    assert parts["valid_auc"] == pytest.approx(whole["valid_auc"], abs=1e-6)
+    assert parts["best_epoch"] == whole["best_epoch"]
+    expected = weights_of(tmp_path / "whole")
+    for path, found in weights_of(tmp_path / "parts").items():
+        np.testing.assert_allclose(found, expected[path], atol=1e-5, err_msg=path)
