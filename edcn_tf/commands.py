@@ -146,6 +146,31 @@ def train(args):
     print(f"Wrote {args.out}. Next:  {program()} evaluate {args.out} {args.data}")
 
 
+def tune(args):
+    from edcn_tf.tuning import Objective, search
+
+    config = search(
+        args.data,
+        args.out,
+        space=args.space,
+        base=TrainingConfig.read(args.config, args.settings),
+        tuner=args.tuner,
+        trials=args.trials,
+        hours=args.hours,
+        max_parameters=args.max_parameters,
+        objective=Objective(args.objective, args.latency_charge, args.parameter_charge),
+        retrain_trials=args.retrain,
+        retrain_seeds=args.retrain_seeds,
+    )
+    if config is None:
+        print("This worker has nothing left to do")
+        return
+    print(
+        f"Wrote {args.out}/best.yaml, trials.csv and report.html. Next:  {program()} "
+        f"train {args.data} --out runs/best --config {args.out}/best.yaml"
+    )
+
+
 def evaluate(args):
     figures = evaluation.evaluate_run(args.run, args.data, args.split)
     for name, value in figures.items():
@@ -278,6 +303,7 @@ RUN = {
     "prepare": prepare,
     "describe": describe,
     "train": train,
+    "tune": tune,
     "evaluate": evaluate,
     "calibrate": calibrate,
     "predict": predict,

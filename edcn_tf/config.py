@@ -146,26 +146,25 @@ class TrainingConfig:
     @classmethod
     def load(cls, path=None, settings=()):
         """From a YAML file (all defaults without) and `KEY=VALUE` settings over it."""
+        try:
+            return cls.from_dict(cls.read(path, settings))
+        except InputError as error:
+            if path is None or str(error).startswith(f"{path}: "):
+                raise
+            raise InputError(f"{path}: {error}") from None
+
+    @staticmethod
+    def read(path=None, settings=()):
+        """The keys that a YAML file and `KEY=VALUE` settings over it give, a dict."""
         values = {}
         if path is not None:
-            try:
-                values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-            except OSError as error:
-                raise InputError(f"{path}: {error.strerror}") from None
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                reason = " ".join(str(error).split())
-                raise InputError(f"{path}: is not YAML ({reason})") from None
-            if not isinstance(values, dict):
-                raise InputError(f"{path}: must hold KEY: VALUE lines")
+            values = read_yaml(path)
         for setting in settings:
             key, equals, value = setting.partition("=")
             if not equals:
                 raise InputError(f"--set takes KEY=VALUE. Received: {setting!r}")
             values[key.strip()] = _scalar(value)
-        try:
-            return cls.from_dict(values)
-        except InputError as error:
-            raise InputError(f"{path}: {error}" if path else str(error)) from None
+        return values
 
     def to_dict(self):
         """The flat keys of `config.yaml`."""
@@ -182,6 +181,20 @@ class TrainingConfig:
         except (ValueError, TypeError) as error:
             raise InputError(" ".join(str(error).split())) from None
         return model
+
+
+def read_yaml(path):
+    """The `KEY: VALUE` lines of a YAML file, a dict."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: is not YAML ({reason})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: must hold KEY: VALUE lines")
+    return values
 
 
 def model_options(model):

@@ -15,6 +15,7 @@ from edcn import (
     data_commands,
     model_commands,
     serving_commands,
+    tuning_command,
 )
 
 
@@ -83,6 +84,7 @@ def _parser():
     for commands_of in (
         data_commands,
         model_commands,
+        tuning_command,
         serving_commands,
         benchmark_command,
     ):

@@ -1,0 +1,365 @@
+"""Search: what it finds trains to the same score, and nothing is lost on the way."""
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import random as python_random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+
+import edcn_tf
+from edcn_tf.errors import InputError
+from edcn_tf.tuning import Objective, parallel, search
+from edcn_tf.tuning.objective import FIGURES
+from edcn_tf.tuning.process import ProcessError, run_apart
+from edcn_tf.tuning.results import COMPLETED, FAILED, TrialResult
+from edcn_tf.tuning.tuner import read_results, trial_run
+
+BASE = {"batch_size": 128, "epochs": 3, "embedding_dim": 4, "l2": 1.0}
+SPACE = {
+    "bridge": ["hadamard", "concat", "add"],
+    "learning_rate": {"low": 0.003, "high": 0.1, "log": True},
+    "dropout": {"low": 0.0, "high": 0.5},
+}
+DIVERGING = {"learning_rate": {"low": 1e29, "high": 1e30}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A small log in which user and item together decide."""
+    folder = tmp_path_factory.mktemp("tuning")
+    random = np.random.default_rng(7)
+    lines = ["click,user,item"]
+    for _ in range(2000):
+        user, item = random.integers(0, 15), random.integers(0, 20)
+        click = int(random.random() < (0.9 if (user + item) % 2 else 0.1))
+        lines.append(f"{click},u{user},i{item}")
+    (folder / "log.csv").write_text("\n".join(lines) + "\n")
+    schema = {"label": "click", "fields": [{"name": "user"}, {"name": "item"}]}
+    edcn_tf.prepare(
+        folder / "log.csv", edcn_tf.Schema.from_dict(schema), folder / "data"
+    )
+    return folder / "data"
+
+
+@pytest.fixture
+def space(tmp_path):
+    """Writes a space and gives its path."""
+
+    def write(parameters):
+        path = tmp_path / f"space-{len(list(tmp_path.glob('space-*')))}.yaml"
+        path.write_text(yaml.safe_dump(parameters))
+        return path
+
+    return write
+
+
+def tune(data, out, space, **options):
+    options = {"tuner": "random", "trials": 3, "retrain_trials": 0, **options}
+    base = {**BASE, **options.pop("base", {})}
+    return search(data, out, space=space, base=base, **options)
+
+
+def command(data, out, space, *options):
+    settings = [f"--set={key}={value}" for key, value in BASE.items()]
+    arguments = ["tune", data, "--out", out, "--space", space, *settings, *options]
+    code = "import sys; from edcn import main; sys.exit(main())"
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def seen(results):
+    """What must not depend on kills, nor on the machine's speed."""
+    return [
+        (r.number, r.status, r.settings, r.epochs, r.best_epoch, r.continues)
+        for r in results
+    ]
+
+
+def test_best_yaml_trains_to_the_score_of_its_trial(data, tmp_path, space):
+    found = tune(data, tmp_path / "out", space(SPACE), trials=4)
+    results = read_results(tmp_path / "out")
+    assert [r.number for r in results] == [0, 1, 2, 3]
+    best = max(results, key=lambda r: r.score)
+    config = edcn_tf.TrainingConfig.load(tmp_path / "out/best.yaml")
+    assert config == found
+    assert {key: config.to_dict()[key] for key in best.settings} == best.settings
+    result = edcn_tf.train(data, tmp_path / "run", config)
+    assert result["valid_auc"] == pytest.approx(best.auc, abs=1e-6)
+    assert result["valid_log_loss"] == pytest.approx(best.log_loss, abs=1e-6)
+    assert result["best_epoch"] == best.best_epoch
+    assert result["parameters"] == best.parameters
+
+
+def test_the_first_trial_is_the_default(data, tmp_path, space):
+    tune(data, tmp_path / "out", space(SPACE), trials=1)
+    (first,) = read_results(tmp_path / "out")
+    assert first.settings == {
+        "bridge": "hadamard",
+        "learning_rate": pytest.approx(0.01),
+        "dropout": pytest.approx(0.3),
+    }
+
+
+def test_a_seed_gives_the_same_trials_and_another_seed_others(data, tmp_path, space):
+    path = space(SPACE)
+    for name, seed in [("a", 1), ("b", 1), ("c", 2)]:
+        tune(data, tmp_path / name, path, trials=2, base={"seed": seed})
+    a, b, c = (read_results(tmp_path / name) for name in "abc")
+    assert seen(a) == seen(b)
+    assert [r.auc for r in a] == pytest.approx([r.auc for r in b], abs=1e-6)
+    assert a[1].settings != c[1].settings
+
+
+def test_hyperband_goes_on_with_the_best(data, tmp_path, space):
+    """A trial that goes on is the same as one that had all its epochs at once."""
+    out = tmp_path / "out"
+    tune(data, out, space(SPACE), tuner="hyperband", trials=8)
+    results = read_results(out)
+    later = [r for r in results if r.continues is not None]
+    assert later
+    for result in later:
+        earlier = results[result.continues]
+        assert result.settings == earlier.settings
+        assert result.epochs > earlier.epochs
+    config = edcn_tf.TrainingConfig.load(
+        trial_run(out, later[0].number) / "config.yaml"
+    )
+    assert later[0].epochs == config.epochs == 3
+    whole = edcn_tf.train(data, tmp_path / "whole", config)
+    assert whole["valid_auc"] == pytest.approx(later[0].auc, abs=1e-6)
+    left = list(out.glob("search/*/run/checkpoints"))
+    assert len(left) < len(results)  # only what another trial may go on from
+
+
+@pytest.mark.parametrize("tuner", ["hyperband", "bayesian"])
+def test_a_killed_search_goes_on(data, tmp_path, space, tuner):
+    """Killed eight times at random moments, it ends as one that was left alone."""
+    path = space(SPACE)
+    options = ["--tuner", tuner, "--trials", "6", "--retrain", "1"]
+    options += ["--retrain-seeds", "2"]
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(data, whole, path, *options), check=True)
+    moments = python_random.Random(3)
+    kept, kills = {}, 0
+    for _ in range(8):
+        process = subprocess.Popen(command(data, out, path, *options))
+        before = len(list(out.glob("search/*/run")))
+        # Not while it only starts: until it does something, and some time more.
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+            runs = list(out.glob("search/*/run")) + list(out.glob("retrained/*/seed*"))
+            if len(runs) > before:
+                break
+        time.sleep(moments.uniform(0, 1.5))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+        for result in read_results(out):
+            assert kept.setdefault(result.number, result) == result
+    assert kills >= 4
+    if not (out / "best.yaml").exists():
+        subprocess.run(command(data, out, path, *options), check=True)
+    results, expected = read_results(out), read_results(whole)
+    for number, result in kept.items():
+        assert results[number] == result  # not run again
+    assert seen(results) == seen(expected)
+    for result, other in zip(results, expected):
+        assert result.auc == pytest.approx(other.auc, abs=1e-5)
+    for result in results:
+        with open(trial_run(out, result.number) / "history.csv") as file:
+            epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
+        assert len(epochs) == len(set(epochs))  # no epoch twice
+    assert (out / "best.yaml").read_text() == (whole / "best.yaml").read_text()
+
+
+def test_a_finished_search_takes_further_trials(data, tmp_path, space, capsys):
+    path, out = space(SPACE), tmp_path / "out"
+    tune(data, out, path, trials=2)
+    first = read_results(out)
+    with pytest.raises(InputError, match="finished.*more trials"):
+        tune(data, out, path, trials=2)
+    tune(data, out, path, trials=4)
+    assert read_results(out)[:2] == first
+    assert len(read_results(out)) == 4
+    tune(data, tmp_path / "at_once", path, trials=4)
+    assert seen(read_results(tmp_path / "at_once")) == seen(read_results(out))
+
+
+def test_another_search_in_its_directory(data, tmp_path, space):
+    path, out = space(SPACE), tmp_path / "out"
+    tune(data, out, path, trials=1)
+    with pytest.raises(InputError, match="another tuner"):
+        tune(data, out, path, trials=2, tuner="bayesian")
+    with pytest.raises(InputError, match="another space"):
+        tune(data, out, space({**SPACE, "l2": [1.0, 2.0]}), trials=2)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match="holds no search"):
+        tune(data, tmp_path / "other", path)
+
+
+def test_failed_trials_are_recorded_and_the_search_goes_on(data, tmp_path, space):
+    path = space({**SPACE, "learning_rate": [0.01, 1e30]})
+    tune(data, tmp_path / "out", path, trials=8)
+    results = read_results(tmp_path / "out")
+    assert len(results) == 8
+    for result in results:
+        diverges = result.settings["learning_rate"] > 1
+        assert result.status == (FAILED if diverges else COMPLETED)
+        assert ("loss became" in result.reason) == diverges
+        assert math.isnan(result.score) == diverges
+    assert {r.status for r in results} == {COMPLETED, FAILED}
+
+
+def test_hyperband_replaces_failed_trials(data, tmp_path, space):
+    path = space({**SPACE, "learning_rate": [0.01, 0.02, 1e30]})
+    tune(data, tmp_path / "out", path, tuner="hyperband", trials=10)
+    results = read_results(tmp_path / "out")
+    assert any(r.status == FAILED for r in results)
+    assert any(r.continues is not None for r in results)
+
+
+def test_ten_failures_in_a_row_stop_it(data, tmp_path, space):
+    options = {"tuner": "random", "trials": 30, "retrain_trials": 0}
+    with pytest.raises(InputError, match="10 trials in a row failed.*loss became"):
+        search(data, tmp_path / "out", space=space(DIVERGING), base=BASE, **options)
+    assert len(read_results(tmp_path / "out")) == 10
+
+
+def test_limits(data, tmp_path, space):
+    path = space({**SPACE, "embedding_dim": [4, 64]})
+    out = tmp_path / "small"
+    tune(data, out, path, trials=6, max_parameters=2000)
+    results = read_results(out)
+    assert {r.settings["embedding_dim"] for r in results} == {4, 64}
+    for result in results:
+        too_large = result.settings["embedding_dim"] == 64
+        assert ("more than the 2,000" in result.reason) == too_large
+    tune(data, tmp_path / "short", space(SPACE), trials=6, hours=1e-9)
+    assert len(read_results(tmp_path / "short")) < 6
+
+
+def test_the_best_are_trained_anew_beside_the_default(data, tmp_path, space):
+    out = tmp_path / "out"
+    tune(data, out, space(SPACE), trials=4, retrain_trials=2, retrain_seeds=2)
+    runs = {path.parent.name for path in out.glob("retrained/*/seed-*/model.keras")}
+    assert "default" in runs and len(runs) == 3
+    figures = [
+        json.loads(p.read_text()) for p in out.glob("retrained/*/*/figures.json")
+    ]
+    assert len(figures) == 6 and all(0.4 < f["test_auc"] < 1 for f in figures)
+    page = (out / "report.html").read_text()
+    assert "default" in page
+    with open(out / "trials.csv") as file:
+        assert len(list(csv.DictReader(file))) == 4
+
+
+def test_chief_and_workers(data, tmp_path, space):
+    """Real processes, three of them, by KerasTuner's own protocol."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    out, path = tmp_path / "out", space(SPACE)
+    options = ["--tuner", "random", "--trials", "6", "--retrain", "0"]
+    common = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
+
+    def start(name):
+        environment = {**os.environ, **common, "KERASTUNER_TUNER_ID": name}
+        return subprocess.Popen(
+            command(data, out, path, *options),
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    chief = start("chief")
+    while not (out / "search.json").exists():
+        assert chief.poll() is None
+        time.sleep(0.1)
+    workers = [start("one"), start("two")]
+    told = [process.communicate(timeout=240)[0] for process in [*workers, chief]]
+    assert [process.returncode for process in [*workers, chief]] == [0, 0, 0]
+    results = read_results(out)
+    assert [r.number for r in results] == list(range(6))
+    assert all(r.status == COMPLETED for r in results)
+    mine = [
+        set(line.split()[1] for line in text.splitlines() if "trial " in line[:6])
+        for text in told[:2]
+    ]
+    assert mine[0] and mine[1] and not mine[0] & mine[1]
+    assert len(mine[0] | mine[1]) == 6
+    assert (out / "best.yaml").exists()
+
+
+def test_parallel_variables(monkeypatch):
+    for name in parallel.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert parallel.role() == parallel.ALONE
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    with pytest.raises(InputError, match="KERASTUNER_TUNER_ID is not set"):
+        parallel.role()
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "8000")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    assert parallel.role() == parallel.CHIEF
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker-1")
+    assert parallel.role() == parallel.WORKER
+
+
+def test_objective():
+    figures = {"auc": 0.8, "log_loss": 0.5, "latency_ms": 3.0, "parameters": 2_000_000}
+    assert Objective().score(figures) == 0.8
+    assert Objective("auc", 0.01, 0.02).score(figures) == pytest.approx(0.73)
+    charged = Objective("log_loss", 0.01, 0.02)
+    assert charged.score(figures) == pytest.approx(0.57)
+    results = [
+        TrialResult(number=n, status=COMPLETED, settings={}, score=s)
+        for n, s in enumerate([0.2, 0.3, 0.1])
+    ]
+    assert [r.number for r in Objective().best(results)] == [1, 0, 2]
+    assert [r.number for r in charged.best(results)] == [2, 0, 1]
+    with pytest.raises(InputError, match="objective"):
+        Objective("accuracy")
+    with pytest.raises(InputError, match="latency_charge"):
+        Objective(latency_charge=-1)
+    assert set(FIGURES) <= {f.name for f in dataclasses.fields(TrialResult)}
+
+
+def returns(value):
+    print("told", value)
+    return value + 1
+
+
+def raises():
+    raise InputError("a reason\nof two lines")
+
+
+def ends(kind):
+    if kind == "status":
+        os._exit(3)
+    os.kill(os.getpid(), kind)
+    time.sleep(60)
+
+
+def test_process(tmp_path):
+    log = tmp_path / "log.txt"
+    assert run_apart(returns, 1, log=log) == 2
+    assert "told 1" in log.read_text()
+    with pytest.raises(ProcessError, match="^a reason of two lines"):
+        run_apart(raises, log=log)
+    with pytest.raises(ProcessError, match="memory runs out"):
+        run_apart(ends, signal.SIGKILL, log=log)
+    with pytest.raises(ProcessError, match="SIGSEGV"):
+        run_apart(ends, signal.SIGSEGV, log=log)
+    with pytest.raises(ProcessError, match="status 3"):
+        run_apart(ends, "status", log=log)
