@@ -5,7 +5,6 @@ import dataclasses
 import json
 import math
 import os
-import random as python_random
 import signal
 import socket
 import subprocess
@@ -30,7 +29,6 @@ SPACE = {
     "learning_rate": {"low": 0.003, "high": 0.1, "log": True},
     "dropout": {"low": 0.0, "high": 0.5},
 }
-DIVERGING = {"learning_rate": {"low": 1e29, "high": 1e30}}
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +83,9 @@ def seen(results):
 
 
 def test_best_yaml_trains_to_the_score_of_its_trial(data, tmp_path, space):
-    found = tune(data, tmp_path / "out", space(SPACE), trials=4)
+    found = tune(data, tmp_path / "out", space(SPACE), trials=2)
     results = read_results(tmp_path / "out")
-    assert [r.number for r in results] == [0, 1, 2, 3]
+    assert [r.number for r in results] == [0, 1]
     best = max(results, key=lambda r: r.score)
     config = edcn_tf.TrainingConfig.load(tmp_path / "out/best.yaml")
     assert config == found
@@ -99,30 +97,10 @@ def test_best_yaml_trains_to_the_score_of_its_trial(data, tmp_path, space):
     assert result["parameters"] == best.parameters
 
 
-def test_the_first_trial_is_the_default(data, tmp_path, space):
-    tune(data, tmp_path / "out", space(SPACE), trials=1)
-    (first,) = read_results(tmp_path / "out")
-    assert first.settings == {
-        "bridge": "hadamard",
-        "learning_rate": pytest.approx(0.01),
-        "dropout": pytest.approx(0.3),
-    }
-
-
-def test_a_seed_gives_the_same_trials_and_another_seed_others(data, tmp_path, space):
-    path = space(SPACE)
-    for name, seed in [("a", 1), ("b", 1), ("c", 2)]:
-        tune(data, tmp_path / name, path, trials=2, base={"seed": seed})
-    a, b, c = (read_results(tmp_path / name) for name in "abc")
-    assert seen(a) == seen(b)
-    assert [r.auc for r in a] == pytest.approx([r.auc for r in b], abs=1e-6)
-    assert a[1].settings != c[1].settings
-
-
 def test_hyperband_goes_on_with_the_best(data, tmp_path, space):
     """A trial that goes on is the same as one that had all its epochs at once."""
     out = tmp_path / "out"
-    tune(data, out, space(SPACE), tuner="hyperband", trials=8)
+    tune(data, out, space(SPACE), tuner="hyperband", trials=4)
     results = read_results(out)
     later = [r for r in results if r.continues is not None]
     assert later
@@ -140,35 +118,38 @@ def test_hyperband_goes_on_with_the_best(data, tmp_path, space):
     assert len(left) < len(results)  # only what another trial may go on from
 
 
-@pytest.mark.parametrize("tuner", ["hyperband", "bayesian"])
-def test_a_killed_search_goes_on(data, tmp_path, space, tuner):
-    """Killed eight times at random moments, it ends as one that was left alone."""
+@pytest.mark.parametrize(
+    "tuner, trials, kills, retrained",
+    [
+        ("hyperband", 4, 3, 0),
+        pytest.param("hyperband", 9, 10, 2, marks=pytest.mark.slow),
+        pytest.param("bayesian", 6, 10, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_search_goes_on(
+    data, tmp_path, space, tuner, trials, kills, retrained
+):
+    """Killed at random moments, it ends as one that was left alone."""
     path = space(SPACE)
-    options = ["--tuner", tuner, "--trials", "6", "--retrain", "1"]
-    options += ["--retrain-seeds", "2"]
+    options = ["--tuner", tuner, "--trials", trials, "--retrain", retrained]
+    options += ["--retrain-seeds", 2]
     whole, out = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(command(data, whole, path, *options), check=True)
-    moments = python_random.Random(3)
-    kept, kills = {}, 0
-    for _ in range(8):
+    random = np.random.default_rng(trials)
+    kept, killed = {}, 0
+    for _ in range(kills):
         process = subprocess.Popen(command(data, out, path, *options))
-        before = len(list(out.glob("search/*/run")))
-        # Not while it only starts: until it does something, and some time more.
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-            runs = list(out.glob("search/*/run")) + list(out.glob("retrained/*/seed*"))
-            if len(runs) > before:
-                break
-        time.sleep(moments.uniform(0, 1.5))
+        _wait_for_a_change(out, process)
+        time.sleep(random.uniform(0, 2))
         if process.poll() is not None:
             break
         process.kill()
         process.wait()
-        kills += 1
+        killed += 1
         for result in read_results(out):
             assert kept.setdefault(result.number, result) == result
-    assert kills >= 4
+    assert killed == kills or trials > 4
+    assert killed > 2
     if not (out / "best.yaml").exists():
         subprocess.run(command(data, out, path, *options), check=True)
     results, expected = read_results(out), read_results(whole)
@@ -177,43 +158,32 @@ def test_a_killed_search_goes_on(data, tmp_path, space, tuner):
     assert seen(results) == seen(expected)
     for result, other in zip(results, expected):
         assert result.auc == pytest.approx(other.auc, abs=1e-5)
-    for result in results:
         with open(trial_run(out, result.number) / "history.csv") as file:
             epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
         assert len(epochs) == len(set(epochs))  # no epoch twice
     assert (out / "best.yaml").read_text() == (whole / "best.yaml").read_text()
 
 
-def test_a_finished_search_takes_further_trials(data, tmp_path, space, capsys):
-    path, out = space(SPACE), tmp_path / "out"
-    tune(data, out, path, trials=2)
-    first = read_results(out)
-    with pytest.raises(InputError, match="finished.*more trials"):
-        tune(data, out, path, trials=2)
-    tune(data, out, path, trials=4)
-    assert read_results(out)[:2] == first
-    assert len(read_results(out)) == 4
-    tune(data, tmp_path / "at_once", path, trials=4)
-    assert seen(read_results(tmp_path / "at_once")) == seen(read_results(out))
+def _wait_for_a_change(out, process):
+    """Until a search has done something that it had not done before."""
 
+    def state():
+        return [str(p) for p in out.glob("*/*/run/checkpoints/*")] + [
+            str(p) for p in out.glob("*/*/*/history.csv")
+        ]
 
-def test_another_search_in_its_directory(data, tmp_path, space):
-    path, out = space(SPACE), tmp_path / "out"
-    tune(data, out, path, trials=1)
-    with pytest.raises(InputError, match="another tuner"):
-        tune(data, out, path, trials=2, tuner="bayesian")
-    with pytest.raises(InputError, match="another space"):
-        tune(data, out, space({**SPACE, "l2": [1.0, 2.0]}), trials=2)
-    (tmp_path / "other").mkdir()
-    with pytest.raises(InputError, match="holds no search"):
-        tune(data, tmp_path / "other", path)
+    before, deadline = state(), time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if state() != before:
+            return
+        time.sleep(0.02)
 
 
 def test_failed_trials_are_recorded_and_the_search_goes_on(data, tmp_path, space):
     path = space({**SPACE, "learning_rate": [0.01, 1e30]})
-    tune(data, tmp_path / "out", path, trials=8)
+    tune(data, tmp_path / "out", path, trials=4)
     results = read_results(tmp_path / "out")
-    assert len(results) == 8
+    assert len(results) == 4
     for result in results:
         diverges = result.settings["learning_rate"] > 1
         assert result.status == (FAILED if diverges else COMPLETED)
@@ -222,47 +192,29 @@ def test_failed_trials_are_recorded_and_the_search_goes_on(data, tmp_path, space
     assert {r.status for r in results} == {COMPLETED, FAILED}
 
 
-def test_hyperband_replaces_failed_trials(data, tmp_path, space):
-    path = space({**SPACE, "learning_rate": [0.01, 0.02, 1e30]})
-    tune(data, tmp_path / "out", path, tuner="hyperband", trials=10)
-    results = read_results(tmp_path / "out")
-    assert any(r.status == FAILED for r in results)
-    assert any(r.continues is not None for r in results)
-
-
-def test_ten_failures_in_a_row_stop_it(data, tmp_path, space):
-    options = {"tuner": "random", "trials": 30, "retrain_trials": 0}
-    with pytest.raises(InputError, match="10 trials in a row failed.*loss became"):
-        search(data, tmp_path / "out", space=space(DIVERGING), base=BASE, **options)
-    assert len(read_results(tmp_path / "out")) == 10
-
-
-def test_limits(data, tmp_path, space):
-    path = space({**SPACE, "embedding_dim": [4, 64]})
-    out = tmp_path / "small"
-    tune(data, out, path, trials=6, max_parameters=2000)
+def test_a_limit_of_parameters(data, tmp_path, space):
+    out, path = tmp_path / "out", space({**SPACE, "embedding_dim": [4, 64]})
+    tune(data, out, path, trials=4, max_parameters=2000)
     results = read_results(out)
     assert {r.settings["embedding_dim"] for r in results} == {4, 64}
     for result in results:
         too_large = result.settings["embedding_dim"] == 64
         assert ("more than the 2,000" in result.reason) == too_large
-    tune(data, tmp_path / "short", space(SPACE), trials=6, hours=1e-9)
-    assert len(read_results(tmp_path / "short")) < 6
 
 
 def test_the_best_are_trained_anew_beside_the_default(data, tmp_path, space):
     out = tmp_path / "out"
-    tune(data, out, space(SPACE), trials=4, retrain_trials=2, retrain_seeds=2)
-    runs = {path.parent.name for path in out.glob("retrained/*/seed-*/model.keras")}
-    assert "default" in runs and len(runs) == 3
+    tune(data, out, space(SPACE), trials=2, retrain_trials=1, retrain_seeds=2)
+    runs = {path.parents[1].name for path in out.glob("retrained/*/seed-*/model.keras")}
+    assert runs == {"default", "trial-1"}
     figures = [
         json.loads(p.read_text()) for p in out.glob("retrained/*/*/figures.json")
     ]
-    assert len(figures) == 6 and all(0.4 < f["test_auc"] < 1 for f in figures)
+    assert len(figures) == 4 and all(0.4 < f["test_auc"] < 1 for f in figures)
     page = (out / "report.html").read_text()
     assert "default" in page
     with open(out / "trials.csv") as file:
-        assert len(list(csv.DictReader(file))) == 4
+        assert len(list(csv.DictReader(file))) == 2
 
 
 def test_chief_and_workers(data, tmp_path, space):
@@ -271,7 +223,7 @@ def test_chief_and_workers(data, tmp_path, space):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     out, path = tmp_path / "out", space(SPACE)
-    options = ["--tuner", "random", "--trials", "6", "--retrain", "0"]
+    options = ["--tuner", "random", "--trials", "4", "--retrain", "0"]
     common = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
 
     def start(name):
@@ -291,14 +243,14 @@ def test_chief_and_workers(data, tmp_path, space):
     told = [process.communicate(timeout=240)[0] for process in [*workers, chief]]
     assert [process.returncode for process in [*workers, chief]] == [0, 0, 0]
     results = read_results(out)
-    assert [r.number for r in results] == list(range(6))
+    assert [r.number for r in results] == list(range(4))
     assert all(r.status == COMPLETED for r in results)
     mine = [
         set(line.split()[1] for line in text.splitlines() if "trial " in line[:6])
         for text in told[:2]
     ]
     assert mine[0] and mine[1] and not mine[0] & mine[1]
-    assert len(mine[0] | mine[1]) == 6
+    assert len(mine[0] | mine[1]) == 4
     assert (out / "best.yaml").exists()
 
 

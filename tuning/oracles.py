@@ -41,7 +41,7 @@ class Durable:
 
     def populate_space(self, trial_id):
         late = self.hours is not None and self.seconds > 3600 * self.hours
-        if self.failure or late:
+        if self.failure or (late and self.start_order):
             return {"status": TrialStatus.STOPPED}
         return super().populate_space(trial_id)
 

@@ -1,6 +1,5 @@
 """Which part this process has in a parallel search, by KerasTuner's variables."""
 
-import contextlib
 import os
 
 from edcn_tf.errors import InputError
@@ -21,13 +20,3 @@ def role():
             )
     # As KerasTuner decides it.
     return CHIEF if "chief" in os.environ["KERASTUNER_TUNER_ID"] else WORKER
-
-
-@contextlib.contextmanager
-def silent():
-    """KerasTuner 1.4.8 prints each condition that it sends to another process."""
-    if role() == ALONE:
-        yield
-        return
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield

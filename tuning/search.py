@@ -130,8 +130,7 @@ def search(
             "Waiting for workers: the same command with another KERASTUNER_TUNER_ID",
             flush=True,
         )
-    with parallel.silent():
-        tuner.search()
+    tuner.search()
     if is_worker:
         return None
     if oracle.failure:
@@ -140,13 +139,14 @@ def search(
             f"{oracle.failure}"
         )
     candidates = _candidates(out, chosen, objective, retrain_trials)
-    seeds = [settings.seed + 1 + number for number in range(retrain_seeds)]
-    retrained = retrain(
-        *(out / "retrained", candidates, objective),
-        data=data,
-        encoded=encoded,
-        seeds=seeds if retrain_trials else [],
-    )
+    retrained = []
+    if retrain_trials:
+        retrained = retrain(
+            *(out / "retrained", candidates, objective),
+            data=data,
+            encoded=encoded,
+            seeds=[settings.seed + 1 + number for number in range(retrain_seeds)],
+        )
     return _outcome(out, candidates, objective, retrained, oracle.seconds)
 
 
@@ -192,7 +192,10 @@ class _Lines:
                 f"{self.objective.title} {getattr(result, self.objective.figure):.4f} "
                 f"after {result.epochs} epochs; best so far: trial {best.number}"
             )
-        settings = " ".join(f"{key}={value}" for key, value in result.settings.items())
+        settings = " ".join(
+            f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in result.settings.items()
+        )
         print(
             f"trial {result.number} (of {self.trials}): {figure}; "
             f"{result.ended - result.began:.0f} s; {settings}",

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import json
 import math
 import os
@@ -58,9 +57,13 @@ class RunTuner(BaseTuner):
             "max_parameters": max_parameters,
         }
         self._waiting = False
-        with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner tells what it does
+        with _silent():
             super().__init__(oracle, space, str(directory), PROJECT)
         self.save()  # KerasTuner goes on with what it finds: nothing, before this
+
+    def search(self):
+        with _silent():
+            super().search()
 
     def _populate_initial_space(self):
         """Without building dozens of models to find what depends on what."""
@@ -127,6 +130,17 @@ class RunTuner(BaseTuner):
 
     def load_model(self, trial):
         return load_run(f"{self.get_trial_dir(trial.trial_id)}/run")[0]
+
+
+@contextlib.contextmanager
+def _silent():
+    """KerasTuner prints tracebacks of failed trials, and what it sends to others."""
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
 
 
 def read_result(path):
