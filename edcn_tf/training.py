@@ -65,7 +65,7 @@ def _train(data, run, config, workers):
     keras.utils.set_random_seed(config.seed)
     spec = FeatureSpec.load(data / "features")
     with workers.strategy.scope():
-        model = _compiled(config, spec)  # it may not fit
+        model = compiled_model(config, spec)  # it may not fit
     if not any(run.glob("checkpoints/epoch-*")):  # which has them already
         _load_pretrained(model, config, spec, workers)
     correction = _sampling_correction(data)
@@ -175,7 +175,14 @@ def save_model(model, path):
         model.optimizer, model.compiled = optimizer, compiled
 
 
-def _compiled(config, spec):
+def compiled_model(config, spec, metrics=None):
+    """The model of a `TrainingConfig`, with its optimizer and loss.
+
+    Args:
+        config: `TrainingConfig`.
+        spec: `FeatureSpec`.
+        metrics: Of `compile`; training itself needs none.
+    """
     model = config.build(spec)
     if config.optimizer == "adam":
         optimizer = keras.optimizers.Adam(config.learning_rate)
@@ -185,7 +192,12 @@ def _compiled(config, spec):
         )
     # Replicas end an epoch together only if Python looks at each step.
     steps = 1 if tf.distribute.has_strategy() else config.steps_per_execution
-    model.compile(optimizer, "binary_crossentropy", steps_per_execution=steps)
+    model.compile(
+        optimizer,
+        "binary_crossentropy",
+        metrics=metrics,
+        steps_per_execution=steps,
+    )
     return model
 
 
