@@ -188,8 +188,14 @@ def save_model(model, path):
         model.optimizer, model.compiled = optimizer, compiled
 
 
-def compiled_model(config, spec):
-    """A configuration's model with its optimizer, ready for `fit`."""
+def compiled_model(config, spec, metrics=None):
+    """The model of a `TrainingConfig`, with its optimizer and loss.
+
+    Args:
+        config: `TrainingConfig`.
+        spec: `FeatureSpec`.
+        metrics: Of `compile`; training itself needs none.
+    """
     model = config.build(spec)
     if config.optimizer == "adam":
         optimizer = keras.optimizers.Adam(config.learning_rate)
@@ -199,7 +205,12 @@ def compiled_model(config, spec):
         )
     # Replicas end an epoch together only if Python looks at each step.
     steps = 1 if tf.distribute.has_strategy() else config.steps_per_execution
-    model.compile(optimizer, "binary_crossentropy", steps_per_execution=steps)
+    model.compile(
+        optimizer,
+        "binary_crossentropy",
+        metrics=metrics,
+        steps_per_execution=steps,
+    )
     return model
 
 
