@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import keras_tuner
+import numpy as np
 from keras_tuner.engine.trial import TrialStatus
 
 from edcn_tf.errors import InputError
@@ -98,7 +99,14 @@ class RandomOracle(Durable, keras_tuner.oracles.RandomSearchOracle):
 
 
 class BayesianOracle(Durable, keras_tuner.oracles.BayesianOptimizationOracle):
-    """Draws trials where a Gaussian process expects good ones."""
+    """Draws trials where a Gaussian process expects good ones.
+
+    What is drawn follows from the seed and the trial's number, whatever process draws.
+    """
+
+    def populate_space(self, trial_id):
+        self._random_state = np.random.RandomState(self.seed + len(self.trials))
+        return super().populate_space(trial_id)
 
 
 class HyperbandOracle(Durable, keras_tuner.oracles.HyperbandOracle):
