@@ -129,7 +129,7 @@ def _train(data, run, config, workers, until, encoded):
                 shuffle=False,  # the records are
                 verbose=workers.is_chief and (1 if console.interactive() else 2),
             )
-    result = progress.result()
+    result = progress.result(model)
     if workers.is_chief and progress.finished:
         write_json(run / "result.json", result)
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
@@ -361,12 +361,12 @@ class _Progress(keras.callbacks.Callback):
         for directory in earlier:
             shutil.rmtree(directory)
 
-    def result(self):
+    def result(self, model):
         state = self.state
         return {
             "data": str(self.data),
             "model": self.config.model,
-            "parameters": int(self.model.count_params()),
+            "parameters": int(model.count_params()),
             "epochs": state["epoch"],
             "best_epoch": state["best_epoch"],
             "valid_auc": state["best_auc"],

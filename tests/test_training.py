@@ -230,6 +230,13 @@ def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path):
         )
 
 
+def test_a_run_killed_after_its_last_epoch_gives_its_result(data, tmp_path):
+    settings = config(epochs=2)
+    first = edcn_tf.train(data, tmp_path / "run", settings, until=1)
+    again = edcn_tf.train(data, tmp_path / "run", settings, until=1)
+    assert again == first and again["parameters"] > 0
+
+
 def weights_of(run):
     model, _ = load_run(run)
     return {v.path.partition("/")[2]: v.numpy() for v in model.weights}

@@ -16,11 +16,13 @@ import pytest
 import yaml
 
 import edcn_tf
+from edcn_tf.encoded_rows import encode_rows
 from edcn_tf.errors import InputError
 from edcn_tf.tuning import Objective, parallel, search
 from edcn_tf.tuning.objective import FIGURES
 from edcn_tf.tuning.process import ProcessError, run_apart
 from edcn_tf.tuning.results import COMPLETED, FAILED, TrialResult
+from edcn_tf.tuning.trial import Task, run_task
 from edcn_tf.tuning.tuner import read_results, trial_run
 
 BASE = {"batch_size": 128, "epochs": 3, "embedding_dim": 4, "l2": 1.0}
@@ -192,14 +194,18 @@ def test_failed_trials_are_recorded_and_the_search_goes_on(data, tmp_path, space
     assert {r.status for r in results} == {COMPLETED, FAILED}
 
 
-def test_a_limit_of_parameters(data, tmp_path, space):
-    out, path = tmp_path / "out", space({**SPACE, "embedding_dim": [4, 64]})
-    tune(data, out, path, trials=4, max_parameters=2000)
-    results = read_results(out)
-    assert {r.settings["embedding_dim"] for r in results} == {4, 64}
-    for result in results:
-        too_large = result.settings["embedding_dim"] == 64
-        assert ("more than the 2,000" in result.reason) == too_large
+def test_a_limit_of_parameters(data, tmp_path):
+    """A model that is too large is not trained."""
+    encode_rows(data, tmp_path / "encoded")
+    known = {"data": str(data), "encoded": str(tmp_path / "encoded"), "config": BASE}
+    large = Task(**known, run=str(tmp_path / "large"), max_parameters=100)
+    with pytest.raises(InputError, match="parameters, more than the 100 of"):
+        run_task(large)
+    assert not (tmp_path / "large").exists()
+    figures = run_task(
+        Task(**known, run=str(tmp_path / "run"), max_parameters=10_000, until=1)
+    )
+    assert 100 < figures["parameters"] <= 10_000
 
 
 def test_the_best_are_trained_anew_beside_the_default(data, tmp_path, space):

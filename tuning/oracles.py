@@ -81,6 +81,7 @@ class Durable:
 
     def reload(self):
         super().reload()
+        self.trials = dict(sorted(self.trials.items(), key=lambda item: int(item[0])))
         for trial in list(self.trials.values()):
             if trial.trial_id not in self.start_order:
                 # Begun, but not yet known to the state: it is drawn anew.
