@@ -1,6 +1,7 @@
 """Files and directories that come to be whole or not at all."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -64,6 +65,25 @@ def flush_names(path):
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(path, what):
+    """Holds a lock on a file that exists, which ends with the process at the latest.
+
+    Args:
+        path: The file.
+        what: What is going on, `"runs/first: another process trains there"`.
+
+    Raises:
+        InputError: If another process holds it.
+    """
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{what}; wait for it, or choose another --out") from None
+        yield
 
 
 def refuse_existing(path):
