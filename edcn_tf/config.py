@@ -36,6 +36,7 @@ class TrainingConfig:
         mixed_precision: Compute in bfloat16 with float32 weights.
         pretrained: Name of a field -> file with embeddings of its values
             (`edcn_tf.pretrained.load_pretrained`) that its rows start from.
+        checkpoint_minutes: How often a long epoch writes a checkpoint within.
         steps_per_execution: Steps that TensorFlow runs between two looks of Python,
             which cost about a millisecond each; results do not depend on it. One
             with several replicas.
@@ -58,6 +59,7 @@ class TrainingConfig:
     drops: int = 1
     mixed_precision: bool = False
     pretrained: dict | None = None
+    checkpoint_minutes: float = 10.0
     steps_per_execution: int = 8
     options: dict = dataclasses.field(default_factory=dict)
 
@@ -81,6 +83,7 @@ class TrainingConfig:
             ("patience", True, 1, None),
             ("learning_rate_drop", False, 1e-12, 1),
             ("drops", True, 0, None),
+            ("checkpoint_minutes", False, 0, None),
             ("steps_per_execution", True, 1, None),
         ]:
             value = getattr(self, key)

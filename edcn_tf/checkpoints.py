@@ -1,0 +1,73 @@
+"""Where an interrupted run goes on: all that training remembers at one step."""
+
+import re
+import shutil
+
+import tensorflow as tf
+
+from edcn_tf.errors import InputError
+from edcn_tf.files import new_directory, write_json
+from edcn_tf.schema import read_json
+
+FOLDER = "checkpoints"
+NAME = re.compile(r"epoch-(\d{5,})-step-(\d{9,})")
+VARIABLES = "variables"  # prefix of TensorFlow's files
+
+
+def save_checkpoint(run, model, state):
+    """Saves weights, optimizer, random draws and `state`, and removes what was before.
+
+    Args:
+        run: The run directory.
+        model: Compiled, its optimizer built.
+        state: What else training remembers; among it `epoch`, the number of finished
+            ones, and `step`, that of the next one.
+    """
+    name = f"epoch-{state['epoch']:05d}-step-{state['step']:09d}"
+    folder = run / FOLDER
+    earlier = [path for path in folder.glob("epoch-*") if path.name != name]
+    if not (folder / name).exists():
+        with new_directory(folder / name) as partial:
+            _checkpoint(model).write(str(partial / VARIABLES))
+            write_json(partial / "state.json", state)
+    for path in earlier:
+        shutil.rmtree(path)
+
+
+def latest_checkpoint(run):
+    """Epoch and step of the last one, and its directory; None if there is none."""
+    found = [
+        (int(match[1]), int(match[2]), path)
+        for path in (run / FOLDER).glob("epoch-*")
+        if (match := NAME.fullmatch(path.name))
+    ]
+    return max(found, default=None)
+
+
+def restore_checkpoint(path, model):
+    """Puts a model and its optimizer where they were; returns the state.
+
+    Raises:
+        InputError: If the checkpoint is damaged, or one of another model.
+    """
+    try:
+        _checkpoint(model).read(str(path / VARIABLES)).assert_consumed()
+    except (tf.errors.OpError, ValueError, IndexError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: is damaged, or of another model ({reason}); to train from the "
+            "start, choose another --out, or remove the run"
+        ) from None
+    return read_json(path / "state.json")
+
+
+def _checkpoint(model):
+    variables = [
+        *model.weights,
+        # Of dropout and its like, which are no weights to Keras.
+        *[v for v in model.variables if v.name == "seed_generator_state"],
+        *model.optimizer.variables,
+    ]
+    return tf.train.Checkpoint(
+        variables={str(number): v.value for number, v in enumerate(variables)}
+    )
