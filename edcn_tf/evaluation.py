@@ -11,9 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from edcn_tf import metrics
+from edcn_tf.bad_records import check_records
 from edcn_tf.calibration import load_calibration
 from edcn_tf.errors import InputError
-from edcn_tf.input_pipeline import read_records, reading
+from edcn_tf.input_pipeline import check_rows, read_records, reading
+from edcn_tf.records import record_files
+from edcn_tf.schema import read_json
 from edcn_tf.vocabulary import FeatureSpec
 
 BATCH_ROWS = 8192
@@ -23,7 +26,8 @@ RAW_FIGURES = ("log_loss", "calibration", "ece", "normalized_entropy")
 class Scores(NamedTuple):
     """Labels and probabilities of rows, with weight and group where there are any.
 
-    `raw` has those of the model itself, where `probabilities` are corrected ones.
+    `raw` has those of the model itself, where `probabilities` are corrected ones,
+    `skipped` the number of bad records that were passed over, by file.
     """
 
     labels: np.ndarray
@@ -31,6 +35,7 @@ class Scores(NamedTuple):
     weights: np.ndarray | None
     groups: np.ndarray | None
     raw: "Scores | None" = None
+    skipped: dict[str, int] | None = None
 
     def calibrated(self, calibration):
         """With the probabilities that are served, by a `Calibration`."""
@@ -50,7 +55,8 @@ class Scores(NamedTuple):
         """The figures of `edcn_tf.metrics.evaluate`, a dict.
 
         With `raw_log_loss`, `raw_calibration`, `raw_ece` and `raw_normalized_entropy`
-        of the model's own probabilities, where these were corrected.
+        of the model's own probabilities, where these were corrected, and `skipped`,
+        where bad records might be.
         """
         figures = metrics.evaluate(
             self.labels, self.probabilities, groups=self.groups, weights=self.weights
@@ -58,6 +64,8 @@ class Scores(NamedTuple):
         if self.raw:
             raw = self.raw._replace(groups=None).evaluate()
             figures.update({f"raw_{key}": raw[key] for key in RAW_FIGURES})
+        if self.skipped is not None:
+            figures["skipped"] = self.skipped
         return figures
 
 
@@ -120,12 +128,16 @@ def load_run(run):
     return model, FeatureSpec.load(f"{run}/features")
 
 
-def evaluate_run(run, data, split="test"):
-    """Figures of a run's best model on a split of prepared data (`Scores.evaluate`)."""
-    return score_run(run, data, split).evaluate()
+def evaluate_run(run, data, split="test", *, skip_corrupt=None):
+    """Figures of a run's best model on a split of prepared data (`Scores.evaluate`).
+
+    With `skip_corrupt` this many bad records are passed over at most, as by
+    `read_records`, and `skipped` counts them by file.
+    """
+    return score_run(run, data, split, skip_corrupt=skip_corrupt).evaluate()
 
 
-def score_run(run, data, split="test", calibration=None):
+def score_run(run, data, split="test", calibration=None, *, skip_corrupt=None):
     """`Scores` of a run's best model on a split of prepared data.
 
     With the probabilities of a `Calibration`, by default the run's.
@@ -133,10 +145,23 @@ def score_run(run, data, split="test", calibration=None):
     model, spec = load_run(run)
     calibration = calibration or load_calibration(run)
     _check_columns(spec.schema, data)
-    files, group = f"{data}/{split}-*.tfrecord*", spec.schema.group is not None
-    with reading(files, spec):
+    pattern, group = f"{data}/{split}-*.tfrecord*", spec.schema.group is not None
+    files, rows, skipped = pattern, _rows(data, split), None
+    if skip_corrupt is not None:
+        files, rows, skipped = check_records(
+            record_files(pattern), spec, group=group, allowed=skip_corrupt
+        )
+    with reading(files, spec, rows):
         dataset = read_records(files, spec, BATCH_ROWS, group=group)
-        return Scorer(model, spec)(dataset).calibrated(calibration)
+        scores = Scorer(model, spec)(dataset)
+        check_rows(len(scores.labels), rows)
+    return scores._replace(skipped=skipped).calibrated(calibration)
+
+
+def _rows(data, split):
+    """How many were prepared; None for another producer's records."""
+    path = Path(data) / "summary.json"
+    return read_json(path)["splits"][split]["rows"] if path.exists() else None
 
 
 def _check_columns(schema, data):

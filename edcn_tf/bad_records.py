@@ -1,0 +1,166 @@
+"""Which records of TFRecord files are bad, and copies of the files without them."""
+
+import contextlib
+import functools
+import os
+import re
+import tempfile
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from edcn_tf.encoder import Encoder
+from edcn_tf.errors import InputError
+from edcn_tf.parsing import parsed, parsing_of
+from edcn_tf.record_frames import count_frames, frames
+from edcn_tf.records import compression_of
+
+CHUNK = 1 << 10  # records that are parsed at once
+TENSORFLOWS_OWN = re.compile(r"\{\{.*?\}\}|\[Op:.*?\]")
+DAMAGED = "is damaged or cut short; make the file again, or move it away"
+
+
+class CheckedRecords(NamedTuple):
+    """What `check_records` found.
+
+    Attributes:
+        files: Paths to read in place of the files: themselves, and copies of those
+            with bad records that have only their good ones.
+        rows: Number of good records.
+        skipped: File -> number of its bad records, for files that have any.
+    """
+
+    files: list[str]
+    rows: int
+    skipped: dict[str, int]
+
+
+def check_records(files, spec, *, group=False, allowed=0):
+    """Looks at every record of TFRecord files, before they are trained on.
+
+    A record is bad if its frame is damaged (as are bytes that belong to none, and an
+    empty file, which count as one), or if it does not fit the schema. A file without
+    a bad record costs a pass of reading and parsing; one with them is also copied to
+    where Python puts temporary files, until the process ends.
+
+    Args:
+        files: Paths.
+        spec: The `FeatureSpec`.
+        group: Whether the group column will be read.
+        allowed: Number of bad records at most.
+
+    Returns:
+        `CheckedRecords`, its files in the order of `files`.
+
+    Raises:
+        InputError: With file and record, if there are more bad ones, or only such.
+    """
+    fits = _Fits(spec, group)
+    good, rows, skipped = [], 0, {}
+    for path in files:
+        number = _number_if_good(path, fits)
+        if number is None:
+            copy = _new_file() if allowed else os.devnull
+            number = 0
+            with tf.io.TFRecordWriter(copy) as writer:
+                for record, reason in _looked_at(path, fits):
+                    if reason is None:
+                        writer.write(record)
+                        number += 1
+                        continue
+                    skipped[path] = skipped.get(path, 0) + 1
+                    _check_allowed(f"{path}{reason}", skipped, allowed)
+            path = copy if path in skipped else path
+        rows += number
+        if number:
+            good.append(path)
+    if files and not rows:
+        raise InputError(f"{files[0]}: holds no good record, nor does any other file")
+    return CheckedRecords(good, rows, skipped)
+
+
+def _check_allowed(reason, skipped, allowed):
+    bad = sum(skipped.values())
+    if bad <= allowed:
+        return
+    if allowed:
+        reason += f" (bad record {bad}; no more than {allowed} may be skipped)"
+    raise InputError(reason)
+
+
+class _Fits:
+    """Finds the records that do not fit the schema."""
+
+    def __init__(self, spec, group):
+        self.schema = spec.schema
+        self.parsing = parsing_of(Encoder(spec), self.schema, group)
+
+    def number(self, records):
+        """Of a batch of records, all of which fit, as a tensor."""
+        return tf.size(parsed(records, self.parsing, self.schema)[self.schema.label])
+
+    def reasons(self, records):
+        """None for each record that fits, and what is wrong for each other one."""
+        try:
+            self.number(tf.constant(records))
+            return [None] * len(records)
+        except UnicodeDecodeError:  # TensorFlow's message holds the record
+            reason = "is no tf.Example"
+        except tf.errors.InvalidArgumentError as error:
+            told = " ".join(TENSORFLOWS_OWN.sub("", error.message).split())
+            reason = f"does not fit the schema: {told[:300]}"
+        if len(records) == 1:
+            return [reason]
+        half = len(records) // 2
+        return self.reasons(records[:half]) + self.reasons(records[half:])
+
+
+def _number_if_good(path, fits):
+    """Number of records of a file that has only good ones; else None."""
+    if not tf.io.gfile.exists(path) or not tf.io.gfile.stat(path).length:
+        return None
+    number = count_frames(path)
+    if number is None:
+        return None
+    records = tf.data.TFRecordDataset(path, compression_of(path))
+    with contextlib.suppress(tf.errors.OpError, UnicodeDecodeError):
+        if sum(n.numpy() for n in records.batch(CHUNK).map(fits.number)) == number:
+            return number
+    return None
+
+
+def _looked_at(path, fits):
+    """Each record of a file, with None or what is wrong with it."""
+    if os.path.isfile(path) and not os.path.getsize(path):
+        yield None, ": is empty; make it again, or move it away"
+        return
+    waiting = []
+    try:
+        for number, record in frames(path):
+            waiting.append((number, record))
+            if len(waiting) == CHUNK:
+                yield from _judged(waiting, fits)
+                waiting = []
+    except OSError as error:
+        yield None, f": cannot be read ({error.strerror})"
+    yield from _judged(waiting, fits)
+
+
+def _judged(numbered, fits):
+    whole = [record for _, record in numbered if record is not None]
+    reasons = iter(fits.reasons(whole) if whole else ())
+    for number, record in numbered:
+        reason = DAMAGED if record is None else next(reasons)
+        yield record, reason and f": record {number} {reason}"
+
+
+@functools.cache
+def _folder():
+    """For copies; removed when the process ends."""
+    return tempfile.TemporaryDirectory(prefix="edcn-good-records-")
+
+
+def _new_file():
+    handle, path = tempfile.mkstemp(suffix=".tfrecord", dir=_folder().name)
+    os.close(handle)
+    return path
