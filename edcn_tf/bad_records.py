@@ -35,7 +35,7 @@ class CheckedRecords(NamedTuple):
     skipped: dict[str, int]
 
 
-def check_records(files, spec, *, group=False, allowed=0):
+def check_records(files, spec, *, group=False, allowed=0, before=0):
     """Looks at every record of TFRecord files, before they are trained on.
 
     A record is bad if its frame is damaged (as are bytes that belong to none, and an
@@ -48,6 +48,7 @@ def check_records(files, spec, *, group=False, allowed=0):
         spec: The `FeatureSpec`.
         group: Whether the group column will be read.
         allowed: Number of bad records at most.
+        before: How many of these were found elsewhere.
 
     Returns:
         `CheckedRecords`, its files in the order of `files`.
@@ -69,7 +70,9 @@ def check_records(files, spec, *, group=False, allowed=0):
                         number += 1
                         continue
                     skipped[path] = skipped.get(path, 0) + 1
-                    _check_allowed(f"{path}{reason}", skipped, allowed)
+                    bad = before + sum(skipped.values())
+                    if bad > allowed:
+                        raise InputError(f"{path}{reason}{_excess(bad, allowed)}")
             path = copy if path in skipped else path
         rows += number
         if number:
@@ -79,13 +82,10 @@ def check_records(files, spec, *, group=False, allowed=0):
     return CheckedRecords(good, rows, skipped)
 
 
-def _check_allowed(reason, skipped, allowed):
-    bad = sum(skipped.values())
-    if bad <= allowed:
-        return
-    if allowed:
-        reason += f" (bad record {bad}; no more than {allowed} may be skipped)"
-    raise InputError(reason)
+def _excess(bad, allowed):
+    if not allowed:
+        return ""
+    return f" (bad record {bad}; no more than {allowed} may be skipped)"
 
 
 class _Fits:

@@ -2,13 +2,13 @@
 
 import dataclasses
 import inspect
-from pathlib import Path
 
 import yaml
 
 from edcn_tf.errors import InputError
 from edcn_tf.models import FAMILY, PRESETS
 
+LARGEST_FILE = 1 << 20  # bytes
 OPTIMIZERS = ("sparse_adam", "adam")
 
 
@@ -187,17 +187,39 @@ class TrainingConfig:
 
 
 def read_yaml(path):
-    """The `KEY: VALUE` lines of a YAML file, a dict."""
+    """The `KEY: VALUE` lines of a YAML file, a dict.
+
+    Raises:
+        InputError: If it cannot be read, is no such lines, or repeats itself (`*NAME`),
+            by which a few lines can stand for more than memory holds.
+    """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise InputError(f"{path}: is larger than {LARGEST_FILE:,} bytes")
+        values = _loaded(content.decode("utf-8")) or {}
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: is not YAML ({reason})") from None
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise InputError(f"{path}: must hold KEY: VALUE lines")
     return values
+
+
+def _loaded(text):
+    return yaml.load(text, _Loader)  # a safe one
+
+
+class _Loader(yaml.SafeLoader):
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("write it out in place of *NAME")
+        return super().compose_node(parent, index)
 
 
 def model_options(model):
@@ -211,7 +233,11 @@ def model_options(model):
 
 def _scalar(text):
     """A value as YAML reads it, and 1e-3 as the number that everybody means."""
-    value = yaml.safe_load(text)
+    try:
+        value = _loaded(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--set: {text!r} is not YAML ({reason})") from None
     if isinstance(value, str):
         try:
             return float(value)

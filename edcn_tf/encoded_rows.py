@@ -21,7 +21,7 @@ from edcn_tf.input_pipeline import (
     reading,
 )
 from edcn_tf.records import record_files, refuse_empty
-from edcn_tf.schema import read_json
+from edcn_tf.schema import read_value
 from edcn_tf.vocabulary import FeatureSpec
 
 SPLITS = ("train", "valid")
@@ -46,10 +46,9 @@ def encode_rows(data, out):
     encoder = Encoder(spec)
     files = {split: record_files(f"{data}/{split}-*.tfrecord*") for split in SPLITS}
     size = sum(os.path.getsize(file) for file in itertools.chain(*files.values()))
-    splits = read_json(f"{data}/summary.json")["splits"]
     with new_directory(out) as partial, progress_bar("Encoding", size) as bar:
         for split in SPLITS:
-            rows, found = splits[split]["rows"], 0
+            rows, found = read_value(f"{data}/summary.json", "splits", split, "rows"), 0
             with reading(files[split], spec, rows):
                 for file in files[split]:
                     with open(partial / f"{Path(file).name}.ids", "wb") as encoded:

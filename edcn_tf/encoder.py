@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from edcn_tf.errors import InputError
 from edcn_tf.hashing import hash_bucket
 
 # What stands for a missing value where a tensor needs one.
@@ -160,16 +161,22 @@ def _lookup_table(spec):
         key_index = tf.lookup.TextFileIndex.WHOLE_LINE
     else:
         key_index = 0
-    return tf.lookup.StaticHashTable(
-        _VocabularyFile(
-            str(spec.vocabulary),
-            key_dtype=TF_DTYPES[spec.field.dtype],
-            key_index=key_index,
-            value_dtype=tf.int64,
-            value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
-        ),
-        default_value=-1,
-    )
+    try:
+        return tf.lookup.StaticHashTable(
+            _VocabularyFile(
+                str(spec.vocabulary),
+                key_dtype=TF_DTYPES[spec.field.dtype],
+                key_index=key_index,
+                value_dtype=tf.int64,
+                value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            default_value=-1,
+        )
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{spec.vocabulary}: must hold different values of {spec.field.dtype}, one "
+            f"a line ({' '.join(str(error).split())[:200]})"
+        ) from None
 
 
 class _VocabularyFile(tf.lookup.TextFileInitializer):

@@ -1,12 +1,8 @@
 """Score records with a model and judge the scores."""
 
-import json
-import tempfile
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -15,8 +11,9 @@ from edcn_tf.bad_records import check_records
 from edcn_tf.calibration import load_calibration
 from edcn_tf.errors import InputError
 from edcn_tf.input_pipeline import check_rows, read_records, reading
+from edcn_tf.model_file import load_model_file
 from edcn_tf.records import record_files
-from edcn_tf.schema import read_json
+from edcn_tf.schema import read_value
 from edcn_tf.vocabulary import FeatureSpec
 
 BATCH_ROWS = 8192
@@ -100,32 +97,11 @@ class Scorer:
 def load_run(run):
     """The best model of a run directory and its FeatureSpec.
 
-    At the cost of one copy of the model: `keras.saving.load_model` would hold three.
-
     Raises:
         InputError: If the run has no finished model, or it cannot be read.
     """
-    path = Path(run) / "model.keras"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-            # Built here, without initial weights and without the counts of its L2,
-            # which only training needs.
-            config.pop("build_config", None)
-            config["config"]["dtype"] = "float32"  # what is served, whatever trained
-            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-            for embedding in model.embeddings:
-                embedding.embeddings_initializer = keras.initializers.Zeros()
-                embedding.l2 = 0.0
-            model.build((None, model.embedding.num_slots))
-            with tempfile.TemporaryDirectory(dir=run) as folder:
-                model.load_weights(archive.extract("model.weights.h5", folder))
-    except MemoryError:
-        raise
-    except Exception as error:  # Keras raises whatever the damage leads to
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: cannot be loaded as a model ({reason})") from None
-    return model, FeatureSpec.load(f"{run}/features")
+    spec = FeatureSpec.load(f"{run}/features")
+    return load_model_file(Path(run) / "model.keras", spec), spec
 
 
 def evaluate_run(run, data, split="test", *, skip_corrupt=None):
@@ -161,7 +137,7 @@ def score_run(run, data, split="test", calibration=None, *, skip_corrupt=None):
 def _rows(data, split):
     """How many were prepared; None for another producer's records."""
     path = Path(data) / "summary.json"
-    return read_json(path)["splits"][split]["rows"] if path.exists() else None
+    return read_value(path, "splits", split, "rows") if path.exists() else None
 
 
 def _check_columns(schema, data):

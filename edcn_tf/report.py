@@ -19,7 +19,7 @@ from edcn_tf.files import replaced
 from edcn_tf.models import FAMILY
 from edcn_tf.report_figures import curves, gates, learning
 from edcn_tf.report_page import breakable, note, page, percent, short, spaced, table
-from edcn_tf.schema import read_json
+from edcn_tf.schema import read_value
 
 HISTORY = ("epoch", "loss", "learning_rate", "val_auc", "val_log_loss")
 HIGHER, LOWER, ONE = "Higher is better.", "Lower is better.", "1 is best."
@@ -83,7 +83,7 @@ def write_report(run, data=None, *, split="test", baseline=None, path=None):
         InputError: If a run or the split cannot be read.
     """
     path = Path(path or f"{run}/report.html")
-    data = data or read_json(f"{run}/result.json")["data"]
+    data = data or str(read_value(f"{run}/result.json", "data"))
     runs = [_read_run(each, data, split) for each in (run, baseline) if each]
     sections = [
         _title(runs, split),
@@ -139,7 +139,7 @@ def _read_run(directory, data, split):
     model, spec = load_run(directory)
     scores = score_run(directory, data, split)
     try:
-        speed = read_json(f"{directory}/result.json")["examples_per_second"]
+        speed = read_value(f"{directory}/result.json", "examples_per_second")
     except InputError:  # training goes on
         speed = math.nan
     return _Run(

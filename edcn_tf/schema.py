@@ -270,8 +270,18 @@ def read_json(path):
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # too long a number, or too deep
         raise InputError(f"{path}: is not JSON ({error})") from None
+
+
+def read_value(path, *keys):
+    """A value in a JSON file of objects in objects, by the keys that lead to it."""
+    value = read_json(path)
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            raise InputError(f"{path}: is damaged (it lacks {'.'.join(keys)})")
+        value = value[key]
+    return value
 
 
 def _check_name(name, what):

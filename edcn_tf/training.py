@@ -24,7 +24,7 @@ from edcn_tf.optimizers import SparseAdam
 from edcn_tf.pretrained import load_pretrained
 from edcn_tf.progress import Progress
 from edcn_tf.records import compression_of, record_files
-from edcn_tf.schema import read_json
+from edcn_tf.schema import read_json, read_value
 from edcn_tf.vocabulary import FeatureSpec
 from edcn_tf.workers import Workers
 
@@ -94,8 +94,8 @@ def _train(data, run, config, workers, until, reader):
     checkpoint = _latest(run, workers)
     if checkpoint is None:  # which has them already
         _load_pretrained(model, config, spec, workers)
-    correction = _sampling_correction(data)
     reader = reader(spec)
+    correction = _sampling_correction(data)
     if workers.is_chief or run.exists():  # as a check, where it does
         with reader.reading():
             _start(run, data, config, correction, reader.first_valid)
@@ -137,8 +137,10 @@ class _Reader:
     def __init__(self, data, config, encoded, skip_corrupt, spec):
         self.config, self.spec = config, spec
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        splits = read_json(data / "summary.json")["splits"]
-        self.rows, self.valid_rows = (splits[split]["rows"] for split in SPLITS)
+        self.rows, self.valid_rows = (
+            read_value(data / "summary.json", "splits", split, "rows")
+            for split in SPLITS
+        )
         self.train, self.valid = (f"{data}/{s}-*.tfrecord*" for s in SPLITS)
         self.skipped = {}
         if skip_corrupt is not None:
@@ -154,8 +156,8 @@ class _Reader:
         """Reads the good records alone from now on."""
         files = record_files(self.train)
         train = check_records(files, self.spec, allowed=allowed)
-        allowed -= sum(train.skipped.values())
-        valid = check_records(record_files(self.valid), self.spec, allowed=allowed)
+        files, before = record_files(self.valid), sum(train.skipped.values())
+        valid = check_records(files, self.spec, allowed=allowed, before=before)
         self.train, self.rows = train.files, train.rows
         self.valid, self.valid_rows = valid.files, valid.rows
         self.skipped = {"skipped": {**train.skipped, **valid.skipped}}

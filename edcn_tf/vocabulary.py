@@ -1,6 +1,7 @@
 """Which values of which fields have a row of the embedding table, and which row."""
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -88,11 +89,15 @@ class FeatureSpec:
         self.num_slots = sum(spec.field.slots for spec in self.fields)
 
     def row_counts(self):
-        """Training values of each row of the table, `[num_rows]` float32."""
+        """Training values of each row of the table, `[num_rows]` float32.
+
+        Raises:
+            InputError: If a file holds anything else.
+        """
         counts = np.zeros(self.num_rows, np.float32)
         for spec in self.fields:
             rows = slice(spec.offset, spec.offset + spec.rows)
-            counts[rows] = np.fromfile(spec.counts, np.float32, sep="\n")
+            counts[rows] = _numbers(spec.counts, spec.rows)
         return counts
 
     def layout(self):
@@ -135,7 +140,7 @@ class FeatureSpec:
                 offset += spec.rows
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
             raise InputError(f"{path}: is damaged ({error!r})") from None
         return cls(directory, schema, fields)
 
@@ -260,6 +265,8 @@ def _load_field(directory, field, offset, stored):
     boundaries, vocabulary = None, None
     if field.kind == "numeric":
         boundaries = tuple(float(b) for b in stored["boundaries"])
+        if not np.isfinite(boundaries).all() or (np.diff(boundaries) <= 0).any():
+            raise InputError(f"the boundaries of {field.name!r} do not rise")
         expected = len(boundaries) + 2
     elif field.hash_buckets:
         expected = field.hash_buckets + 1
@@ -275,11 +282,23 @@ def _load_field(directory, field, offset, stored):
 
 
 def _inside(directory, name):
-    """A file's path, which must not lead out of the directory."""
+    """A file's path, which must not lead out of the directory, nor to a device."""
     path = directory / name
     if not path.resolve().is_relative_to(directory.resolve()):
         raise InputError(f"leads out of its directory. Received: {name!r}")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no file")
     return path
+
+
+def _numbers(path, rows):
+    """The numbers of a file of counts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        numbers = np.fromfile(path, np.float32, sep="\n")  # up to what is none
+    if len(numbers) != rows or not np.isfinite(numbers).all() or (numbers < 0).any():
+        raise InputError(f"{path}: must hold {rows} numbers of at least 0, one a line")
+    return numbers
 
 
 def _lines(path):
