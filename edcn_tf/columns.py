@@ -209,5 +209,6 @@ def _first(mask):
 def missing_column(path, needed, present):
     """The error that says which column a log lacks."""
     missing = [name for name in needed if name not in present]
-    shown = ", ".join(present[:50]) + (", ..." if len(present) > 50 else "")
+    names = [n if n.isprintable() else repr(n) for n in present[:50]]
+    shown = ", ".join(names) + (", ..." if len(present) > 50 else "")
     return InputError(f"{path}: has no column {missing[0]!r}; its columns are: {shown}")

@@ -47,21 +47,7 @@ class Progress(keras.callbacks.Callback):
         self.run, self.config, self.spec = run, config, spec
         self.correction, self.rows = correction, rows
         self.validation, self.valid_rows = validation, valid_rows
-        self.state = {
-            "epoch": 0,
-            "step": 0,  # of that epoch
-            "loss": [0.0, 0.0],  # sum and rows of its steps so far
-            "rows": rows,  # that its order is one of
-            "epoch_seconds": 0.0,
-            "best_epoch": None,
-            "best_auc": -1.0,
-            "best_log_loss": None,
-            "wait": 0,
-            "drops": 0,
-            "stop": False,
-            "training_seconds": 0.0,
-            **state,
-        }
+        self.state = {**initial_state(rows), **state}
         self.terminated = False
 
     @property
@@ -239,6 +225,24 @@ class Progress(keras.callbacks.Callback):
                 self.rows * state["epoch"] / state["training_seconds"]
             ),
         }
+
+
+def initial_state(rows):
+    """What training remembers, before its first step."""
+    return {
+        "epoch": 0,
+        "step": 0,  # of that epoch
+        "loss": [0.0, 0.0],  # sum and rows of its steps so far
+        "rows": rows,  # that its order is one of
+        "epoch_seconds": 0.0,
+        "best_epoch": None,
+        "best_auc": -1.0,
+        "best_log_loss": None,
+        "wait": 0,
+        "drops": 0,
+        "stop": False,
+        "training_seconds": 0.0,
+    }
 
 
 def save_model(model, path):

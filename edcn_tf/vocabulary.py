@@ -59,7 +59,10 @@ class FieldSpec:
         unseen = [f"<unseen {i}>" for i in range(_unseen_rows(self.field))]
         names = ["<missing>", *(["<unseen>"] if len(unseen) == 1 else unseen)]
         if self.vocabulary:
-            text = self.vocabulary.read_text(encoding="utf-8")
+            try:
+                text = self.vocabulary.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError(f"{self.vocabulary}: is not UTF-8 ({error})") from None
             return names + text.split("\n")[:-1]
         if self.boundaries is None:
             return names + [f"<hash {i}>" for i in range(self.rows - len(names))]
@@ -294,8 +297,11 @@ def _inside(directory, name):
 def _numbers(path, rows):
     """The numbers of a file of counts."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        numbers = np.fromfile(path, np.float32, sep="\n")  # up to what is none
+        warnings.simplefilter("error", DeprecationWarning)  # of what is no number
+        try:
+            numbers = np.fromfile(path, np.float32, sep="\n")
+        except (ValueError, DeprecationWarning):
+            numbers = np.empty(0)
     if len(numbers) != rows or not np.isfinite(numbers).all() or (numbers < 0).any():
         raise InputError(f"{path}: must hold {rows} numbers of at least 0, one a line")
     return numbers
