@@ -77,7 +77,7 @@ def _is_state(state, path):
     """Whether it says what training remembers, of the step that the name says."""
     match = NAME.fullmatch(path.name)
     return (
-        set(state) - {"rows"} == set(KINDS) - {"rows"}
+        set(state) == set(KINDS)
         and all(type(value) in KINDS[key] for key, value in state.items())
         and len(state["loss"]) == 2
         and all(isinstance(value, float) for value in state["loss"])

@@ -76,15 +76,15 @@ class TrainingConfig:
                 )
         for key, whole, low, high in [
             ("seed", True, 0, 2**31),
-            ("epochs", True, 1, None),
-            ("batch_size", True, 1, None),
-            ("learning_rate", False, 1e-12, None),
+            ("epochs", True, 1, 2**31),
+            ("batch_size", True, 1, 2**31),
+            ("learning_rate", False, 1e-12, 1e30),
             ("average_decay", False, 0, 0.999999),
-            ("patience", True, 1, None),
+            ("patience", True, 1, 2**31),
             ("learning_rate_drop", False, 1e-12, 1),
-            ("drops", True, 0, None),
-            ("checkpoint_minutes", False, 0, None),
-            ("steps_per_execution", True, 1, None),
+            ("drops", True, 0, 2**31),
+            ("checkpoint_minutes", False, 0, 1e30),
+            ("steps_per_execution", True, 1, 2**31),
         ]:
             value = getattr(self, key)
             if key == "average_decay" and value is None:
@@ -93,13 +93,11 @@ class TrainingConfig:
             if (
                 isinstance(value, bool)
                 or not isinstance(value, kinds)
-                or value < low
-                or (high is not None and value > high)
+                or not low <= value <= high  # as nan is not
             ):
                 raise InputError(
-                    f"{key} must be a {'whole ' * whole}number of at least {low}"
-                    + (f" and at most {high}" if high is not None else "")
-                    + f". Received: {value!r}"
+                    f"{key} must be a {'whole ' * whole}number of at least {low} and "
+                    f"at most {high}. Received: {value!r}"
                 )
         if not isinstance(self.mixed_precision, bool):
             raise InputError(

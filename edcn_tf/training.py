@@ -169,7 +169,7 @@ class _Reader:
         good since, their order is another: an epoch that was left within then begins
         anew.
         """
-        if state.get("rows", self.rows) == self.rows:
+        if state["rows"] == self.rows:
             return state
         return {**state, "rows": self.rows, "step": 0, "loss": [0.0, 0.0]}
 

@@ -133,7 +133,7 @@ class FeatureSpec:
         try:
             if config["format"] != FORMAT:
                 raise InputError(
-                    f"format must be {FORMAT}. Received: {config['format']}"
+                    f"format must be {FORMAT}. Received: {config['format']!r}"
                 )
             schema = Schema.from_dict(config["schema"])
             fields, offset = [], 1

@@ -36,8 +36,8 @@ from edcn_tf.tuning.search_space import SPACES, SearchSpace, load_space
 
 MORE = 25  # times as many cases, of the slow tests
 SECONDS = 120  # for one case, on a busy machine
-MEMORY = 1 << 20  # KiB that all of them together may add
-RAN, ERRORS = collections.Counter(), collections.Counter()
+MEMORY = 1024  # MiB that all of them together may add
+RAN, ERRORS, ADDED = (collections.Counter() for _ in range(3))
 
 runs = pytest.mark.parametrize("times", [1, pytest.param(MORE, marks=pytest.mark.slow)])
 
@@ -46,6 +46,8 @@ def cases(number, times, *strategies):
     """Runs the decorated function on so many cases."""
 
     def run(body):
+        before = peak()
+
         def watched(case):
             RAN[body.__name__] += 1
             faulthandler.dump_traceback_later(SECONDS, exit=True)
@@ -62,19 +64,25 @@ def cases(number, times, *strategies):
             deadline=None,
             suppress_health_check=list(HealthCheck),
         )(watched)()
+        ADDED[body.__name__] = peak() - before
 
     return run
+
+
+def peak():
+    """Most MiB that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 @pytest.fixture(scope="module", autouse=True)
 def memory():
     """All cases together may not hold on to memory."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
-    added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    told = ", ".join(f"{name} {RAN[name]:,} ({ERRORS[name]:,})" for name in RAN)
-    print(f"\n{sum(RAN.values()):,} cases (errors), {added // 1024} MiB: {told}")
-    assert added < MEMORY
+    for name, number in RAN.items():
+        print(f"\n{name}: {number:,} cases, {ERRORS[name]:,} errors", end="")
+        print(f", {ADDED[name]:,} MiB more", end="")
+    print(f"\n{sum(RAN.values()):,} cases, {sum(ADDED.values()):,} MiB more")
+    assert sum(ADDED.values()) < MEMORY
 
 
 @contextlib.contextmanager
