@@ -71,38 +71,53 @@ def frames(path):
 
 
 def _frames(data, scratch):
-    place, waiting, size = 0, [], 0
+    place = 0
     while place < len(data):
-        end = _end_of_frame(data, place)
-        if end is None:
-            yield from _checked(waiting, scratch)
-            waiting, size = [], 0
+        begin, ends = place, _ends(data, place)
+        written = _written(data, begin, ends, scratch)
+        for end in ends:
+            if written[place - begin :][:HEADER] != data[place : place + HEADER]:
+                break
+            is_right = written[: end - begin][-FOOTER:] == data[end - FOOTER : end]
+            yield data[place + HEADER : end - FOOTER] if is_right else None
+            place = end
+        if not ends or place < ends[-1]:
             place = _next_frame(data, place + 1)
             yield None
-            continue
-        waiting.append((data[place + HEADER : end - FOOTER], data[end - FOOTER : end]))
-        size += end - place
-        if size > 16 * BLOCK:
-            yield from _checked(waiting, scratch)
-            waiting, size = [], 0
-        place = end
-    yield from _checked(waiting, scratch)
 
 
-def _end_of_frame(data, place):
-    """Where the frame ends that begins there; None if none does."""
+def _ends(data, place):
+    """Where the next frames end, some at a time, if their lengths are right."""
+    ends, begin = [], place
+    while place - begin < 16 * BLOCK:
+        place = _end(data, place)
+        if place is None:
+            break
+        ends.append(place)
+    return ends
+
+
+def _end(data, place):
+    """Where the frame ends that begins there, if it does; None if that cannot be."""
     header = data[place : place + HEADER]
-    if len(header) < HEADER or not _headers(header).size:
-        return None
     end = place + HEADER + int.from_bytes(header[:8], "little") + FOOTER
-    return end if end <= len(data) else None
+    return end if len(header) == HEADER and end <= len(data) else None
+
+
+def _written(data, place, ends, scratch):
+    """The same frames, as TensorFlow writes them: with the checksums that are right."""
+    with tf.io.TFRecordWriter(str(scratch)) as writer:
+        for end in ends:
+            writer.write(data[place + HEADER : end - FOOTER])
+            place = end
+    return memoryview(scratch.read_bytes())
 
 
 def _next_frame(data, place):
     """Where the next frame begins, or the end of the data."""
     while place < len(data) - HEADER:
         for found in _headers(data[place : place + BLOCK + HEADER]):
-            if _end_of_frame(data, place + int(found)):
+            if _end(data, place + int(found)):
                 return place + int(found)
         place += BLOCK
     return len(data)
@@ -130,19 +145,6 @@ def _table():
 
 
 _TABLE = _table()
-
-
-def _checked(waiting, scratch):
-    """Each record, or None if its checksum is not the one TensorFlow's writer gives."""
-    if not waiting:
-        return
-    with tf.io.TFRecordWriter(str(scratch)) as writer:
-        for record, _ in waiting:
-            writer.write(record)
-    written, place = scratch.read_bytes(), 0
-    for record, checksum in waiting:
-        place += HEADER + len(record) + FOOTER
-        yield record if written[place - FOOTER : place] == checksum else None
 
 
 def _unpack(packed, out):
