@@ -100,8 +100,11 @@ def load_run(run):
     Raises:
         InputError: If the run has no finished model, or it cannot be read.
     """
+    path = Path(run) / "model.keras"
+    if not path.exists():
+        raise InputError(f"{path}: cannot be loaded as a model (no such file)")
     spec = FeatureSpec.load(f"{run}/features")
-    return load_model_file(Path(run) / "model.keras", spec), spec
+    return load_model_file(path, spec), spec
 
 
 def evaluate_run(run, data, split="test", *, skip_corrupt=None):

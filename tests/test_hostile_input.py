@@ -109,6 +109,14 @@ def test_yaml_that_asks_for_too_much(tmp_path, load, text, told):
     assert one_line(caught).startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize("layers", [1001, 10**10, 10**400])
+def test_more_layers_than_memory_holds(loaded, layers):
+    config = edcn_tf.TrainingConfig.from_dict({"num_layers": layers})
+    with pytest.raises(InputError, match="`num_layers` must be at most 1000") as caught:
+        config.build(loaded[1])
+    one_line(caught)
+
+
 def test_a_run_s_own_yaml_is_read_again(run):
     values = edcn_tf.TrainingConfig.load(run / "config.yaml").to_dict()
     assert values == yaml.safe_load((run / "config.yaml").read_text())
