@@ -209,7 +209,5 @@ def _first(mask):
 def missing_column(path, needed, present):
     """The error that says which column a log lacks."""
     missing = [name for name in needed if name not in present]
-    names = [name if name.isprintable() else repr(name) for name in present[:50]]
-    names = [name[:100] for name in names]
-    shown = ", ".join(names) + (", ..." if len(present) > 50 else "")
+    shown = ", ".join(present[:50]) + (", ..." if len(present) > 50 else "")
     return InputError(f"{path}: has no column {missing[0]!r}; its columns are: {shown}")

@@ -65,6 +65,12 @@ def test_nothing_in_the_library_runs_what_it_reads():
             assert safe in ([], [True])  # true by default too
 
 
+def test_an_error_is_one_line_of_what_can_be_shown():
+    told = str(InputError("a\nb\x1b[31m\u2028\ud800 é " + "x" * 10**6 + " end"))
+    assert told.startswith(r"a\nb\x1b[31m\u2028\ud800 é xxx") and told.endswith("x end")
+    assert len(told) < 2100 and told.isprintable()
+
+
 # YAML
 
 
