@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
 from edcn_tf.parsing import parsed, parsing_of
 from edcn_tf.record_frames import count_frames, frames
@@ -94,7 +93,7 @@ class _Fits:
 
     def __init__(self, spec, group):
         self.schema = spec.schema
-        self.parsing = parsing_of(Encoder(spec), self.schema, group)
+        self.parsing = parsing_of(self.schema, group)
         # Fast, but its errors tell of its own code: `reasons` does without.
         self.check = tf.function(
             self.parse, input_signature=[tf.TensorSpec([None], tf.string)]

@@ -49,14 +49,7 @@ class Encoder(tf.Module):
 
     def parsing(self):
         """Name -> how `tf.io.parse_example` reads that feature of a tf.Example."""
-        return {
-            field.name: tf.io.RaggedFeature(TF_DTYPES[field.dtype])
-            if field.multiple
-            else tf.io.FixedLenFeature(
-                [], TF_DTYPES[field.dtype], default_value=MISSING[field.dtype]
-            )
-            for field in self.spec.schema.fields
-        }
+        return parsing_of_fields(self.spec.schema)
 
     def __call__(self, features, names=None):
         """Encodes a batch.
@@ -142,6 +135,18 @@ class Encoder(tf.Module):
         first = tf.where(empty, tf.constant(spec.offset, tf.int64), rows[:, 0])
         rows = tf.concat([first[:, tf.newaxis], rows[:, 1:]], axis=1)
         return tf.cast(rows, tf.int32)
+
+
+def parsing_of_fields(schema):
+    """Name -> how `tf.io.parse_example` reads that field of a tf.Example."""
+    return {
+        field.name: tf.io.RaggedFeature(TF_DTYPES[field.dtype])
+        if field.multiple
+        else tf.io.FixedLenFeature(
+            [], TF_DTYPES[field.dtype], default_value=MISSING[field.dtype]
+        )
+        for field in schema.fields
+    }
 
 
 def _slots_in_order(fields, order):

@@ -82,7 +82,7 @@ def read_records(
         files = check_records(files, spec, group=group, allowed=skip_corrupt).files
     refuse_empty(files)
     encoder = encoder or Encoder(spec)
-    parsing = parsing_of(encoder, schema, group)
+    parsing = parsing_of(schema, group)
 
     @tf.autograph.experimental.do_not_convert
     def decode(records):

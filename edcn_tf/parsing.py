@@ -2,10 +2,12 @@
 
 import tensorflow as tf
 
+from edcn_tf.encoder import parsing_of_fields
 
-def parsing_of(encoder, schema, group):
+
+def parsing_of(schema, group):
     """Name -> how `tf.io.parse_example` reads that feature, label and roles too."""
-    parsing = encoder.parsing()
+    parsing = parsing_of_fields(schema)
     parsing[schema.label] = tf.io.FixedLenFeature([], tf.int64)
     if schema.weight:
         parsing[schema.weight] = tf.io.FixedLenFeature([], tf.float32)

@@ -36,7 +36,7 @@ from edcn_tf.tuning.search_space import SPACES, SearchSpace, load_space
 
 MORE = 25  # times as many cases, of the slow tests
 SECONDS = 120  # for one case, on a busy machine
-MEMORY = 1024  # MiB that all of them together may add
+MEMORY = 2048  # MiB that all may add: Keras keeps some of each model that is loaded
 RAN, ERRORS, ADDED = (collections.Counter() for _ in range(3))
 
 runs = pytest.mark.parametrize("times", [1, pytest.param(MORE, marks=pytest.mark.slow)])
@@ -398,6 +398,7 @@ def test_records(loaded, records, session, times):
 @runs
 def test_record_files(tmp_path, loaded, records, times):
     spec, path = loaded[1], tmp_path / "t.tfrecord"
+    encoder = Encoder(spec)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record in records[:30]:
             writer.write(record)
@@ -411,7 +412,8 @@ def test_record_files(tmp_path, loaded, records, times):
             kept = [r.numpy() for r in tf.data.TFRecordDataset(found.files)]
             assert len(kept) == found.rows and set(kept) <= {*records}
         with one_line(), reading(str(path), spec):
-            list(edcn_tf.read_records(str(path), spec, 16, group=True))
+            options = {"group": True, "encoder": encoder}
+            list(edcn_tf.read_records(str(path), spec, 16, **options))
 
 
 # Requests
