@@ -33,6 +33,8 @@ class TrainingConfig:
             drops.
         learning_rate_drop: What it is then multiplied by.
         drops: Number of drops; when patience ends once more, training stops.
+        deterministic: Whether the same run twice on the same machine gives the same
+            weights, bit for bit. Slower, and for the whole process.
         mixed_precision: Compute in bfloat16 with float32 weights.
         pretrained: Name of a field -> file with embeddings of its values
             (`edcn_tf.pretrained.load_pretrained`) that its rows start from.
@@ -57,6 +59,7 @@ class TrainingConfig:
     patience: int = 2
     learning_rate_drop: float = 0.3
     drops: int = 1
+    deterministic: bool = False
     mixed_precision: bool = False
     pretrained: dict | None = None
     checkpoint_minutes: float = 10.0
@@ -101,12 +104,11 @@ class TrainingConfig:
                     + (f" and at most {high}" if high is not None else "")
                     + f". Received: {value!r}"
                 )
-        if not isinstance(self.mixed_precision, bool):
-            raise InputError(
-                f"mixed_precision must be true or false. "
-                f"Received: {self.mixed_precision!r}"
-            )
-
+        for key in ("deterministic", "mixed_precision"):
+            if not isinstance(getattr(self, key), bool):
+                raise InputError(
+                    f"{key} must be true or false. Received: {getattr(self, key)!r}"
+                )
         files = self.pretrained or {}
         if not isinstance(files, dict) or not all(
             isinstance(text, str) for text in [*files, *files.values()]

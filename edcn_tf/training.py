@@ -71,6 +71,8 @@ def train(data, run, config, *, strategy=None, until=None, encoded=None):
 def _train(data, run, config, workers, until, encoded):
     workers.batch_size_of_replica(config.batch_size)  # before anything is written
     keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     spec = FeatureSpec.load(data / "features")
     with workers.strategy.scope():
         model = compiled_model(config, spec)  # it may not fit

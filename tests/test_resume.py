@@ -300,3 +300,15 @@ def test_a_full_disk(data, tmp_path):
     assert len(told) == 1 and "too large" in told[0].lower()
     assert latest_checkpoint(tmp_path / "run")[2] == checkpoint
     assert edcn_tf.train(data, tmp_path / "run", config())["epochs"] == 3
+
+
+def test_deterministic_runs_are_equal_bit_for_bit(data, tmp_path):
+    settings = {**SMALL, "dropout": 0.3, "unseen_rate": 0.1}
+    for name in "ab":
+        order = [*command(data, tmp_path / name, settings), "--deterministic"]
+        subprocess.run(order, check=True, stdout=subprocess.DEVNULL)
+    one, other = (weights_of(tmp_path / name) for name in "ab")
+    assert one.keys() == other.keys()
+    for path, value in one.items():
+        np.testing.assert_array_equal(value, other[path], err_msg=path)
+    assert "deterministic: true" in (tmp_path / "a/config.yaml").read_text()

@@ -34,6 +34,13 @@ def add(command):
     train.add_argument("--out", required=True, metavar="RUN", help="the run directory")
     add_settings(train)
     train.add_argument(
+        "--deterministic",
+        action="append_const",
+        const="deterministic=true",
+        dest="settings",
+        help="the same weights each time, bit for bit, on the same machine",
+    )
+    train.add_argument(
         "--strategy",
         choices=("mirrored", "multi_worker"),
         help="train on all GPUs of this machine, or on the workers of TF_CONFIG, each "
