@@ -30,6 +30,7 @@ td { white-space: nowrap }
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)) }
 figure { margin: 0; break-inside: avoid }
 img { display: block; width: 100%; height: auto }
+.single { max-width: 31rem }
 .scroll { overflow-x: auto }
 .setting { font-size: .8125rem; max-width: 40rem }
 .setting th, .setting td { padding: .15rem .3rem; white-space: normal }
