@@ -219,9 +219,9 @@ def test_constant():
 
 
 def test_values_for_people():
-    values = [0.0123456, 3, None, True, "é", [256, 0.5], {"a": 1}]
+    values = [0.0123456, 1234.5, 3, None, True, "é", [256, 0.5], {"a": 1}]
     assert [label(v) for v in values] == [
-        *["0.0123", "3", "null", "true", "é", "[256,0.5]", '{"a": 1}']
+        *["0.0123", "1230", "3", "null", "true", "é", "[256,0.5]", '{"a": 1}']
     ]
 
 

@@ -182,8 +182,8 @@ def draw_scores(axes, places, trials, shown):
     scores = np.array([trial.score for trial in trials])
     sizes = np.array([max(trial.epochs, 1) for trial in trials], float)
     sizes = 12 + 40 * sizes / sizes.max()
-    is_far = (scores < shown[0]) | (scores > shown[1])
-    for chosen, marker in [(~is_far, "o"), (is_far, "v")]:
+    below, above = scores < shown[0], scores > shown[1]
+    for chosen, marker in [(~below & ~above, "o"), (below, "v"), (above, "^")]:
         axes.scatter(
             np.asarray(places, float)[chosen],
             np.clip(scores, *shown)[chosen],
@@ -194,7 +194,7 @@ def draw_scores(axes, places, trials, shown):
             linewidth=0,
             clip_on=False,
         )
-    return int(is_far.sum())
+    return int((below | above).sum())
 
 
 def far_note(number):

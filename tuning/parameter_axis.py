@@ -101,7 +101,7 @@ class ParameterAxis:
 def label(value):
     """A value for people: floats with three digits, lists without blanks."""
     if isinstance(value, float):
-        return f"{value:.3g}"
+        return f"{float(f'{value:.3g}'):g}"  # 1230, not 1.23e+03
     if isinstance(value, (list, tuple)):
         return "[{}]".format(",".join(map(label, value)))
     return setting_text(value)
