@@ -3,46 +3,21 @@
 Each takes what `report` read of a run, or of a run and its baseline, and gives HTML.
 """
 
-import contextlib
-import io
-import warnings
-
-import matplotlib
 import numpy as np
 from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from edcn_tf import metrics
+from edcn_tf.plotting import BLUE, GREY, ORANGE, VERMILLION
+from edcn_tf.plotting import style as _style
+from edcn_tf.plotting import subplots as _axes
+from edcn_tf.plotting import svg as _svg
 from edcn_tf.report_page import breakable, grid, image, note, short, table
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-BLUE, VERMILLION, ORANGE, GREY = "#0072B2", "#D55E00", "#E69F00", "#666666"
 LINES = ((BLUE, "-"), (VERMILLION, "--"))  # the run's, the baseline's
 GATE_COLORS = LinearSegmentedColormap.from_list("gate", [VERMILLION, "white", BLUE])
-SIZE = (5, 3.7)  # inches; a figure is as wide as a phone, and two fit a screen
-MATPLOTLIB = {
-    "svg.fonttype": "none",  # text stays text: small, sharp, in the reader's fonts
-    "svg.hashsalt": "edcn_tf",  # the same run gives the same page
-    "text.parse_math": False,  # a name may hold a $
-    "font.size": 11,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#dddddd",
-    "legend.frameon": False,
-}
 FIELDS_A_ROW = 16  # of the heat map
 FIELDS_WITH_VALUES = 8
-
-
-@contextlib.contextmanager
-def _style():
-    with matplotlib.rc_context(MATPLOTLIB), warnings.catch_warnings():
-        # Matplotlib measures with its own font; the browser has the missing glyphs.
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
-        yield
 
 
 @_style()
@@ -245,19 +220,6 @@ def _gates_table(fields, tower, weights):
     return table("setting", heads, rows)
 
 
-def _axes(count, height=SIZE[1], **options):
-    """A figure of `count` axes, one above the other, outside of pyplot's state."""
-    figure = Figure(figsize=(SIZE[0], height), layout="constrained")
-    return figure, figure.subplots(count, squeeze=False, **options)[:, 0]
-
-
 def _legend(axes, runs):
     if len(runs) > 1:
         axes.legend()
-
-
-def _svg(figure):
-    file = io.BytesIO()
-    nothing = dict.fromkeys(["Creator", "Date", "Format", "Type"])
-    figure.savefig(file, format="svg", metadata=nothing)
-    return file.getvalue()
