@@ -97,6 +97,7 @@ Its answer, by TensorFlow's C++ session loader, which TF Serving uses too
 Next:
   {program()} train {out}/data --out {out}/runs/concat --set bridge=concat
   {program()} evaluate {out}/runs/concat {out}/data
+  {program()} tune {out}/data --out {out}/tuned
   your own log: README.md, "Your own log"; to serve it: docs/serving.md
 """
     )
