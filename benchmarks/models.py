@@ -9,7 +9,7 @@ import keras
 
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import progress_bar
-from edcn_tf.demo_data import DATA
+from edcn_tf import demo_data
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import evaluate_run
 from edcn_tf.files import replaced, write_json
@@ -20,6 +20,7 @@ from edcn_tf.schema import read_json
 from edcn_tf.training import train
 from edcn_tf.vocabulary import FeatureSpec
 
+DATA = {name: demo_data.DATA[name] for name in ("movielens", "synthetic")}
 ROWS = 60_000
 SEEDS = 3
 # What every neural model gets on a data set, and the linear one, as in `edcn demo`;
