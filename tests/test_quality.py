@@ -1,13 +1,17 @@
 """The table of quality: its bootstrap, its figures, and that it goes on."""
 
 import json
+import shutil
+import sys
+import textwrap
 
 import numpy as np
 import pytest
 
+import edcn_tf
 from edcn_tf import benchmarks, metrics
 from edcn_tf.benchmarks import quality, runs
-from edcn_tf.benchmarks.quality import bootstrap, contenders
+from edcn_tf.benchmarks.quality import bootstrap, contenders, peers
 from edcn_tf.benchmarks.quality.contenders import Contender
 from edcn_tf.errors import InputError
 
@@ -164,12 +168,81 @@ def test_models_are_trained_and_an_interrupted_call_goes_on(monkeypatch, tmp_pat
 
 def test_a_run_of_another_setting_is_not_taken_for_this_one(monkeypatch, tmp_path):
     """Where a default has changed, which the run's name does not say."""
-    from edcn_tf import TrainingConfig
-
     run = tmp_path / "runs/edcn-0"
     run.mkdir(parents=True)
     (run / "config.yaml").write_text("l2: 20.0\n")
     (run / "result.json").write_text("{}")
     with pytest.raises(InputError, match="another setting; choose another --out"):
-        runs.trained(tmp_path, "edcn-0", TrainingConfig.from_dict({}))
-    runs.trained(tmp_path, "edcn-0", TrainingConfig.from_dict({"l2": 20.0}))
+        runs.trained(tmp_path, "edcn-0", edcn_tf.TrainingConfig.from_dict({}))
+    runs.trained(tmp_path, "edcn-0", edcn_tf.TrainingConfig.from_dict({"l2": 20.0}))
+
+
+# The peer
+
+
+@pytest.fixture
+def folder(run, tmp_path):
+    """Data of every kind of field, in a folder as the benchmark has it."""
+    shutil.copytree(run.parent / "data", tmp_path / "folder/data")
+    return tmp_path / "folder"
+
+
+def test_a_peer_sees_the_same_rows(folder):
+    """Each field counted from 1; padding, of lists of one tag or two, is 0."""
+    path = peers._ids(folder)
+    assert peers._ids(folder) == path
+    spec = edcn_tf.FeatureSpec.load(folder / "data/features")
+    with np.load(path) as arrays:
+        fields = json.loads(str(arrays["fields"]))
+        rows = {name: arrays[name] for name in arrays.files if name != "fields"}
+    assert [field["name"] for field in fields] == [
+        *("user", "age", "country", "tags", "price", "device_id", "site")
+    ]
+    assert [field["slots"] for field in fields] == [1, 1, 1, 3, 1, 1, 1]
+    for split in ("train", "valid", "test"):
+        files = f"{folder}/data/{split}-*.tfrecord"
+        [(ids, labels)] = edcn_tf.read_records(files, spec, 1000)
+        np.testing.assert_array_equal(rows[f"{split}_labels"], labels)
+        own = rows[f"{split}_ids"]
+        assert own.shape == (len(labels), 9) and own.dtype == np.int32
+        column, padded = 0, []
+        for field, known in zip(fields, spec.fields):
+            for _ in range(field["slots"]):
+                fused = ids[:, column].numpy()
+                expected = np.where(fused == 0, 0, fused - known.offset + 1)
+                np.testing.assert_array_equal(own[:, column], expected)
+                assert expected.max() < field["values"] == known.rows + 1
+                padded.append(expected.min() == 0)
+                column += 1
+        assert padded == [False] * 4 + [True] * 2 + [False] * 3
+
+
+def program(path, lines):
+    """A stand-in for the peer's Python, which is given program, ids, scores, JSON."""
+    path.write_text(f"#!{sys.executable}\n" + textwrap.dedent(lines))
+    path.chmod(0o755)
+    return path
+
+
+def test_a_peer_is_trained_once(folder, tmp_path):
+    python = program(
+        tmp_path / "python",
+        """
+        import json, sys
+        import numpy as np
+        _, script, ids, scores, settings = sys.argv
+        assert script.endswith("with_deepctr.py")
+        seed = json.loads(settings)["seed"]
+        test = np.load(ids)["test_labels"] * 0.5 + seed / 10
+        np.savez(scores, valid_auc=0.75, test=test, training_seconds=3.5)
+        """,
+    )
+    run, result = peers._trained(folder, "deepctr-4", python, {"seed": 4})
+    assert result == {"valid_auc": 0.75, "training_seconds": 3.5}
+    labels, scores = peers._score(folder, run)
+    np.testing.assert_allclose(scores, 0.5 * labels + 0.4)
+    fails = program(tmp_path / "fails", "raise ValueError('no such bridge')")
+    assert peers._trained(folder, "deepctr-4", fails, {"seed": 4}) == (run, result)
+    with pytest.raises(InputError, match="with_deepctr.py: ValueError: no such bri"):
+        peers._trained(folder, "deepctr-5", fails, {"seed": 5})
+    assert not (folder / "runs/deepctr-5").exists()

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +42,6 @@ def _trained(folder, name, python, settings):
         run.parent.mkdir(exist_ok=True)
         with new_directory(run) as partial:
             program = Path(__file__).parent / "with_deepctr.py"
-            began = time.perf_counter()
             done = subprocess.run(
                 [python, program, ids, partial / "scores.npz", json.dumps(settings)],
                 capture_output=True,
@@ -53,12 +51,10 @@ def _trained(folder, name, python, settings):
                 reason = done.stderr.strip().splitlines()[-1:] or ["it ended"]
                 raise InputError(f"{program.name}: {reason[0]}")
             with np.load(partial / "scores.npz") as scores:
-                valid_auc = float(scores["valid_auc"])
-            seconds = round(time.perf_counter() - began, 3)
-            write_json(
-                partial / "result.json",
-                {"valid_auc": valid_auc, "training_seconds": seconds},
-            )
+                result = {
+                    key: float(scores[key]) for key in ("valid_auc", "training_seconds")
+                }
+            write_json(partial / "result.json", result)
     return run, read_json(run / "result.json")
 
 

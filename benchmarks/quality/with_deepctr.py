@@ -2,14 +2,16 @@
 
     python with_deepctr.py IDS SCORES SETTINGS
 
-IDS is what `peers.py` writes, SCORES an .npz file that gets `valid_auc` of the best
-epoch and `test`, the probabilities of the test rows by its weights, and SETTINGS is
-JSON: `bridge_type`, `learning_rate`, `l2_reg_embedding` and `seed`.
+IDS is what `peers.py` writes; SCORES an .npz file that gets `valid_auc` of the best
+epoch, `test`, the probabilities of the test rows by its weights, and
+`training_seconds`; SETTINGS is JSON: `bridge_type`, `learning_rate`,
+`l2_reg_embedding` and `seed`.
 """
 
 import json
 import os
 import sys
+import time
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # before TensorFlow is imported
 
@@ -47,6 +49,7 @@ def main():
         tf.keras.optimizers.Adam(settings["learning_rate"]), "binary_crossentropy"
     )
     best = _Best(*data["valid"])
+    began = time.perf_counter()
     model.fit(
         *data["train"],
         batch_size=BATCH_SIZE,
@@ -54,9 +57,10 @@ def main():
         callbacks=[best],
         verbose=0,
     )
+    seconds = time.perf_counter() - began
     model.set_weights(best.weights)
     test = model.predict(data["test"][0], BATCH_ROWS, verbose=0)[:, 0]
-    np.savez(scores_file, valid_auc=best.auc, test=test)
+    np.savez(scores_file, valid_auc=best.auc, test=test, training_seconds=seconds)
 
 
 class _Best(tf.keras.callbacks.Callback):
