@@ -134,6 +134,9 @@ def test_the_figures_of_the_table(monkeypatch, tmp_path, capsys):
     assert f"{ahead['auc']:+.4f} ({low:+.4f} to {high:+.4f})" in table
     assert f"EDCN goes {(means['edcn'] - 0.5) / 0.4:.1%} of the way" in table
     assert "(300 test rows, 50.0% positive)" in table
+    figure = (tmp_path / "quality.svg").read_text()
+    assert ">LINEAR<" in figure and ">EDCN<" not in figure
+    assert ">synthetic, split by chance<" in figure
 
 
 def test_models_are_trained_and_an_interrupted_call_goes_on(monkeypatch, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 from edcn_tf import metrics
 from edcn_tf.benchmarks.quality.bootstrap import RESAMPLES, bootstrap_auc, interval
 from edcn_tf.benchmarks.quality.contenders import our_contenders
+from edcn_tf.benchmarks.quality.figure import draw
 from edcn_tf.benchmarks.quality.peers import peer_contenders
 from edcn_tf.benchmarks.runs import markdown, mean, prepared
 from edcn_tf.console import progress_bar
@@ -34,7 +35,8 @@ def benchmark_quality(out, seeds=SEEDS, rows=ROWS, peers=None):
     runs is gone on with.
 
     Args:
-        out: Directory that gets data, runs, `quality.md` and `quality.json`.
+        out: Directory that gets data, runs, `quality.md`, `quality.svg` (what EDCN is
+            ahead by) and `quality.json`.
         seeds: Number of seeds.
         rows: Rows of the synthetic log.
         peers: Directory of the peers' virtual environments, which are made there if
@@ -72,7 +74,9 @@ def benchmark_quality(out, seeds=SEEDS, rows=ROWS, peers=None):
             "results": results,
         },
     )
-    text = "\n".join(_section(result, contenders) for result in results.values())
+    titles = {name: contender.title for name, contender in contenders.items()}
+    text = "\n".join(_section(result, titles) for result in results.values())
+    draw(out / "quality.svg", results, titles)
     with replaced(out / "quality.md") as partial:
         partial.write_text(text, encoding="utf-8")
     print(text)
@@ -131,7 +135,7 @@ def _compared(judged):
     }
 
 
-def _section(result, contenders):
+def _section(result, titles):
     """A title and a table, as Markdown."""
     heads = [
         *("model", "validation AUC", "test AUC", "test log loss"),
@@ -142,7 +146,7 @@ def _section(result, contenders):
         ahead = figures.get("edcn_ahead")
         table.append(
             [
-                contenders[name].title,
+                titles[name],
                 *(mean(figures[key]) for key in ("valid_auc", "auc", "log_loss")),
                 "{auc:+.4f} ({low:+.4f} to {high:+.4f})".format(**ahead)
                 if ahead
