@@ -26,7 +26,7 @@ def run_demo(directory, *, data="movielens", rows=None, split_by="chance", seed=
         directory: A new directory that gets `tfds/` or `logs/`, `schema.json`, `data/`,
             `runs/edcn`, `runs/logistic_regression`, `models/NAME/1` and
             `figures.json`.
-        data: `"movielens"` or `"synthetic"` (`edcn_tf.demo_data.DATA`).
+        data: `"movielens"`, `"flights"` or `"synthetic"` (`edcn_tf.demo_data.DATA`).
         rows: Rows of the synthetic log; 200,000 by default.
         split_by: `"chance"` or, where the rows have a time, `"time"`.
         seed: Of the log, of the split and of both models.

@@ -5,13 +5,13 @@ import re
 import pytest
 
 from edcn_tf import FAMILY, TrainingConfig, benchmarks
-from edcn_tf.benchmarks import models, training
+from edcn_tf.benchmarks import models, runs, training
 from edcn_tf.benchmarks.training import contenders, growth
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "what", sorted({*benchmarks.BENCHMARKS} - {"training-growth", "models"})
+    "what", sorted({*benchmarks.BENCHMARKS} - {"training-growth", "models", "quality"})
 )
 def test_a_benchmark_prints_its_table(what, capsys):
     benchmarks.run(what, rows=3000)
@@ -60,7 +60,7 @@ def test_models_are_compared_and_an_interrupted_call_goes_on(
     def trained_again(*_):
         raise AssertionError
 
-    monkeypatch.setattr(models, "train", trained_again)
+    monkeypatch.setattr(runs, "train", trained_again)
     benchmarks.run("models", out=tmp_path / "out", rows=2000, seeds=2)
     assert (tmp_path / "out" / "models.md").read_text() == table
     with pytest.raises(contenders.InputError, match="2000 rows; choose another --out"):
