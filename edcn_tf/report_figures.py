@@ -8,13 +8,12 @@ from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
 from edcn_tf import metrics
-from edcn_tf.plotting import BLUE, GREY, ORANGE, VERMILLION
+from edcn_tf.plotting import BLUE, GREY, LINES, ORANGE, VERMILLION
 from edcn_tf.plotting import style as _style
 from edcn_tf.plotting import subplots as _axes
 from edcn_tf.plotting import svg as _svg
 from edcn_tf.report_page import breakable, grid, image, note, short, table
 
-LINES = ((BLUE, "-"), (VERMILLION, "--"))  # the run's, the baseline's
 GATE_COLORS = LinearSegmentedColormap.from_list("gate", [VERMILLION, "white", BLUE])
 FIELDS_A_ROW = 16  # of the heat map
 FIELDS_WITH_VALUES = 8

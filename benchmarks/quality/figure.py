@@ -4,7 +4,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from edcn_tf.files import replaced
-from edcn_tf.report_figures import LINES, MATPLOTLIB
+from edcn_tf.plotting import LINES, MATPLOTLIB
 
 COLUMNS = 2
 PANEL = (4.6, 2.2)  # inches
