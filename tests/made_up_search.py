@@ -1,7 +1,5 @@
 """Trials as a search could have found them, made up from a seed."""
 
-import types
-
 import numpy as np
 
 from edcn_tf.tuning.results import COMPLETED, FAILED, Retrained, TrialResult
@@ -11,18 +9,6 @@ REASONS = (
     "the loss is no longer a number",
     "more than 10,000 parameters",
 )
-
-
-def made_up_objective(figure="auc", latency_charge=0.0, parameter_charge=0.0):
-    higher = figure == "auc"
-    return types.SimpleNamespace(
-        figure=figure,
-        title=f"validation {figure.replace('_', ' ').replace('auc', 'AUC')}",
-        higher_is_better=higher,
-        latency_charge=latency_charge,
-        parameter_charge=parameter_charge,
-        best=lambda found: sorted(found, key=lambda r: r.score, reverse=higher),
-    )
 
 
 def made_up_trials(count=30, *, more_parameters=0, failures=0.1, seed=0):

@@ -5,8 +5,9 @@ from html import escape
 
 import numpy as np
 import pytest
-from made_up_search import made_up_objective, made_up_retrained, made_up_trials
+from made_up_search import made_up_retrained, made_up_trials
 
+from edcn_tf.tuning import Objective
 from edcn_tf.tuning.analysis import (
     Forest,
     best_so_far,
@@ -22,8 +23,8 @@ from edcn_tf.tuning.results import COMPLETED, FAILED, Retrained, TrialResult
 from edcn_tf.tuning.trials_table import write_trials
 
 NASTY = 'Ünï <b>&"$x$</b>,\nλ'
-AUC = made_up_objective()
-LOG_LOSS = made_up_objective("log_loss")
+AUC = Objective()
+LOG_LOSS = Objective("log_loss")
 
 
 def trial(number, score=0.8, **values):
@@ -388,14 +389,14 @@ def test_failures_come_first_with_their_reasons(write):
 
 
 def test_charges_are_told(write):
-    charged = made_up_objective(latency_charge=0.001, parameter_charge=0.02)
+    charged = Objective(latency_charge=0.001, parameter_charge=0.02)
     text = write(made_up_trials(4), objective=charged)
     assert (
         "Ranked by validation AUC, less 0.001 for each millisecond of latency and "
         "0.02 for each million parameters."
     ) in text
     assert "Validation AUC, charged: a dot is a trial" in text
-    other = made_up_objective("log_loss", parameter_charge=0.5)
+    other = Objective("log_loss", parameter_charge=0.5)
     assert "validation log loss, plus 0.5 for each" in write([], objective=other)
 
 
