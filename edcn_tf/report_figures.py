@@ -1,6 +1,6 @@
-"""The sections of a report that are drawn: learning, curves and gates.
+"""The sections of a report that lay the curves of runs over one another.
 
-Each takes what `report` read of a run, or of a run and its baseline, and gives HTML.
+Each takes what `report_run` read of the runs and gives HTML.
 """
 
 import contextlib
@@ -9,17 +9,23 @@ import warnings
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from edcn_tf import metrics
-from edcn_tf.report_page import breakable, grid, image, note, short, table
+from edcn_tf.report_page import grid, image, note, short
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, VERMILLION, ORANGE, GREY = "#0072B2", "#D55E00", "#E69F00", "#666666"
-LINES = ((BLUE, "-"), (VERMILLION, "--"))  # the run's, the baseline's
-GATE_COLORS = LinearSegmentedColormap.from_list("gate", [VERMILLION, "white", BLUE])
+LINES = (  # the run's, and those of the runs that it is compared with
+    (BLUE, "-"),
+    (VERMILLION, "--"),
+    ("#009E73", "-."),
+    ("#CC79A7", ":"),
+    (ORANGE, "-"),
+    ("black", "--"),
+)
+MARKERS = "os^Dv*"
 SIZE = (5, 3.7)  # inches; a figure is as wide as a phone, and two fit a screen
 MATPLOTLIB = {
     "svg.fonttype": "none",  # text stays text: small, sharp, in the reader's fonts
@@ -33,8 +39,6 @@ MATPLOTLIB = {
     "grid.color": "#dddddd",
     "legend.frameon": False,
 }
-FIELDS_A_ROW = 16  # of the heat map
-FIELDS_WITH_VALUES = 8
 
 
 @contextlib.contextmanager
@@ -46,11 +50,40 @@ def _style():
 
 
 @_style()
+def difference_chart(runs, differences):
+    """AUC of each further run minus that of the first, with its interval."""
+    drawn = [
+        (run, style, each)
+        for (run, style), each in zip([*_styled(runs)][1:], differences)
+        if each is not None and not np.isnan(each.difference)
+    ]
+    if not drawn:
+        return ""
+    figure, (axes,) = _axes(1, 0.9 + 0.3 * max(len(drawn), 3))
+    axes.axvline(0, color=GREY, linestyle="--", linewidth=1)
+    for place, (_, (color, _, marker), each) in enumerate(drawn):
+        axes.plot([each.low, each.high], [place, place], color=color)
+        axes.plot(each.difference, place, marker, color=color)
+    axes.set_yticks(range(len(drawn)), [short(run.name) for run, *_ in drawn])
+    axes.set_ylim(len(drawn) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(f"AUC minus that of {short(runs[0].name)}")
+    chart = image(
+        _svg(figure),
+        "Difference of AUC to the first run, with 95 % intervals.",
+        "Difference of AUC to the first run, with 95 % intervals: right of the dashed "
+        "line is better; an interval that holds it may be the chance of the rows.",
+    )
+    return f'<div class="single">{chart}</div>\n'
+
+
+@_style()
 def learning(runs):
-    run = runs[0]
-    if run.history is None:
-        why = "since history.csv is missing or damaged"
-        return note(f"There are no learning curves, {why}.")
+    drawn = [run for run in runs if run.history is not None]
+    lacking = [run for run in runs if run.history is None]
+    why = "since its history.csv is missing or damaged"
+    if not drawn:
+        return note(f"There are no learning curves: of no run, {why}.")
     losses, (loss,) = _axes(1)
     _draw_history(runs, loss, "loss", "training loss")
     loss.set_xlabel("epoch")
@@ -59,11 +92,16 @@ def learning(runs):
     _draw_history(runs, log_loss, "val_log_loss", "log loss")
     log_loss.set_xlabel("epoch")
     _legend(loss, runs)
+    _legend(auc, runs)
+    run, more = drawn[0], "; ".join(map(_told, drawn[1:]))
     first, last = run.history["loss"][[0, -1]]
-    best = np.argmax(run.history["val_auc"])
-    epoch = f"{run.history['epoch'][best] + 1:.0f}"
-    drops = "; dotted lines: where the learning rate drops" * (len(_drops(run)) > 0)
-    return grid(
+    drops = (
+        f"; dotted lines: where the learning rate of {run.label} drops"
+        if len(_drops(run))
+        else ""
+    )
+    epochs = _told(run) + f"; {more}" * bool(more)
+    html = grid(
         image(
             _svg(losses),
             f"Training loss by epoch, from {first:.4f} to {last:.4f}.",
@@ -72,26 +110,48 @@ def learning(runs):
         ),
         image(
             _svg(validation),
-            f"AUC and log loss on the validation split by epoch; the best AUC is "
-            f"{run.history['val_auc'][best]:.4f} in epoch {epoch}.",
-            f"Validation split: the star marks epoch {epoch}, whose weights were kept "
-            f"because its AUC is the highest{drops}.",
+            f"AUC and log loss on the validation split by epoch; the best AUC: "
+            f"{epochs}.",
+            f"Validation split: stars mark the epochs whose weights were kept because "
+            f"their AUC is the highest: {epochs}{drops}.",
         ),
+    )
+    return html + "".join(
+        note(f"There is no learning curve of {run.label}, {why}.") for run in lacking
     )
 
 
+def _told(run):
+    epoch = run.history["epoch"][_best(run)] + 1
+    return f"{run.label} {run.history['val_auc'][_best(run)]:.4f} in epoch {epoch:.0f}"
+
+
+def _best(run):
+    return np.argmax(run.history["val_auc"])
+
+
 def _draw_history(runs, axes, key, name):
-    for run, (color, dashes) in zip(runs, LINES):
-        if run.history is None:
-            continue
+    drawn = [(run, style) for run, style in _styled(runs) if run.history is not None]
+    for run, (color, dashes, marker) in drawn:
         epochs, values = run.history["epoch"] + 1, run.history[key]
-        best = np.argmax(run.history["val_auc"])
-        axes.plot(epochs, values, dashes, color=color, marker=".", label=run.label)
-        axes.plot(epochs[best], values[best], "*", color=color, markersize=13)
-    for epoch in _drops(runs[0]):
+        axes.plot(
+            *(epochs, values, dashes),
+            color=color,
+            marker=marker,
+            markersize=4,
+            label=short(run.name),
+        )
+        axes.plot(epochs[_best(run)], values[_best(run)], "*", color=color, ms=13)
+    for epoch in _drops(drawn[0][0]):
         axes.axvline(epoch + 0.5, color=GREY, linestyle=":")
     axes.set_ylabel(name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _styled(runs):
+    """Each run with its colour, dashes and marker; from the seventh on they repeat."""
+    for number, run in enumerate(runs):
+        yield run, (*LINES[number % len(LINES)], MARKERS[number % len(MARKERS)])
 
 
 def _drops(run):
@@ -101,25 +161,26 @@ def _drops(run):
 
 @_style()
 def curves(runs):
-    labels = runs[0].scores.labels
     figures = [_reliability(runs), *map(_histogram, runs)]
-    if labels.min() < labels.max():
-        return grid(_roc(runs), *figures)
+    ranked = [pair for pair in _styled(runs) if pair[0].has_both_classes]
+    if ranked:
+        return grid(_roc(ranked), *figures)
     why = "There is no ROC curve, since the rows hold one class only."
     return grid(*figures) + note(why)
 
 
-def _roc(runs):
+def _roc(styled):
     figure, (axes,) = _axes(1)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-    for run, (color, dashes) in zip(runs, LINES):
+    for run, (color, dashes, _) in styled:
         false, true = metrics.roc_curve(run.scores.labels, run.scores.probabilities)
-        axes.plot(false, true, dashes, color=color, label=run.label)
+        axes.plot(false, true, dashes, color=color, label=short(run.name))
     axes.set(xlabel="non-clicks let through", ylabel="clicks found")
-    _legend(axes, runs)
+    _legend(axes, styled)
+    areas = ", ".join(f"{run.figures['auc']:.4f}" for run, _ in styled)
     return image(
         _svg(figure),
-        f"ROC curve; the area under it is {runs[0].figures['auc']:.4f}.",
+        f"ROC curve; the area under it is {areas}.",
         "ROC curve: the share of clicks found against the share of non-clicks let "
         "through, as the threshold falls; the further above the diagonal, the better.",
     )
@@ -127,14 +188,14 @@ def _roc(runs):
 
 def _reliability(runs):
     figure, (axes,) = _axes(1)
-    for run, (color, dashes), marker in zip(runs, LINES, "os"):
+    for run, (color, dashes, marker) in _styled(runs):
         scores = run.scores
         x, y, rows = metrics.reliability(
             scores.labels, scores.probabilities, weights=scores.weights
         )
         axes.plot(x, y, dashes, color=color, linewidth=1)
         sizes = 15 + 45 * rows / rows.max()
-        axes.scatter(x, y, sizes, color=color, marker=marker, label=run.label)
+        axes.scatter(x, y, sizes, color=color, marker=marker, label=short(run.name))
     top = max(axes.get_xlim()[1], axes.get_ylim()[1])
     axes.plot([0, top], [0, top], color=GREY, linewidth=1, linestyle=":")
     axes.set(xlabel="predicted probability", ylabel="click rate")
@@ -175,76 +236,6 @@ def _histogram(run):
     )
 
 
-@_style()
-def gates(run):
-    if not run.gates:
-        why = "has no gates"
-        if run.config.get("gate", "none") != "none":
-            why = "has gates that treat each row in its own way"
-        return note(f"There is no heat map, since this {run.model} {why}.")
-    neutral = 1 if run.config["gate_scale"] else 1 / len(run.fields)
-    everything = np.concatenate(list(run.gates.values()))
-    reach = max(np.abs(everything - neutral).max(), neutral / 100)
-    figures = []
-    for tower, weights in run.gates.items():
-        layer, field = np.unravel_index(weights.argmax(), weights.shape)
-        figures.append(
-            image(
-                _svg(_heat_map(run.fields, weights, CenteredNorm(neutral, reach))),
-                f"Heat map of the {tower} tower's gates; the largest weight is "
-                f"{weights.max():.3g}, of {run.fields[field]} in layer {layer + 1}.",
-                f"Gates of the {tower} tower: blue fields count for more than the "
-                f"neutral {neutral:.3g}, orange ones for less; as embeddings differ in "
-                "size, a weight alone does not measure what a field is worth.",
-            )
-        )
-    html = grid(*figures)
-    if run.config["gate_batch_norm"]:
-        html += note("A BatchNorm after each gate rescales what these weights do.")
-    html += '<details><summary>All weights</summary>\n<div class="scroll">'
-    html += "".join(_gates_table(run.fields, *tower) for tower in run.gates.items())
-    return html + "</div></details>"
-
-
-def _heat_map(fields, weights, norm):
-    """A row a layer, a column a field; many fields go on in further panels."""
-    layers = len(weights)
-    panels = -(-len(fields) // FIELDS_A_ROW)
-    width = -(-len(fields) // panels)
-    figure, panel_axes = _axes(panels, height=0.9 + panels * (1.1 + 0.42 * layers))
-    for panel, axes in enumerate(panel_axes):
-        names = fields[panel * width : (panel + 1) * width]
-        values = np.full((layers, width), np.nan)
-        values[:, : len(names)] = weights[:, panel * width :][:, :width]
-        heat = axes.imshow(values, GATE_COLORS, norm, aspect="auto")
-        axes.grid(False)
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
-        axes.set_yticks(range(layers), [f"layer {i + 1}" for i in range(layers)])
-        tilted = {"rotation": 40, "rotation_mode": "anchor", "ha": "right"}
-        axes.set_xticks(range(len(names)), [short(name) for name in names], **tilted)
-        if len(fields) <= FIELDS_WITH_VALUES:
-            for (layer, field), value in np.ndenumerate(values):
-                dark = abs(value - norm.vcenter) > 0.6 * norm.halfrange
-                centered = {"ha": "center", "va": "center"}
-                color = "white" if dark else "black"
-                axes.text(field, layer, f"{value:.2f}", color=color, **centered)
-    below = {"ax": panel_axes, "orientation": "horizontal", "aspect": 40}
-    bar = figure.colorbar(heat, label="weight", **below)
-    bar.outline.set_visible(False)
-    bar.locator = MaxNLocator(5)
-    return figure
-
-
-def _gates_table(fields, tower, weights):
-    heads = [f"{tower} tower", *(f"layer {i + 1}" for i in range(len(weights)))]
-    rows = [
-        (breakable(name), *(f"{weight:.4f}" for weight in column))
-        for name, column in zip(fields, weights.T)
-    ]
-    return table("setting", heads, rows)
-
-
 def _axes(count, height=SIZE[1], **options):
     """A figure of `count` axes, one above the other, outside of pyplot's state."""
     figure = Figure(figsize=(SIZE[0], height), layout="constrained")
@@ -252,8 +243,11 @@ def _axes(count, height=SIZE[1], **options):
 
 
 def _legend(axes, runs):
+    """Above the axes, where it covers nothing."""
     if len(runs) > 1:
-        axes.legend()
+        lines = axes.get_legend_handles_labels()
+        place = {"loc": "outside upper left", "ncols": 2 if len(runs) > 2 else 1}
+        axes.figure.legend(*lines, fontsize="small", **place)
 
 
 def _svg(figure):

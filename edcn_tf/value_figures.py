@@ -21,6 +21,9 @@ class Interval(NamedTuple):
         return self.high < value - 1e-9 or self.low > value + 1e-9
 
 
+UNKNOWN = Interval(np.nan, np.nan, np.nan)
+
+
 class ValueFigures(NamedTuple):
     """Figures of the rows that hold one value: `id` is its row of the table."""
 
@@ -46,7 +49,14 @@ class FieldFigures(NamedTuple):
 
 
 def figures_by_value(
-    ids, labels, probabilities, weights=None, *, min_rows=50, max_values=12
+    ids,
+    labels,
+    probabilities,
+    weights=None,
+    *,
+    min_rows=50,
+    min_of_class=5,
+    max_values=12,
 ):
     """AUC and calibration for the most frequent values of a field.
 
@@ -57,6 +67,8 @@ def figures_by_value(
         probabilities: `[B]`.
         weights: Of the rows, or None. `min_rows` counts rows all the same.
         min_rows: Rows that a value must have.
+        min_of_class: Clicks, and non-clicks, that it must have for an AUC; with fewer
+            DeLong's interval is far too short.
         max_values: Values at most.
 
     Returns:
@@ -77,11 +89,13 @@ def figures_by_value(
         )
         if weights is not None and not weights[part].any():
             continue
+        clicks = int(labels[part].sum())
+        has_auc = min(clicks, counts[place] - clicks) >= min_of_class
         figures.append(
             ValueFigures(
                 id=int(found[place]),
                 rows=int(counts[place]),
-                auc=auc_interval(*those),
+                auc=auc_interval(*those) if has_auc else UNKNOWN,
                 calibration=calibration_interval(*those),
             )
         )
@@ -114,7 +128,7 @@ def auc_interval(labels, scores, weights=None):
     clicks = scores[is_click], weights[is_click]
     others = scores[~is_click], weights[~is_click]
     if np.isnan(auc):
-        return Interval(np.nan, np.nan, np.nan)
+        return UNKNOWN
     variance = _variance_of_mean(_shares_below(*clicks, *others), clicks[1])
     variance += _variance_of_mean(1 - _shares_below(*others, *clicks), others[1])
     reach = NORMAL_95 * np.sqrt(variance)

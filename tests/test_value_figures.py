@@ -106,7 +106,8 @@ def test_figures_by_value_by_hand():
     ids = [[3], [3], [3], [3], [4], [4], [4], [5]]
     labels = [0, 0, 1, 1, 0, 1, 1, 1]
     probabilities = [0.1, 0.4, 0.35, 0.8, 0.2, 0.1, 0.1, 0.9]
-    found = figures_by_value(ids, labels, probabilities, min_rows=2)
+    of_any = {"min_of_class": 1}
+    found = figures_by_value(ids, labels, probabilities, min_rows=2, **of_any)
     assert [(each.id, each.rows) for each in found.values] == [(4, 3), (3, 4)]
     worst, best = found.values  # all pairs of 4 are ranked wrongly
     assert (worst.auc.value, best.auc.value) == (0, 0.75)
@@ -119,10 +120,15 @@ def test_figures_by_value_by_hand():
 
 
 def test_a_value_without_auc_comes_last():
-    ids, labels = [[1], [1], [2], [2]], [1, 1, 0, 1]
-    values = figures_by_value(ids, labels, [0.1, 0.2, 0.3, 0.4], min_rows=1).values
+    """Which one with too few rows of a class has not."""
+    ids, labels = [[1]] * 4 + [[2]] * 4, [1, 1, 1, 0, 0, 0, 1, 1]
+    scores = np.arange(8) / 10
+    values = figures_by_value(ids, labels, scores, min_rows=1, min_of_class=2).values
     assert [each.id for each in values] == [2, 1]
-    assert math.isnan(values[1].auc.value)
+    assert (values[0].auc.value, values[0].calibration.value) == (1, 1.1)
+    assert all(map(math.isnan, values[1].auc))
+    values = figures_by_value(ids, labels, scores, min_rows=1, min_of_class=1).values
+    assert [(each.id, each.auc.value) for each in values] == [(1, 0), (2, 1)]
 
 
 def test_lists_count_a_row_for_each_of_its_values(random):
