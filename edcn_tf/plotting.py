@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, VERMILLION, ORANGE, GREY = "#0072B2", "#D55E00", "#E69F00", "#666666"
-LINES = ((BLUE, "-"), (VERMILLION, "--"))  # the run's, the baseline's
+LINES = (  # the run's, and those of the runs that it is compared with
+    (BLUE, "-"),
+    (VERMILLION, "--"),
+    ("#009E73", "-."),
+    ("#CC79A7", ":"),
+    (ORANGE, "-"),
+    ("black", "--"),
+)
+MARKERS = "os^Dv*"
 SIZE = (5, 3.7)  # inches; a figure is as wide as a phone, and two fit a screen
 MATPLOTLIB = {
     "svg.fonttype": "none",  # text stays text: small, sharp, in the reader's fonts

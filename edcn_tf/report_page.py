@@ -43,7 +43,9 @@ img { display: block; width: 100%; height: auto }
 .wide { min-width: 26rem }
 pre { padding: .75rem; background: #f4f4f4; white-space: pre-wrap }
 summary { cursor: pointer; margin-top: 1rem }
-@media print { body { max-width: none; padding: 0 } h2 { break-after: avoid }
+@media print { body { max-width: none; padding: 0 }
+  h2, h2 + .note { break-after: avoid }
+  .scroll th { overflow-wrap: anywhere }
   .scroll { overflow: visible; font-size: .75rem }
   .figures { grid-template-columns: 1fr 1fr } tr { break-inside: avoid } }
 </style>

@@ -93,10 +93,20 @@ def add(command):
 
     report = command(
         "report",
-        "write a page with figures of a run",
-        "edcn report runs/first",
+        "write a page with figures of a run, or of several beside one another",
+        "edcn report runs/first\n  edcn report runs/second runs/first runs/linear",
     )
-    report.add_argument("run", metavar="RUN", help="directory that train made")
+    report.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="directory that train made; the page is written into the first, which "
+        "the others are compared with",
+    )
     report.add_argument("--data", metavar="DIR", help="default: what it trained on")
-    report.add_argument("--baseline", metavar="RUN", help="another run to compare with")
-    add_split(report)
+    report.add_argument("--baseline", metavar="RUN", help="one more RUN, the last")
+    report.add_argument(
+        "--split",
+        choices=("train", "valid", "test"),
+        help="default: test, or valid where there is no test",
+    )
