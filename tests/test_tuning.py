@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -251,10 +252,7 @@ def test_chief_and_workers(data, tmp_path, space):
     results = read_results(out)
     assert [r.number for r in results] == list(range(4))
     assert all(r.status == COMPLETED for r in results)
-    mine = [
-        set(line.split()[1] for line in text.splitlines() if "trial " in line[:6])
-        for text in told[:2]
-    ]
+    mine = [set(re.findall(r"  trial (\d+): ", text)) for text in told[:2]]
     assert mine[0] and mine[1] and not mine[0] & mine[1]
     assert len(mine[0] | mine[1]) == 4
     assert (out / "best.yaml").exists()
