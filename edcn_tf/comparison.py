@@ -7,6 +7,7 @@ import numpy as np
 from edcn_tf import metrics
 from edcn_tf.errors import InputError
 
+RESAMPLES = 1000
 AT_ONCE = 1 << 22  # rows times resamples that are held at a time
 
 
@@ -18,7 +19,7 @@ class Difference(NamedTuple):
     high: float
 
 
-def paired_bootstrap(labels, first, second, weights=None, resamples=1000, seed=0):
+def paired_bootstrap(labels, first, second, weights=None, resamples=RESAMPLES, seed=0):
     """How much larger the AUC of `second` is than that of `first` on the same rows.
 
     Rows are drawn anew, as many as there are, with replacement; both models are judged
@@ -53,39 +54,80 @@ def paired_bootstrap(labels, first, second, weights=None, resamples=1000, seed=0
     )
     if np.isnan(difference):
         return Difference(np.nan, np.nan, np.nan)
-    labels = np.asarray(labels, np.float64)
-    weights = np.ones(len(labels)) if weights is None else np.asarray(weights)
-    models = [
-        _Ranked(labels, np.asarray(scores), weights) for scores in (first, second)
-    ]
+    one, other = bootstrap_auc(labels, [first, second], weights, resamples, seed).T
+    return Difference(difference, *interval(other - one))
+
+
+def bootstrap_auc(labels, scores, weights=None, resamples=RESAMPLES, seed=0):
+    """AUC of several models on the same resamples of the rows.
+
+    A resample draws as many rows as there are, with replacement; a row drawn k times
+    counts k times. All models see the same draws, so the differences of two columns
+    are those of a paired bootstrap.
+
+    Args:
+        labels: 0 or 1, `[N]`.
+        scores: Of each model, `[M, N]`.
+        weights: Of the rows, `[N]`.
+        resamples: Number of them, R.
+        seed: Of the draws.
+
+    Returns:
+        `[R, M]`; NaN where a resample lacks a class.
+
+    Reference:
+        Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapters 6 and
+        13 (percentile intervals).
+    """
+    labels = np.asarray(labels)
+    ranked = [_Ranked(labels, np.asarray(each)) for each in scores]
     random = np.random.default_rng(seed)
-    rows, drawn = len(labels), []
-    for start in range(0, resamples, step := max(1, AT_ONCE // rows)):
-        number = min(step, resamples - start)
-        draws = random.integers(0, rows, (number, rows))
-        draws += rows * np.arange(number)[:, None]
-        times = np.bincount(draws.ravel(), minlength=number * rows)
-        one, other = (model.aucs(times.reshape(number, rows)) for model in models)
-        drawn.append(other - one)
-    low, high = np.nanquantile(np.concatenate(drawn), [0.025, 0.975])
-    return Difference(difference, float(low), float(high))
+    areas = np.empty((resamples, len(ranked)))
+    block = max(1, AT_ONCE // len(labels))
+    for start in range(0, resamples, block):
+        part = areas[start : start + block]
+        drawn = np.array([_draw(random, len(labels)) for _ in part])
+        if weights is not None:
+            drawn = drawn * np.asarray(weights)
+        clicks, others = drawn[:, labels == 1], drawn[:, labels == 0]
+        for model, each in enumerate(ranked):
+            part[:, model] = each.auc(clicks, others)
+    return areas
+
+
+def interval(differences):
+    """The middle 95 % of resampled figures, low and high."""
+    low, high = np.nanquantile(differences, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _draw(random, rows):
+    """How often each row is drawn."""
+    return np.bincount(random.integers(rows, size=rows), minlength=rows)
 
 
 class _Ranked:
-    """A model's rows in the order of its scores, for the AUC of many draws of them."""
+    """A model's scores, sorted once for all resamples.
 
-    def __init__(self, labels, scores, weights):
-        self.order = np.argsort(scores, kind="stable")
-        scores = scores[self.order]
-        self.ties = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))
-        self.clicks = (labels * weights)[self.order]
-        self.others = ((1 - labels) * weights)[self.order]
+    A click's rank among the non-clicks does not change when rows are drawn, only what
+    the non-clicks below it weigh, which a cumulative sum gives.
+    """
 
-    def aucs(self, times):
-        """AUC of each draw, `[n]`; `times`, `[n, rows]`, is how often it has a row."""
-        times = times[:, self.order]
-        clicks = np.add.reduceat(times * self.clicks, self.ties, axis=1)
-        others = np.add.reduceat(times * self.others, self.ties, axis=1)
-        won = (clicks * (np.cumsum(others, axis=1) - others / 2)).sum(axis=1)
+    def __init__(self, labels, scores):
+        others, clicks = scores[labels == 0], scores[labels == 1]
+        self.order = np.argsort(others)
+        ascending = others[self.order]
+        self.below = np.searchsorted(ascending, clicks, side="left")
+        self.upto = np.searchsorted(ascending, clicks, side="right")  # with ties
+
+    def auc(self, clicks, others):
+        """The AUC `[B]` for weights `[B, P]` and `[B, Q]` of the two classes' rows.
+
+        sum_p w_p (W(s < s_p) + W(s = s_p) / 2) / (sum_p w_p sum_q w_q), where W is the
+        weight of the non-clicks whose score is lower, or equal.
+        """
+        lower = np.pad(np.cumsum(others[:, self.order], axis=1), ((0, 0), (1, 0)))
+        won = np.sum(clicks * (lower[:, self.below] + lower[:, self.upto]), axis=1)
         pairs = clicks.sum(axis=1) * others.sum(axis=1)
-        return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+        nothing = np.full(len(pairs), np.nan)
+        return np.divide(won / 2, pairs, out=nothing, where=pairs > 0)

@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from edcn_tf.comparison import paired_bootstrap
+from edcn_tf.comparison import RESAMPLES, paired_bootstrap
 from edcn_tf.report_page import breakable, note, percent, short, spaced, table
 
 HIGHER, LOWER, ONE = "Higher is better.", "Lower is better.", "1 is best."
@@ -46,7 +46,6 @@ FIGURES = (
         ",d",
     ),
 )
-DRAWS = 1000
 ROWS_DRAWN = 200_000_000  # fewer draws of a long split, which needs fewer
 FEWEST_DRAWS = 200
 
@@ -74,7 +73,7 @@ def head(runs, split):
 def differences(runs):
     """Of each run to the first, a `Difference` of AUC; None on other rows."""
     (labels, first, weights, *_), *others = (run.scores for run in runs)
-    draws = int(np.clip(ROWS_DRAWN // len(labels), FEWEST_DRAWS, DRAWS))
+    draws = int(np.clip(ROWS_DRAWN // len(labels), FEWEST_DRAWS, RESAMPLES))
     return [
         paired_bootstrap(labels, first, other.probabilities, weights, draws)
         if np.array_equal(labels, other.labels)

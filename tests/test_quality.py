@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import edcn_tf
-from edcn_tf import benchmarks, metrics
+from edcn_tf import benchmarks, comparison, metrics
 from edcn_tf.benchmarks import quality, runs
-from edcn_tf.benchmarks.quality import bootstrap, contenders, peers
+from edcn_tf.benchmarks.quality import contenders, peers
 from edcn_tf.benchmarks.quality.contenders import Contender
 from edcn_tf.errors import InputError
 
@@ -31,11 +31,12 @@ def plain_bootstrap(labels, scores, resamples, seed):
     return np.array(areas)
 
 
-def test_the_bootstrap_is_that_of_drawn_rows(random):
+def test_the_bootstrap_is_that_of_drawn_rows(random, monkeypatch):
     """With ties, and with more resamples than a block has."""
+    monkeypatch.setattr(comparison, "AT_ONCE", 50 * 60)
     labels = (random.random(60) < 0.4).astype(np.float32)
     scores = random.integers(9, size=(3, 60)) / 10 + 0.1 * labels
-    found = bootstrap.bootstrap_auc(labels, scores, resamples=120, seed=3)
+    found = comparison.bootstrap_auc(labels, scores, resamples=120, seed=3)
     assert found.shape == (120, 3)
     np.testing.assert_allclose(found, plain_bootstrap(labels, scores, 120, 3))
 
@@ -43,23 +44,23 @@ def test_the_bootstrap_is_that_of_drawn_rows(random):
 def test_the_bootstrap_by_hand(monkeypatch):
     """Rows drawn 2, 1, 0, 1 and 1, 1, 2, 0 times."""
     draws = iter([np.array([2, 1, 0, 1]), np.array([1, 1, 2, 0])])
-    monkeypatch.setattr(bootstrap, "_draw", lambda random, rows: next(draws))
-    found = bootstrap.bootstrap_auc([1, 0, 1, 0], [[0.6, 0.5, 0.1, 0.6]], resamples=2)
+    monkeypatch.setattr(comparison, "_draw", lambda random, rows: next(draws))
+    found = comparison.bootstrap_auc([1, 0, 1, 0], [[0.6, 0.5, 0.1, 0.6]], resamples=2)
     # First: row 0 (twice) beats row 1 and ties with row 3: 2 (1 + 1/2) of 4 pairs.
     # Second: row 0 beats row 1, row 2 (twice) loses against it: 1 of 3 pairs.
     np.testing.assert_allclose(found, [[3 / 4], [1 / 3]])
 
 
 def test_a_resample_without_a_class_is_nan_and_the_interval_leaves_it_out():
-    found = bootstrap.bootstrap_auc([1, 0], [[0.9, 0.1]], resamples=20)
+    found = comparison.bootstrap_auc([1, 0], [[0.9, 0.1]], resamples=20)
     # Both rows have to be drawn.
     assert set(found[~np.isnan(found)]) == {1.0}
     assert 0 < np.isnan(found).sum() < 20
-    assert bootstrap.interval([0.1, np.nan, 0.1]) == pytest.approx((0.1, 0.1))
+    assert comparison.interval([0.1, np.nan, 0.1]) == pytest.approx((0.1, 0.1))
 
 
 def test_the_interval_is_the_middle_95_percent():
-    assert bootstrap.interval(np.arange(1001)) == (25, 975)
+    assert comparison.interval(np.arange(1001)) == (25, 975)
 
 
 LABELS = np.array([1.0, 0.0, 1.0, 0.0, 1.0, 0.0] * 50)
@@ -125,7 +126,7 @@ def test_the_figures_of_the_table(monkeypatch, tmp_path, capsys):
     assert ahead["auc"] == pytest.approx(means["edcn"] - means["linear"])
     both = np.concatenate([scores["edcn"], scores["linear"]])
     one, two, three, four = plain_bootstrap(LABELS, both, 1000, 0).T
-    low, high = bootstrap.interval((one + two) / 2 - (three + four) / 2)
+    low, high = comparison.interval((one + two) / 2 - (three + four) / 2)
     assert (ahead["low"], ahead["high"]) == pytest.approx((low, high))
     assert low < ahead["auc"] < high
 
