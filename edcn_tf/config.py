@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import json
 from pathlib import Path
 
 import yaml
@@ -163,12 +164,14 @@ class TrainingConfig:
         """The keys that a YAML file and `KEY=VALUE` settings over it give, a dict."""
         values = {}
         if path is not None:
-            values = read_yaml(path)
+            values = read_yaml(path) or {}
+            if not isinstance(values, dict):
+                raise InputError(f"{path}: must hold KEY: VALUE lines")
         for setting in settings:
             key, equals, value = setting.partition("=")
             if not equals:
                 raise InputError(f"--set takes KEY=VALUE. Received: {setting!r}")
-            values[key.strip()] = _scalar(value)
+            values[key.strip()] = as_number(yaml.safe_load(value))
         return values
 
     def to_dict(self):
@@ -188,18 +191,15 @@ class TrainingConfig:
         return model
 
 
-def read_yaml(path):
-    """The `KEY: VALUE` lines of a YAML file, a dict."""
+def read_yaml(path, hint=""):
+    """What a YAML file holds; `hint` is what to do if it cannot be read."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+        raise InputError(f"{path}: {error.strerror}{hint}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: is not YAML ({reason})") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: must hold KEY: VALUE lines")
-    return values
 
 
 def model_options(model):
@@ -211,12 +211,16 @@ def model_options(model):
     }
 
 
-def _scalar(text):
-    """A value as YAML reads it, and 1e-3 as the number that everybody means."""
-    value = yaml.safe_load(text)
+def as_number(value):
+    """1e-3, which YAML takes for a text, is the number that everybody means."""
     if isinstance(value, str):
         try:
             return float(value)
         except ValueError:
             return value
     return value
+
+
+def setting_text(value):
+    """A setting for people: a string as it is, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,16 +1,16 @@
 """A run as one HTML page: its figures and curves, its gates, fields and cost."""
 
-import json
 import shlex
 from html import escape
 from pathlib import Path
 
+from edcn_tf.config import setting_text
 from edcn_tf.files import replaced
 from edcn_tf.report_cost import cost
 from edcn_tf.report_figures import curves, difference_chart, learning
 from edcn_tf.report_gates import gates, gates_of
 from edcn_tf.report_importance import importance
-from edcn_tf.report_page import breakable, note, page, table
+from edcn_tf.report_page import breakable, note, page, scrolled, table
 from edcn_tf.report_run import read_runs
 from edcn_tf.report_summary import differences, figures_table, head, run_head
 from edcn_tf.report_values import values
@@ -92,20 +92,16 @@ def _about_split(asked, split):
 def _setting(runs):
     keys = dict.fromkeys(key for run in runs for key in run.config)
     rows = [
-        (breakable(key), *(_setting_text(run.config, key) for run in runs))
+        (breakable(key), *(_setting_cell(run.config, key) for run in runs))
         for key in keys
     ]
     rows.append(("<b>parameters</b>", *(f"{run.parameters:,}" for run in runs)))
     html = table("setting", ["", *map(run_head, runs)], rows)
-    return f'<div class="scroll">{html}</div>\n'
+    return scrolled(html)
 
 
-def _setting_text(config, key):
-    if key not in config:
-        return "n/a"
-    value = config[key]
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return breakable(text)
+def _setting_cell(config, key):
+    return breakable(setting_text(config[key])) if key in config else "n/a"
 
 
 def _commands(run, split):

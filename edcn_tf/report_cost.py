@@ -7,7 +7,16 @@ from matplotlib.ticker import MaxNLocator
 
 from edcn_tf.flops import count_flops, parameters_by_layer
 from edcn_tf.plotting import BLUE, SIZE, style, subplots, svg
-from edcn_tf.report_page import breakable, grid, image, note, short, table
+from edcn_tf.report_page import (
+    breakable,
+    folded,
+    grid,
+    image,
+    note,
+    scrolled,
+    short,
+    table,
+)
 
 LAYERS_DRAWN = 16
 BATCH_ROWS = 1024
@@ -41,8 +50,7 @@ def cost(run):
     total = sum(parameters.values()), sum(flops.values())
     rows.append(("<b>all</b>", *(f"{each:,}" for each in total)))
     heads = ["layer", "parameters", "FLOPs an example"]
-    details = '<details><summary>All layers</summary>\n<div class="scroll">'
-    details += table("setting", heads, rows) + "</div></details>"
+    details = folded("All layers", scrolled(table("setting", heads, rows)))
     return grid(*figures) + notes + _measured(run) + details
 
 

@@ -17,7 +17,7 @@ from edcn_tf.plotting import (
     subplots,
     svg,
 )
-from edcn_tf.report_page import grid, image, note, short
+from edcn_tf.report_page import grid, image, note, short, single
 
 
 @style()
@@ -45,7 +45,7 @@ def difference_chart(runs, differences):
         "Difference of AUC to the first run, with 95 % intervals: right of the dashed "
         "line is better; an interval that holds it may be the chance of the rows.",
     )
-    return f'<div class="single">{chart}</div>\n'
+    return single(chart)
 
 
 @style()

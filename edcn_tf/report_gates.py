@@ -6,7 +6,16 @@ from matplotlib.ticker import MaxNLocator
 
 from edcn_tf.gate_weights import mean_gate_weights
 from edcn_tf.plotting import BLUE, VERMILLION, style, subplots, svg
-from edcn_tf.report_page import breakable, grid, image, note, short, table
+from edcn_tf.report_page import (
+    breakable,
+    folded,
+    grid,
+    image,
+    note,
+    scrolled,
+    short,
+    table,
+)
 
 GATE_COLORS = LinearSegmentedColormap.from_list("gate", [VERMILLION, "white", BLUE])
 FIELDS_A_ROW = 16  # of the heat map
@@ -55,9 +64,8 @@ def gates(run, weights):
         )
     if run.config["gate_batch_norm"]:
         html += note("A BatchNorm after each gate rescales what these weights do.")
-    html += '<details><summary>All weights</summary>\n<div class="scroll">'
-    html += "".join(_gates_table(run.fields, *tower) for tower in weights.items())
-    return html + "</div></details>"
+    tables = "".join(_gates_table(run.fields, *tower) for tower in weights.items())
+    return html + folded("All weights", scrolled(tables))
 
 
 def _neutral(run, by_row):

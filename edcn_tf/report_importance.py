@@ -6,7 +6,16 @@ from matplotlib.figure import Figure
 from edcn_tf.evaluation import BATCH_ROWS
 from edcn_tf.importance import permutation_importance, spearman
 from edcn_tf.plotting import BLUE, GREY, MARKERS, SIZE, VERMILLION, style, svg
-from edcn_tf.report_page import breakable, image, note, short, table
+from edcn_tf.report_page import (
+    breakable,
+    folded,
+    image,
+    note,
+    scrolled,
+    short,
+    single,
+    table,
+)
 
 ROWS = 20_000
 SHUFFLES = 5
@@ -47,7 +56,7 @@ def importance(run, gates):
         + " Right: the weights of the first layer's gates."
         * bool(first),
     )
-    html = f'<div class="single">{html}</div>\n' + _agreement(means, first)
+    html = single(html) + _agreement(means, first)
     if len(order) > FIELDS_DRAWN:
         html += note(f"Drawn are the {FIELDS_DRAWN} fields of the largest drops.")
     heads = ["", "AUC lost", "deviation", *(f"{tower} gate" for tower in first)]
@@ -60,8 +69,7 @@ def importance(run, gates):
         )
         for field in order
     ]
-    html += '<details><summary>All fields</summary>\n<div class="scroll">'
-    return html + table("setting", heads, rows) + "</div></details>"
+    return html + folded("All fields", scrolled(table("setting", heads, rows)))
 
 
 def _scores(scorer):

@@ -87,12 +87,32 @@ def table(kind, heads, rows):
     return "\n".join([*lines, "</tbody></table>\n"])
 
 
+def single(figure):
+    """A figure that stands alone, as wide as one of a grid."""
+    return f'<div class="single">{figure}</div>\n'
+
+
+def scrolled(html):
+    """What a narrow screen scrolls sideways."""
+    return f'<div class="scroll">{html}</div>\n'
+
+
+def folded(summary, html):
+    """What is shown when its summary is clicked."""
+    return f"<details><summary>{summary}</summary>\n{html}</details>\n"
+
+
 def note(text):
     return f'<p class="note">{escape(text)}</p>\n'
 
 
 def percent(share):
     return spaced(f"{share:.1%}")
+
+
+def capital(text):
+    """With a capital letter, all others as they were."""
+    return text[:1].upper() + text[1:]
 
 
 def spaced(text):

@@ -6,7 +6,16 @@ from html import escape
 import numpy as np
 
 from edcn_tf.comparison import RESAMPLES, paired_bootstrap
-from edcn_tf.report_page import breakable, note, percent, short, spaced, table
+from edcn_tf.report_page import (
+    breakable,
+    capital,
+    note,
+    percent,
+    scrolled,
+    short,
+    spaced,
+    table,
+)
 
 HIGHER, LOWER, ONE = "Higher is better.", "Lower is better.", "1 is best."
 
@@ -58,7 +67,7 @@ def head(runs, split):
     result = f"The {rows} hold one class only, so there is no AUC"
     if not math.isnan(auc):
         result = (
-            f"{run.model[0].upper()}{run.model[1:]} ranks a click above a non-click in "
+            f"{capital(run.model)} ranks a click above a non-click in "
             f"{percent(auc)} of pairs (AUC {auc:.4f}) on {rows}"
         )
         for other in others:
@@ -100,7 +109,7 @@ def figures_table(runs, differences):
             rows.append(_difference_row(differences))
     html = table("runs", ["", *map(run_head, runs)], rows)
     text = _notes(runs[0]) + _verdicts(runs, differences)
-    return f'<div class="scroll">{html}</div>\n' + note(text)
+    return scrolled(html) + note(text)
 
 
 def _difference_row(differences):

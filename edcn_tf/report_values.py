@@ -5,7 +5,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from edcn_tf.plotting import BLUE, GREY, SIZE, VERMILLION, style, svg
-from edcn_tf.report_page import breakable, grid, image, note, short, table
+from edcn_tf.report_page import (
+    breakable,
+    folded,
+    grid,
+    image,
+    note,
+    scrolled,
+    short,
+    table,
+)
 from edcn_tf.value_figures import figures_by_value
 
 MIN_ROWS = 50
@@ -51,8 +60,8 @@ def values(run):
     if found:
         html = _explained([figures for *_, figures in found], len(run.sample.ids))
         html += grid(*(_figure(*field) for field in found))
-        html += '<details><summary>All of these figures</summary>\n<div class="scroll">'
-        html += "".join(_table(*field) for field in found) + "</div></details>\n"
+        tables = "".join(_table(*field) for field in found)
+        html += folded("All of these figures", scrolled(tables))
     for why, names in left_out.items():
         if names:
             html += note(f"Not here: {', '.join(names)}, since {why}.")

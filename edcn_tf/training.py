@@ -33,8 +33,8 @@ SAMPLE_ROWS = 520
 def train(data, run, config, *, strategy=None, until=None, encoded=None):
     """Trains until the validation AUC no longer rises; keeps the best model.
 
-    A run that was interrupted goes on from its last finished epoch when the same
-    command is given again.
+    A run that was interrupted goes on from its last checkpoint when the same command
+    is given again, and ends as one that was left alone.
 
     Args:
         data: Directory that `prepare` made.

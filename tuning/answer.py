@@ -3,7 +3,7 @@
 import math
 import statistics
 
-from edcn_tf.report_page import spaced
+from edcn_tf.report_page import capital, spaced
 from edcn_tf.tuning.analysis import completed, difference, figure_name, values_of
 
 LEVEL = spaced("95%")
@@ -69,11 +69,6 @@ def _gain(best, default, objective, split):
     if split == "validation":
         return f"{told}, on the split that chose it."
     return f"{told}, which is more than the spread of seeds."
-
-
-def capital(text):
-    """With a capital letter, all others as they were."""
-    return text[:1].upper() + text[1:]
 
 
 def _seeds(one):

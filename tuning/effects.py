@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from edcn_tf.plotting import GREY, VERMILLION, style, subplots, svg
-from edcn_tf.report_page import grid, image, note, short, spaced
+from edcn_tf.report_page import folded, grid, image, note, short, single, spaced
 from edcn_tf.tuning.analysis import TRIALS_FOR_FOREST, Forest, furthest, limits
 from edcn_tf.tuning.figures import draw_scores, far_note
 from edcn_tf.tuning.parameter_axis import INACTIVE, ParameterAxis, label
@@ -58,8 +58,7 @@ def effects(trials, objective, title):
     html += grid(*figures[:SHOWN])
     if figures[SHOWN:]:
         count = len(figures) - SHOWN
-        html += f"<details><summary>{count} more parameters</summary>\n"
-        html += grid(*figures[SHOWN:]) + "</details>\n"
+        html += folded(f"{count} more parameters", grid(*figures[SHOWN:]))
     return html
 
 
@@ -67,7 +66,7 @@ def _single_or_grid(figures):
     figures = list(figures)
     if len(figures) > 1:
         return grid(*figures)
-    return f'<div class="single">{figures[0]}</div>\n'
+    return single(figures[0])
 
 
 def _forest(trials, axes, shown):

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from edcn_tf.plotting import BLUE, GREY, ORANGE, VERMILLION, style, subplots, svg
-from edcn_tf.report_page import image, short
+from edcn_tf.report_page import capital, image, short
 from edcn_tf.tuning.analysis import (
     best_so_far,
     completed,
@@ -16,7 +16,6 @@ from edcn_tf.tuning.analysis import (
     pareto_front,
     values_of,
 )
-from edcn_tf.tuning.answer import capital
 
 FRONT_LABELS = 12
 COSTS = {"latency_ms": "latency in ms", "parameters": "parameters"}

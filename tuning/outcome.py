@@ -7,6 +7,7 @@ import yaml
 from edcn_tf.config import TrainingConfig
 from edcn_tf.errors import InputError
 from edcn_tf.files import replaced
+from edcn_tf.tuning.analysis import completed
 from edcn_tf.tuning.answer import answer, spread
 from edcn_tf.tuning.page import write_page
 from edcn_tf.tuning.results import COMPLETED
@@ -30,7 +31,7 @@ class Lines:
         self.trials, self.objective = trials, objective
         self.stdout = sys.stdout  # KerasTuner is kept from it later
         earlier = read_results(directory)
-        self.completed = [r for r in earlier if r.status == COMPLETED]
+        self.completed = completed(earlier)
         if earlier:
             print(f"{directory}: going on after {len(earlier)} trials")
 
@@ -66,8 +67,7 @@ def best_candidates(results, space, objective, number):
         default first and then the best.
     """
     candidates = {DEFAULT: (None, TrainingConfig.from_dict(space.base))}
-    completed = [r for r in results if r.status == COMPLETED]
-    for result in objective.best(completed):
+    for result in objective.best(completed(results)):
         config = space.config_of(result.settings)
         if config not in [known for _, known in candidates.values()]:
             candidates[f"trial {result.number}"] = (result.number, config)
@@ -105,7 +105,7 @@ def write_outcome(directory, candidates, objective, retrained, seconds):
         objective=objective,
         seconds=seconds,
     )
-    if not any(r.status == COMPLETED for r in results):
+    if not completed(results):
         raise InputError(f"{directory}: no trial was completed, so there is no best")
     if retrained:
         ranked = objective.best(retrained)

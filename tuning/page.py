@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from edcn_tf.files import replaced
-from edcn_tf.report_page import grid, note, page
+from edcn_tf.report_page import capital, grid, note, page
 from edcn_tf.tuning import figures
 from edcn_tf.tuning.analysis import completed, figure_name, furthest, score_name
-from edcn_tf.tuning.answer import answer, capital
+from edcn_tf.tuning.answer import answer
 from edcn_tf.tuning.effects import TRIALS_NEEDED, effects
 from edcn_tf.tuning.tables import (
     retrained_table,

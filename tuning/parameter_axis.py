@@ -7,7 +7,7 @@ import statistics
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from edcn_tf.tuning.trials_table import setting_text
+from edcn_tf.config import setting_text
 
 MOST_CHOICES = 7  # different numbers; with more, they are a range
 LOG_RATIO = 10  # a range that is narrower needs no logarithm

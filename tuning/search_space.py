@@ -4,9 +4,8 @@ import itertools
 from pathlib import Path
 
 import keras_tuner
-import yaml
 
-from edcn_tf.config import TrainingConfig
+from edcn_tf.config import TrainingConfig, read_yaml
 from edcn_tf.errors import InputError
 from edcn_tf.models import FAMILY, ParallelCTR, options
 from edcn_tf.models.parts import GATES
@@ -263,15 +262,7 @@ def load_space(space):
         InputError: If there is no such file, or it does not hold `KEY: ...` lines.
     """
     path = _path(space)
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path}: {error.strerror}; give a YAML file, or one of {list(SPACES)}"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: is not YAML ({reason})") from None
+    entries = read_yaml(path, f"; give a YAML file, or one of {list(SPACES)}")
     if not isinstance(entries, dict) or not entries:
         raise InputError(f"{path}: must hold lines such as bridge: [hadamard, concat]")
     return entries

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from html import escape
 
-from edcn_tf.report_page import breakable, note, table
+from edcn_tf.report_page import breakable, folded, note, scrolled, table
 from edcn_tf.tuning.analysis import completed, figure_name
 from edcn_tf.tuning.answer import spread
 from edcn_tf.tuning.parameter_axis import label
@@ -43,7 +43,7 @@ def retrained_table(retrained, searched, objective):
                 _number(one.parameters, ",d"),
             )
         )
-    return _scrolled(table("retrained", heads, rows))
+    return scrolled(table("retrained", heads, rows))
 
 
 def settings_table(retrained):
@@ -64,7 +64,7 @@ def settings_table(retrained):
     ]
     heads = ["", *(escape(one.name) for one in trials)]
     told = note("What differs from the default's setting (= where it does not):")
-    return told + _scrolled(table("setting", heads, rows))
+    return told + scrolled(table("setting", heads, rows))
 
 
 def trials_tables(trials, objective):
@@ -81,19 +81,20 @@ def trials_tables(trials, objective):
         html += note(f"{len(failed)} failed: {'; '.join(told)}.")
     if not trials:
         return note("There are none.")
-    html += "<details><summary>The trials, the best first"
-    html += " after those that failed" * bool(failed and done) + "</summary>\n"
+    summary = "The trials, the best first"
+    summary += " after those that failed" * bool(failed and done)
+    tables = ""
     if failed:
         rows = [
             (f"trial {t.number}", _text(t.reason), _settings(t.settings))
             for t in failed
         ]
-        html += _scrolled(
+        tables += scrolled(
             table("trials", ["failed", _text("reason"), _text("setting")], rows)
         )
     if done:
-        html += _scrolled(_completed_table(done))
-    return html + "</details>\n"
+        tables += scrolled(_completed_table(done))
+    return html + folded(summary, tables)
 
 
 def _completed_table(trials):
@@ -132,7 +133,3 @@ def _text(text, kind="text"):
 def _number(value, form):
     is_known = value is not None and not math.isnan(value)
     return format(value, form) if is_known else UNKNOWN
-
-
-def _scrolled(html):
-    return f'<div class="scroll">{html}</div>\n'

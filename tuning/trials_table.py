@@ -2,9 +2,9 @@
 
 import csv
 import dataclasses
-import json
 import math
 
+from edcn_tf.config import setting_text
 from edcn_tf.files import replaced
 from edcn_tf.tuning.results import TrialResult
 
@@ -42,11 +42,6 @@ def write_trials(trials, path):
 def settings_names(trials):
     """Every hyper-parameter that was active in any trial, in order of appearance."""
     return list(dict.fromkeys(name for trial in trials for name in trial.settings))
-
-
-def setting_text(value):
-    """A hyper-parameter's value: a string as it is, all else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _cell(value):

@@ -1,10 +1,7 @@
 """What EDCN is ahead by, drawn: models against 95 % intervals, a panel a split."""
 
-import matplotlib
-from matplotlib.figure import Figure
-
-from edcn_tf.files import replaced
-from edcn_tf.plotting import LINES, MATPLOTLIB
+from edcn_tf.benchmarks.figures import draw_panels
+from edcn_tf.plotting import LINES
 
 COLUMNS = 2
 PANEL = (4.6, 2.2)  # inches
@@ -18,19 +15,13 @@ def draw(path, results, titles):
         results: Of `quality.json`: data and split -> a dict with `models`.
         titles: Name -> title of a model.
     """
-    rows = -(-len(results) // COLUMNS)
-    with matplotlib.rc_context(MATPLOTLIB):
-        size = (PANEL[0] * COLUMNS, PANEL[1] * rows)
-        figure = Figure(figsize=size, layout="constrained")
-        for number, (part, result) in enumerate(results.items(), 1):
-            axes = figure.add_subplot(rows, COLUMNS, number)
-            axes.set_title(part.replace("-", ", split by "))
-            _draw(axes, result["models"], titles)
-        with replaced(path) as partial:
-            figure.savefig(partial, format="svg", metadata={"Date": None})
+    panels = [(part, result["models"], titles) for part, result in results.items()]
+    without_date = {"metadata": {"Date": None}}
+    draw_panels(path, panels, _draw, COLUMNS, PANEL, **without_date)
 
 
-def _draw(axes, models, titles):
+def _draw(axes, part, models, titles):
+    axes.set_title(part.replace("-", ", split by "))
     ahead = {
         titles[name]: figures["edcn_ahead"]
         for name, figures in models.items()
