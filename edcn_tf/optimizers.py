@@ -224,24 +224,50 @@ class SparseAdam(keras.optimizers.Optimizer):
         Without `average_decay`, or before the first step, it changes nothing. Costs
         time and memory of the table, so it is for evaluation, not for a step.
         """
-        if not self.average_decay or not self.built or not int(self.iterations.numpy()):
+        if not self._has_average():
             yield
             return
-        step = int(self.iterations.numpy())
         kept = []
         for index, variable in enumerate(self._trainable_variables):
-            weights = variable.value.read_value()
-            skipped = step - self._averaged_at[index].value
-            mean = _decayed(
-                self._averages[index].value, weights, self.average_decay, skipped
-            )
-            kept.append(weights)
-            variable.value.assign(mean / (1 - self.average_decay**step))
+            kept.append(variable.value.read_value())
+            variable.value.assign(self._averaged(index))
         try:
             yield
         finally:
             for variable, weights in zip(self._trainable_variables, kept):
                 variable.value.assign(weights)
+
+    def adopt_average(self):
+        """Puts the averaged weights in place of the model's for good.
+
+        Further steps go on from them, and `averaged_weights` then changes nothing
+        until the next step. Without `average_decay`, or before the first step, it
+        does nothing.
+        """
+        if not self._has_average():
+            return
+        step = int(self.iterations.numpy())
+        for index, variable in enumerate(self._trainable_variables):
+            mean = self._averaged(index)
+            variable.value.assign(mean)
+            # As if all steps so far had ended at these weights.
+            self._averages[index].value.assign(mean * (1 - self.average_decay**step))
+            at = self._averaged_at[index].value
+            at.assign(tf.fill(tf.shape(at), step))
+
+    def _has_average(self):
+        return self.average_decay and self.built and int(self.iterations.numpy()) > 0
+
+    def _averaged(self, index):
+        """The average of a variable's weights over all steps so far."""
+        step = int(self.iterations.numpy())
+        mean = _decayed(
+            self._averages[index].value,
+            self._trainable_variables[index].value,
+            self.average_decay,
+            step - self._averaged_at[index].value,
+        )
+        return mean / (1 - self.average_decay**step)
 
     def get_config(self):
         config = super().get_config()
