@@ -42,9 +42,9 @@ def effects(trials, objective, title):
     )
     groups = -(-len(axes) // ROWS)
     rows = -(-len(axes) // groups)
-    html += _single_or_grid(
-        _parallel(used, axes[start : start + rows], objective, title)
-        for start in range(0, len(axes), rows)
+    starts = range(0, len(axes), rows)
+    html += grid(
+        *(_parallel(used, axes[i : i + rows], objective, title) for i in starts)
     )
     shown = limits([trial.score for trial in used], objective.higher_is_better)
     forest, told = _forest(used, axes, shown)
@@ -61,13 +61,6 @@ def effects(trials, objective, title):
         html += f"<details><summary>{count} more parameters</summary>\n"
         html += grid(*figures[SHOWN:]) + "</details>\n"
     return html
-
-
-def _single_or_grid(figures):
-    figures = list(figures)
-    if len(figures) > 1:
-        return grid(*figures)
-    return f'<div class="single">{figures[0]}</div>\n'
 
 
 def _forest(trials, axes, shown):
