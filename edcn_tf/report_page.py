@@ -28,10 +28,10 @@ tbody th { font-weight: normal }
 td { white-space: nowrap }
 td small { display: block; white-space: normal }
 .scroll th:first-child { position: sticky; left: 0; background: #fff;
-  min-width: 8.5rem }
+  min-width: 6rem }
 .scroll th { overflow-wrap: break-word }
 .figures { display: grid; gap: 1.5rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)) }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)) }
 figure { margin: 0; break-inside: avoid }
 img { display: block; width: 100%; height: auto }
 .single { max-width: 31rem }
@@ -39,8 +39,9 @@ img { display: block; width: 100%; height: auto }
 .setting { font-size: .8125rem; max-width: 40rem }
 .setting th, .setting td { padding: .15rem .3rem; white-space: normal }
 .trials { font-size: .8125rem }
+.trials thead th { min-width: 0; overflow-wrap: normal }
 .text { min-width: 12rem; text-align: left; white-space: normal }
-.wide { min-width: 26rem }
+.wide { min-width: 18rem }
 pre { padding: .75rem; background: #f4f4f4; white-space: pre-wrap }
 summary { cursor: pointer; margin-top: 1rem }
 @media print { body { max-width: none; padding: 0 }

@@ -1,5 +1,7 @@
+import base64
 import csv
 import dataclasses
+import os
 import re
 from html import escape
 
@@ -77,6 +79,12 @@ def page(write):
 
 def alts(page):
     return re.findall(r'<img alt="([^"]+)"', page)
+
+
+def drawings(page):
+    """The SVG of each figure, as text."""
+    found = re.findall(r'src="data:image/svg\+xml;base64,([^"]*)"', page)
+    return [base64.b64decode(each).decode("utf-8") for each in found]
 
 
 # trials.csv
@@ -350,6 +358,23 @@ def test_is_self_contained(page):
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources and all(source.startswith("data:") for source in sources)
     assert not re.search(r"<script|<link|@import|url\(|https?://", page)
+    for drawing in drawings(page):
+        assert not re.search(r"<script|<image|@import", drawing)
+        assert not re.search(r'(?:href="|url\()(?!#)', drawing)
+
+
+def test_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("earlier")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_page(path, title="tuned", trials=[], retrained=[], objective=AUC)
+    assert path.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_same_trials_same_page(write):
@@ -386,6 +411,24 @@ def test_failures_come_first_with_their_reasons(write):
     order = re.findall(r'<th scope="row">trial (\d)', details)
     assert order == ["1", "3", "2", "0"]
     assert "crosses: the 2 that failed" in text
+
+
+def test_trials_that_went_on_are_linked(write):
+    trials = [trial(0, 0.7, epochs=3), trial(1, 0.71, epochs=3)]
+    longer = trial(2, 0.72, continues=0, epochs=9)
+    text = write([*trials, longer])
+    assert "a thin line leads to the trial that went on with it" in text
+    assert "the larger, the more epochs (3 to 9)" in text
+    assert "went on with trial 0" in text
+    assert "a thin line" not in write(trials)
+    lost = TrialResult(number=2, status=FAILED, settings={}, continues=0)
+    assert "a thin line" not in write([*trials, lost])
+
+
+def test_pareto_front_is_told(write):
+    figures = [(0.7, 1.0), (0.8, 3.0), (0.75, 2.0), (0.6, 2.0)]
+    trials = [trial(i, auc, latency_ms=ms) for i, (auc, ms) in enumerate(figures)]
+    assert "(from the cheapest on: 0, 2, 1)" in write(trials)
 
 
 def test_charges_are_told(write):
@@ -490,3 +533,6 @@ def test_foreign_text_is_escaped(write):
     assert f"<pre>{escape(NASTY)}</pre>" in text
     assert f"1 failed: {escape(NASTY)} (1)." in text
     assert f'<div class="wide text">{escape(NASTY)}={escape(NASTY)}0</div>' in text
+    for drawing in drawings(text):
+        assert "<b>" not in drawing
+    assert any("$x$" in drawing for drawing in drawings(text))  # not as a formula

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from edcn_tf.plotting import GREY, VERMILLION, style, subplots, svg
-from edcn_tf.report_page import folded, grid, image, note, short, single, spaced
+from edcn_tf.report_page import folded, grid, image, note, short, spaced
 from edcn_tf.tuning.analysis import TRIALS_FOR_FOREST, Forest, furthest, limits
 from edcn_tf.tuning.figures import draw_scores, far_note
 from edcn_tf.tuning.parameter_axis import INACTIVE, ParameterAxis, label
@@ -42,9 +42,9 @@ def effects(trials, objective, title):
     )
     groups = -(-len(axes) // ROWS)
     rows = -(-len(axes) // groups)
-    html += _single_or_grid(
-        _parallel(used, axes[start : start + rows], objective, title)
-        for start in range(0, len(axes), rows)
+    starts = range(0, len(axes), rows)
+    html += grid(
+        *(_parallel(used, axes[i : i + rows], objective, title) for i in starts)
     )
     shown = limits([trial.score for trial in used], objective.higher_is_better)
     forest, told = _forest(used, axes, shown)
@@ -60,13 +60,6 @@ def effects(trials, objective, title):
         count = len(figures) - SHOWN
         html += folded(f"{count} more parameters", grid(*figures[SHOWN:]))
     return html
-
-
-def _single_or_grid(figures):
-    figures = list(figures)
-    if len(figures) > 1:
-        return grid(*figures)
-    return single(figures[0])
 
 
 def _forest(trials, axes, shown):
