@@ -1,20 +1,14 @@
 """Every model with a name on real and on synthetic data: `edcn benchmark models`."""
 
-import dataclasses
-import json
 from pathlib import Path
 
-import keras
-
 from edcn_tf import demo_data
-from edcn_tf.benchmarks.runs import markdown, mean, prepared, trained
+from edcn_tf.benchmarks.runs import Entry, markdown, mean, prepared, tested
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import progress_bar
-from edcn_tf.evaluation import evaluate_run
-from edcn_tf.files import replaced, write_json
+from edcn_tf.files import replaced
 from edcn_tf.flops import count_flops
 from edcn_tf.models import FAMILY
-from edcn_tf.schema import read_json
 from edcn_tf.vocabulary import FeatureSpec
 
 DATA = {name: demo_data.DATA[name] for name in ("movielens", "synthetic")}
@@ -35,27 +29,6 @@ SETTINGS = {
 BRIDGE, GATE = {"bridge": "hadamard"}, {"gate": "softmax"}
 # Those that the paper gives bridges and gates in its tables 3 and 4.
 PARALLEL = ("deepfm", "xdeepfm", "autoint_plus", "dcn", "dcn_v2")
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A line of the table: a model of `FAMILY` with some options changed."""
-
-    title: str
-    model: str
-    changes: dict = dataclasses.field(default_factory=dict)
-
-    @property
-    def key(self):
-        """What its runs are called."""
-        changes = [f"{key}={_short(value)}" for key, value in self.changes.items()]
-        return "-".join([self.model, *changes])
-
-    @property
-    def configuration(self):
-        """As arguments of `edcn train`."""
-        settings = {"model": self.model, **self.changes}
-        return " ".join(f"{key}={_short(value)}" for key, value in settings.items())
 
 
 def entries():
@@ -94,7 +67,7 @@ def benchmark_models(out, seeds=SEEDS, rows=ROWS):
     """
     out = Path(out)
     lines = entries()
-    best = {name: prepared(out / name, data, rows) for name, data in DATA.items()}
+    best = {name: prepared(out / name, name, rows) for name in DATA}
     todo = [(e, d, s) for s in range(seeds) for e in lines for d in DATA]
     with progress_bar("Training", len(todo)) as bar:
         for entry, data, seed in todo:
@@ -107,14 +80,7 @@ def benchmark_models(out, seeds=SEEDS, rows=ROWS):
 
 
 def _figures(folder, entry, data, seed):
-    """Trains and evaluates a run, unless that was done; its figures, a dict."""
-    run, _ = trained(folder, f"{entry.key}-{seed}", _config(entry, data, seed))
-    path = run / "test.json"
-    if not path.exists():
-        figures = evaluate_run(run, folder / "data")
-        keras.backend.clear_session()
-        write_json(path, figures)
-    return read_json(path)
+    return tested(folder, f"{entry.key}-{seed}", _config(entry, data, seed))
 
 
 def _config(entry, data, seed=0):
@@ -148,7 +114,3 @@ def _table(out, lines, best, seeds):
         table.append(cells)
     known = [f"{auc:.4f} on {name}" for name, auc in best.items() if auc]
     return f"{markdown(table)}\nBest possible test AUC: {', '.join(known)}.\n"
-
-
-def _short(value):
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

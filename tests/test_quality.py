@@ -158,7 +158,7 @@ def test_models_are_trained_and_an_interrupted_call_goes_on(monkeypatch, tmp_pat
         [auc], [log_loss] = figures["auc"], figures["log_loss"]
         assert 0.3 < auc < 1 and 0.4 < log_loss < 1
 
-    def again(*_):
+    def again(*_, **__):
         raise AssertionError
 
     monkeypatch.setattr(runs, "train", again)

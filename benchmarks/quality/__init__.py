@@ -53,9 +53,7 @@ def benchmark_quality(out, seeds=SEEDS, rows=ROWS, peers=None):
     with progress_bar("Training", len(PARTS) * len(contenders), unit="") as bar:
         for data, split_by in PARTS:
             folder = out / f"{data}-{split_by}"
-            best = prepared(
-                folder, DATA[data], rows, split_by=split_by, seed=SPLIT_SEED
-            )
+            best = prepared(folder, data, rows, split_by=split_by, seed=SPLIT_SEED)
             judged = {}
             for name, contender in contenders.items():
                 judged[name] = _judged(folder, contender, seeds)

@@ -16,7 +16,7 @@ def add(command):
         choices=(
             *("input", "prepare", "prepare-growth"),
             *("serving", "training", "training-growth"),
-            *("models", "quality"),
+            *("models", "quality", "studies"),
         ),
     )
     benchmark.add_argument(
@@ -29,13 +29,13 @@ def add(command):
     benchmark.add_argument(
         "--out",
         metavar="DIR",
-        help="for models and quality: of data, runs and tables; an interrupted one "
-        "goes on",
+        help="for models, quality and studies: of data, runs and tables; what was "
+        "interrupted goes on",
     )
     benchmark.add_argument(
         "--seeds",
         type=at_least_one,
-        help="for models and quality: of each; default: 3 and 5",
+        help="for models, quality and studies: of each; default: 3, 5 and 3",
     )
     benchmark.add_argument(
         "--peers",
