@@ -14,6 +14,7 @@ from edcn_tf.prediction import predict_log
 from edcn_tf.report import write_report
 from edcn_tf.schema import Schema
 from edcn_tf.vocabulary import FeatureSpec
+from edcn_tf.warm_start import continued_config
 
 
 def one_line(error):
@@ -143,13 +144,20 @@ def describe(args):
 
 
 def train(args):
-    config = TrainingConfig.load(args.config, args.settings)
+    if args.warm_start:
+        config = continued_config(
+            args.warm_start, args.data, args.config, args.settings
+        )
+    else:
+        config = TrainingConfig.load(args.config, args.settings)
     strategy = None
     if args.strategy:
         if args.strategy == "multi_worker":
             print("Waiting until all workers of TF_CONFIG have started", flush=True)
         strategy = workers.make_strategy(args.strategy)
-    result = training.train(args.data, args.out, config, strategy=strategy)
+    result = training.train(
+        args.data, args.out, config, strategy=strategy, warm_start=args.warm_start
+    )
     if not workers.Workers(strategy).is_chief:
         return  # the chief says it
     print(

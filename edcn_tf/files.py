@@ -87,6 +87,19 @@ def replaced(path):
         partial.unlink(missing_ok=True)
 
 
+def link(source, path):
+    """Gives a file a second name, which it keeps when the first is removed.
+
+    Where the file system has no such names, it is copied.
+    """
+    with replaced(path) as partial:
+        partial.unlink(missing_ok=True)
+        try:
+            os.link(source, partial)
+        except OSError:
+            shutil.copyfile(source, partial)
+
+
 def write_json(path, value):
     """Writes JSON, readable, whole or not at all; a NaN becomes null."""
     with replaced(path) as partial:

@@ -17,19 +17,22 @@ from edcn_tf.encoded_rows import read_encoded
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import BATCH_ROWS, Scorer
-from edcn_tf.files import new_directory, replaced, write_json
+from edcn_tf.files import link, new_directory, replaced, write_json
 from edcn_tf.input_pipeline import read_records, reading
 from edcn_tf.optimizers import SparseAdam, averaged_weights
 from edcn_tf.pretrained import load_pretrained
 from edcn_tf.records import compression_of, record_files
 from edcn_tf.schema import read_json
 from edcn_tf.vocabulary import FeatureSpec
+from edcn_tf.warm_start import STATE, start_from
 from edcn_tf.workers import Workers
 
 SAMPLE_ROWS = 520
 
 
-def train(data, run, config, *, strategy=None, until=None, encoded=None):
+def train(
+    data, run, config, *, strategy=None, until=None, encoded=None, warm_start=None
+):
     """Trains until the validation AUC no longer rises; keeps the best model.
 
     A run that was interrupted goes on from its last finished epoch when the same
@@ -39,7 +42,10 @@ def train(data, run, config, *, strategy=None, until=None, encoded=None):
         data: Directory that `prepare` made.
         run: The run directory. It gets `config.yaml`, `features/`, `model.keras` (the
             best model, without the optimizer), `calibration.json` (which undoes the
-            sampling of negatives in its probabilities), `checkpoints/` (until the end),
+            sampling of negatives in its probabilities), `training.keras` (the model of
+            that epoch with its optimizer, for a later run to start from),
+            `warm_start.json` (what it started from, if anything), `checkpoints/` (until
+            the end),
             `history.csv`, `tensorboard/` (if TensorBoard is installed),
             `sample.tfrecord` (rows that an export is verified with) and, at the end,
             `result.json`.
@@ -54,6 +60,9 @@ def train(data, run, config, *, strategy=None, until=None, encoded=None):
             goes on, as if it had never stopped.
         encoded: Directory that `encode_rows` made of `data`, to read the rows from;
             of one process alone.
+        warm_start: A finished run whose weights and optimizer's slots this one starts
+            from, as far as they belong to values that `data` has too
+            (`edcn_tf.warm_start`).
 
     Returns:
         The content of `result.json`, a dict, with `finished` false after `until`.
@@ -64,20 +73,22 @@ def train(data, run, config, *, strategy=None, until=None, encoded=None):
     """
     workers = Workers(strategy)
     with workers.ending_together():
-        return _train(Path(data), Path(run), config, workers, until, encoded)
+        return _train(
+            *(Path(data), Path(run), config, workers, until, encoded, warm_start)
+        )
 
 
-def _train(data, run, config, workers, until, encoded):
+def _train(data, run, config, workers, until, encoded, warm_start):
     workers.batch_size_of_replica(config.batch_size)  # before anything is written
     keras.utils.set_random_seed(config.seed)
     spec = FeatureSpec.load(data / "features")
     with workers.strategy.scope():
         model = compiled_model(config, spec)  # it may not fit
     if not any(run.glob("checkpoints/epoch-*")):  # which has them already
-        _load_pretrained(model, config, spec, workers)
+        _set_starting_values(model, config, spec, workers, warm_start)
     correction = _sampling_correction(data)
     if workers.is_chief or run.exists():  # as a check, where it does
-        _start(run, data, config, correction)
+        _start(run, data, config, correction, warm_start)
     model, state = _restored(run, workers) or (model, {})
     first_epoch = state.get("epoch", 0)
     epoch = tf.Variable(first_epoch, dtype=tf.int64, trainable=False)
@@ -147,14 +158,17 @@ def _sampling_correction(data):
         raise InputError(f"{path}: {error}") from None
 
 
-def _start(run, data, config, correction):
+def _start(run, data, config, correction, warm_start):
     """Makes the run directory, or sees that the one there is this run's."""
+    start = warm_start and {"run": str(warm_start)}
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
     if not run.exists():
         with new_directory(run) as partial:
             shutil.copytree(data / "features", partial / "features")
             (partial / "config.yaml").write_text(text, encoding="utf-8")
             correction.save(partial / calibration.FILE)
+            if start:
+                write_json(partial / "warm_start.json", start)
             (partial / "checkpoints").mkdir()
             _write_sample(data, partial / "sample.tfrecord")
     elif not (run / "config.yaml").exists():
@@ -166,6 +180,17 @@ def _start(run, data, config, correction):
             f"{run}: holds an unfinished run of another setting; give that setting to "
             "go on with it, or choose another --out"
         )
+    elif start != _started_from(run):
+        raise InputError(
+            f"{run}: holds an unfinished run that started from "
+            f"{(_started_from(run) or {}).get('run', 'nothing')}; give the same "
+            "--warm-start to go on with it, or choose another --out"
+        )
+
+
+def _started_from(run):
+    path = run / "warm_start.json"
+    return read_json(path) if path.exists() else None
 
 
 def _write_sample(data, path):
@@ -214,9 +239,16 @@ def compiled_model(config, spec, metrics=None):
     return model
 
 
-def _load_pretrained(model, config, spec, workers):
+def _set_starting_values(model, config, spec, workers, warm_start):
+    new_rows = None
+    if warm_start:
+        with workers.strategy.scope():
+            started = start_from(warm_start, model, spec, config)
+        new_rows = started.new_rows
+        if workers.is_chief:
+            print(f"{warm_start}: {started}")
     for field, path in (config.pretrained or {}).items():
-        loaded = load_pretrained(model.embedding, spec, field, path)
+        loaded = load_pretrained(model.embedding, spec, field, path, new_rows)
         if workers.is_chief:
             print(
                 f"{path}: {loaded.rows_set:,} of {loaded.vocabulary_rows:,} values of "
@@ -356,6 +388,8 @@ class _Progress(keras.callbacks.Callback):
         earlier = list(folder.glob("epoch-*"))
         with new_directory(folder / f"epoch-{self.state['epoch']:05d}") as partial:
             self.model.save(partial / "model.keras")
+            if self.state["best_epoch"] == self.state["epoch"]:
+                link(partial / "model.keras", self.run / STATE)
             drawn = [state.numpy().tolist() for state in _random_states(self.model)]
             write_json(partial / "state.json", {**self.state, "random": drawn})
         for directory in earlier:

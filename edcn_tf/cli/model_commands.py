@@ -28,11 +28,18 @@ def add(command):
     train = command(
         "train",
         "train a model on prepared data",
-        "edcn train data --out runs/first --set embedding_dim=16 --set l2=10",
+        "edcn train data --out runs/first --set embedding_dim=16 --set l2=10\n"
+        "  edcn train data2 --out runs/second --warm-start runs/first --set epochs=5",
     )
     train.add_argument("data", metavar="DIR", help="directory that prepare made")
     train.add_argument("--out", required=True, metavar="RUN", help="the run directory")
     add_settings(train)
+    train.add_argument(
+        "--warm-start",
+        metavar="RUN",
+        help="start from a finished run, whose settings are the defaults; what its "
+        "model is made of must stay (prepare's --vocabulary-of keeps its values)",
+    )
     train.add_argument(
         "--strategy",
         choices=("mirrored", "multi_worker"),

@@ -1,0 +1,318 @@
+"""Start training from an earlier run, on a vocabulary that has grown since.
+
+What a value's row was is found by the value itself, so any prepared data will do, and
+all that is moved is moved by whole arrays: the cost is that of reading the run once.
+"""
+
+import contextlib
+import dataclasses
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pyarrow.compute as pc
+
+from edcn_tf.config import TrainingConfig, read_yaml
+from edcn_tf.counting import value_buckets
+from edcn_tf.errors import InputError
+from edcn_tf.growth import check_fields
+from edcn_tf.layers import large_table
+from edcn_tf.models.options import widths
+from edcn_tf.vocabulary import FeatureSpec
+
+STATE = "training.keras"  # of a run: the best epoch's model with its optimizer
+# All other keys of `config.yaml` say what the weights and the optimizer's slots are.
+MAY_CHANGE = (
+    *("seed", "epochs", "batch_size", "learning_rate", "patience", "drops"),
+    *("learning_rate_drop", "mixed_precision", "pretrained", "steps_per_execution"),
+    *("dropout", "unseen_rate", "l2", "linear_l2", "embeddings_initializer"),
+)
+SLOTS = ("_momentums", "_velocities", "_averages", "_averaged_at")
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStart:
+    """What `start_from` did.
+
+    Attributes:
+        values: Values of the new vocabulary, of all fields together.
+        new_rows: `[num_rows]` bool: rows that the run has not trained; those of values
+            that are new start from their field's unseen row, those of new fields as
+            at any start.
+        added, removed: Names of fields. Where there are any, towers and optimizer
+            start anew.
+    """
+
+    values: int
+    new_rows: np.ndarray
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    def __str__(self):
+        new = int(self.new_rows.sum())
+        text = f"{self.values - new:,} of {self.values:,} values have their embeddings"
+        changes = [
+            f"{what} {', '.join(names)}"
+            for what, names in [("without", self.removed), ("with new", self.added)]
+            if names
+        ]
+        if changes:
+            text += f"; {' and '.join(changes)}: towers and optimizer start anew"
+        return text
+
+
+def continued_config(run, data, path=None, settings=()):
+    """The `TrainingConfig` of a run, with a YAML file and settings over it.
+
+    Widths that the run chose by itself (`embedding_dim=auto`) are written out: they
+    stay, however many values there now are.
+
+    Args:
+        run: The run directory.
+        data: Prepared data to go on with.
+        path, settings: As for `TrainingConfig.load`.
+
+    Raises:
+        InputError: For a key that does not fit, or may not change.
+    """
+    stored = read_yaml(Path(run) / "config.yaml")
+    given = TrainingConfig.read(path, settings)
+    values = {**stored, **given}
+    _check_key("model", stored.get("model"), values.get("model"))
+    width = stored.get("embedding_dim")
+    if width == values.get("embedding_dim") and (
+        width == "auto" or isinstance(width, dict)
+    ):
+        earlier, layout = (
+            FeatureSpec.load(Path(folder) / "features").layout()
+            for folder in (run, data)
+        )
+        now = _widths_by_name(width, layout) if width == "auto" else {}
+        known = {**now, **_widths_by_name(width, earlier)}
+        names = [field["name"] for field in layout]
+        values["embedding_dim"] = {n: known[n] for n in names if n in known}
+    return TrainingConfig.from_dict(values)
+
+
+def _widths_by_name(embedding_dim, layout):
+    names = [field["name"] for field in layout]
+    return dict(zip(names, widths(embedding_dim, layout)))
+
+
+def start_from(run, model, spec, config):
+    """Puts a run's weights, and its optimizer's slots, into a new model.
+
+    A value that had a row keeps what it has learned, in its new place: embedding,
+    weight of the linear term, moments, average and the step that this is as of. A new
+    value starts from the row that it had as an unseen one, its slots at zero; the rows
+    of numeric ranges from those that their lowest number had. Everything else, such as
+    towers, gates, BatchNorm's statistics and the number of steps, is taken as it is.
+
+    Where fields have come or gone, the embeddings of the others are those that the run
+    serves, and towers and optimizer start anew: their weights belong to the fields
+    together.
+
+    At most one table of the run is in memory, beside what training needs.
+
+    Args:
+        run: The run directory.
+        model: The compiled model of `config` and `spec`, built.
+        spec: The `FeatureSpec` to go on with.
+        config: `TrainingConfig`.
+
+    Returns:
+        `WarmStart`.
+
+    Raises:
+        InputError: If the run lacks something, the configuration differs in more than
+            `MAY_CHANGE`, or a field of the same name means something else.
+    """
+    run = Path(run)
+    for name in ("config.yaml", "features", "result.json", "model.keras", STATE):
+        if not (run / name).exists():
+            raise InputError(
+                f"{run}: has no {name}, so it is no finished run that training can "
+                "start from; train it to the end, or leave out the warm start"
+            )
+    earlier = FeatureSpec.load(run / "features")
+    check_fields(earlier.schema, spec.schema)
+    old, new = ([f.field.name for f in s.fields] for s in (earlier, spec))
+    same_fields = old == new
+    with _weights(run / (STATE if same_fields else "model.keras")) as (before, path):
+        _check_config(run, config, before, model)
+        sources, has_row = row_sources(earlier, spec)
+        has_row &= sources >= 0
+        with h5py.File(path, "r") as file:
+            tables = _fill_tables(file, model, spec, before, earlier, sources)
+            if same_fields:
+                skipped = [*model.embeddings, model.optimizer]
+                model.load_weights(path, objects_to_skip=skipped)
+                _fill_slots(file["optimizer/vars"], model, tables, has_row)
+    return WarmStart(
+        sum(own.rows - (own.first_value - own.offset) for own in spec.fields),
+        ~has_row,
+        tuple(name for name in new if name not in old),
+        tuple(name for name in old if name not in new),
+    )
+
+
+def row_sources(earlier, spec):
+    """Which row of an earlier table each row of a new one starts from.
+
+    Args:
+        earlier: The earlier `FeatureSpec`.
+        spec: The new one.
+
+    Returns:
+        sources: `[num_rows]` int64, -1 for the rows of a new field.
+        has_row: `[num_rows]` bool, false for values that had no row of their own.
+    """
+    sources = np.full(spec.num_rows, -1)
+    has_row = np.ones(spec.num_rows, bool)
+    sources[0] = 0  # padding
+    before = {own.field.name: own for own in earlier.fields}
+    for own in spec.fields:
+        if own.field.name in before:
+            rows = slice(own.offset, own.offset + own.rows)
+            sources[rows], has_row[rows] = _of_field(before[own.field.name], own)
+    return sources, has_row
+
+
+def _of_field(old, new):
+    first = old.offset + np.arange(old.first_value - old.offset)  # missing, unseen
+    if new.field.kind == "numeric":
+        lowest = np.float32([-np.inf, *new.boundaries])
+        places = np.searchsorted(np.float32(old.boundaries), lowest, side="right")
+        has_row = np.ones(new.rows, bool)
+    elif new.field.hash_buckets:
+        places = np.arange(new.field.hash_buckets)
+        has_row = np.ones(new.rows, bool)
+    else:
+        values = new.values()
+        places = pc.index_in(values, old.values()).fill_null(-1).to_numpy()
+        known = places >= 0
+        has_row = np.concatenate([np.ones(len(first), bool), known])
+        # As the encoder finds the rows of unseen values, before the first value's.
+        hashed = np.full(len(values), -1)
+        if old.field.unseen_rows > 1:
+            hashed = value_buckets(values, old.field.unseen_rows)
+            hashed -= old.field.unseen_rows
+        places = np.where(known, places, hashed)
+    return np.concatenate([first, old.first_value + places]), has_row
+
+
+@contextlib.contextmanager
+def _weights(path):
+    """A stored model, not built, and the name of a file with its weights."""
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+        for key in ("build_config", "compile_config"):
+            config.pop(key, None)
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            yield model, archive.extract("model.weights.h5", folder)
+
+
+def _check_config(run, config, before, model):
+    old = TrainingConfig.from_dict(read_yaml(run / "config.yaml")).to_dict()
+    new = config.to_dict()
+    for key, value in old.items():
+        if key not in (*MAY_CHANGE, "embedding_dim"):
+            _check_key(key, value, new.get(key))
+    before, now = (
+        {field["name"]: width for field, width in zip(e.fields, e.widths)}
+        for e in (before.embedding, model.embedding)
+    )
+    for name in now:
+        if name in before and before[name] != now[name]:
+            raise InputError(
+                f"embedding_dim of field {name!r} must stay {before[name]} in a run "
+                f"that starts from another. Received: {now[name]}"
+            )
+
+
+def _check_key(key, old, new):
+    if new != old:
+        raise InputError(
+            f"{key} must stay {old!r} in a run that starts from another; may change: "
+            f"{', '.join(MAY_CHANGE)}. Received: {new!r}"
+        )
+
+
+def _fill_tables(file, model, spec, before, earlier, sources):
+    """Fills the tables from the stored ones.
+
+    Returns:
+        For each table: the variable, and `_Places` of its rows.
+    """
+    filled = []
+    for name, embedding in [("embedding", model.embedding), ("linear", model.linear)]:
+        if embedding is None:
+            continue
+        old = getattr(before, name)
+        groups = {group.width: group for group in old.groups}
+        for group, table in zip(embedding.groups, embedding.tables):
+            if group.width not in groups:  # of new fields alone
+                continue
+            rows = _rows_of(group, spec)
+            old_rows = _rows_of(groups[group.width], earlier)
+            places = np.full(earlier.num_rows, -1)
+            places[old_rows] = np.arange(len(old_rows))
+            places = np.where(sources[rows] < 0, -1, places[sources[rows]])
+            _fill(table, _stored_table(file[f"{name}/vars"], table.name), places)
+            filled.append((table, rows, places))
+    return filled
+
+
+def _rows_of(group, spec):
+    """Rows of the table of all fields that a group's own table has."""
+    rows = [np.zeros(1, np.int64)]
+    for own, has in zip(spec.fields, group.has):
+        if has:
+            rows.append(own.offset + np.arange(own.rows))
+    return np.concatenate(rows)
+
+
+def _stored_table(store, name):
+    """What `large_table.save` stored, in one array."""
+    prefix = f"{name}_from_"
+    parts = {int(k.removeprefix(prefix)): store[k] for k in store if prefix in k}
+    rows = max(start + len(part) for start, part in parts.items())
+    table = np.empty((rows, parts[0].shape[1]), np.float32)
+    for start, part in parts.items():
+        part.read_direct(table[start : start + len(part)])
+    return table
+
+
+def _fill_slots(store, model, tables, has_row):
+    """Takes over the optimizer's variables; those of new values' rows stay zero."""
+    optimizer = model.optimizer
+    rate = float(optimizer.learning_rate.numpy())  # the configuration's
+    optimizer.build(model.trainable_variables)
+    numbers = {id(table): number for number, (table, *_) in enumerate(tables)}
+    of_table = {}
+    for index, variable in enumerate(model.trainable_variables):
+        for name in SLOTS:
+            if id(variable) in numbers and hasattr(optimizer, name):
+                slot = getattr(optimizer, name)[index]
+                of_table[id(slot)] = numbers[id(variable)]
+    for index, variable in enumerate(optimizer.variables):
+        stored = store[str(index)]
+        if id(variable) not in of_table:
+            variable.assign(stored[()])
+            continue
+        _, rows, places = tables[of_table[id(variable)]]
+        _fill(variable, stored[()], np.where(has_row[rows], places, -1))
+    optimizer.learning_rate = rate
+
+
+def _fill(variable, stored, places):
+    """Puts stored rows into a variable: `places[i]` into row i, none for -1."""
+    taken = np.flatnonzero(places >= 0)
+    for start, end in large_table.parts((len(taken), *variable.shape[1:])):
+        rows = taken[start:end]
+        large_table.set_rows(variable, rows, stored[places[rows]])
