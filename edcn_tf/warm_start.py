@@ -31,7 +31,8 @@ MAY_CHANGE = (
     *("learning_rate_drop", "mixed_precision", "pretrained", "steps_per_execution"),
     *("dropout", "unseen_rate", "l2", "linear_l2", "embeddings_initializer"),
 )
-SLOTS = ("_momentums", "_velocities", "_averages", "_averaged_at")
+MOMENTS = ("_momentums", "_velocities")  # of an optimizer, a variable each
+AVERAGES = ("_averages", "_averaged_at")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +109,10 @@ def start_from(run, model, spec, config):
 
     A value that had a row keeps what it has learned, in its new place: embedding,
     weight of the linear term, moments, average and the step that this is as of. A new
-    value starts from the row that it had as an unseen one, its slots at zero; the rows
+    value starts from the row that it had as an unseen one, with zero moments; the rows
     of numeric ranges from those that their lowest number had. Everything else, such as
     towers, gates, BatchNorm's statistics and the number of steps, is taken as it is.
+    So every row of a log has the scores that it had before.
 
     Where fields have come or gone, the embeddings of the others are those that the run
     serves, and towers and optimizer start anew: their weights belong to the fields
@@ -247,13 +249,13 @@ def _fill_tables(file, model, spec, before, earlier, sources):
     """Fills the tables from the stored ones.
 
     Returns:
-        For each table: the variable, and `_Places` of its rows.
+        For each table: the variable, its rows in the table of all fields, and where
+        each of them was in the stored table (-1: nowhere).
     """
     filled = []
-    for name, embedding in [("embedding", model.embedding), ("linear", model.linear)]:
-        if embedding is None:
-            continue
-        old = getattr(before, name)
+    for embedding, old, store in zip(
+        model.embeddings, before.embeddings, _stores(file)
+    ):
         groups = {group.width: group for group in old.groups}
         for group, table in zip(embedding.groups, embedding.tables):
             if group.width not in groups:  # of new fields alone
@@ -263,9 +265,24 @@ def _fill_tables(file, model, spec, before, earlier, sources):
             places = np.full(earlier.num_rows, -1)
             places[old_rows] = np.arange(len(old_rows))
             places = np.where(sources[rows] < 0, -1, places[sources[rows]])
-            _fill(table, _stored_table(file[f"{name}/vars"], table.name), places)
+            _fill(table, _stored_table(store, table.name), places)
             filled.append((table, rows, places))
     return filled
+
+
+def _stores(file):
+    """Where the tables are of the embedding, and of the linear term if there is one.
+
+    Keras names what a model has by its attributes, `embedding` before all else.
+    """
+    found = []
+
+    def visit(name, item):
+        if isinstance(item, h5py.Group) and any(k.startswith("table") for k in item):
+            found.append(item)
+
+    file.visititems(visit)
+    return found
 
 
 def _rows_of(group, spec):
@@ -289,24 +306,31 @@ def _stored_table(store, name):
 
 
 def _fill_slots(store, model, tables, has_row):
-    """Takes over the optimizer's variables; those of new values' rows stay zero."""
+    """Takes over the optimizer's variables.
+
+    Of the row that a new value starts from it gets the average, which belongs to the
+    weights, but not the moments, which are those of other values' gradients.
+    """
     optimizer = model.optimizer
     rate = float(optimizer.learning_rate.numpy())  # the configuration's
     optimizer.build(model.trainable_variables)
-    numbers = {id(table): number for number, (table, *_) in enumerate(tables)}
-    of_table = {}
+    places = {id(table): (rows, places) for table, rows, places in tables}
+    of_table = {}  # slot of a table -> where its rows were
     for index, variable in enumerate(model.trainable_variables):
-        for name in SLOTS:
-            if id(variable) in numbers and hasattr(optimizer, name):
-                slot = getattr(optimizer, name)[index]
-                of_table[id(slot)] = numbers[id(variable)]
-    for index, variable in enumerate(optimizer.variables):
-        stored = store[str(index)]
-        if id(variable) not in of_table:
-            variable.assign(stored[()])
+        if id(variable) not in places:
             continue
-        _, rows, places = tables[of_table[id(variable)]]
-        _fill(variable, stored[()], np.where(has_row[rows], places, -1))
+        rows, averages = places[id(variable)]
+        moments = np.where(has_row[rows], averages, -1)
+        for names, where in [(MOMENTS, moments), (AVERAGES, averages)]:
+            for name in names:
+                if hasattr(optimizer, name):
+                    of_table[id(getattr(optimizer, name)[index])] = where
+    for index, variable in enumerate(optimizer.variables):
+        stored = store[str(index)][()]
+        if id(variable) in of_table:
+            _fill(variable, stored, of_table[id(variable)])
+        else:
+            variable.assign(stored)
     optimizer.learning_rate = rate
 
 
