@@ -243,6 +243,25 @@ class SparseAdam(keras.optimizers.Optimizer):
             for variable, weights in zip(self._trainable_variables, kept):
                 variable.value.assign(weights)
 
+    def take_average_of(self, decay):
+        """Goes on from averages that were kept with another decay.
+
+        They stay the averages that they are, and count from now on as those of
+        `average_decay` would. Costs time and memory of the table.
+
+        Args:
+            decay: The `average_decay` that the averages were kept with.
+        """
+        step = int(self.iterations.numpy())
+        for index, variable in enumerate(self._trainable_variables if step else ()):
+            at = self._averaged_at[index]
+            mean = _decayed(
+                *(self._averages[index].value, variable.value.read_value()),
+                *(decay, step - at.value),
+            ) / (1 - decay**step)
+            self._averages[index].assign(mean * (1 - self.average_decay**step))
+            at.assign(tf.fill(tf.shape(at.value), step))
+
     def get_config(self):
         config = super().get_config()
         kept = ("name", "learning_rate", "clipnorm", "clipvalue", "global_clipnorm")

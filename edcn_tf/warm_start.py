@@ -22,13 +22,15 @@ from edcn_tf.errors import InputError
 from edcn_tf.growth import check_fields
 from edcn_tf.layers import large_table
 from edcn_tf.models.options import widths
+from edcn_tf.optimizers import SparseAdam
 from edcn_tf.vocabulary import FeatureSpec
 
 STATE = "training.keras"  # of a run: the best epoch's model with its optimizer
 # All other keys of `config.yaml` say what the weights and the optimizer's slots are.
 MAY_CHANGE = (
     *("seed", "epochs", "batch_size", "learning_rate", "patience", "drops"),
-    *("learning_rate_drop", "mixed_precision", "pretrained", "steps_per_execution"),
+    *("learning_rate_drop", "average_decay", "mixed_precision", "pretrained"),
+    "steps_per_execution",
     *("dropout", "unseen_rate", "l2", "linear_l2", "embeddings_initializer"),
 )
 MOMENTS = ("_momentums", "_velocities")  # of an optimizer, a variable each
@@ -145,7 +147,8 @@ def start_from(run, model, spec, config):
     old, new = ([f.field.name for f in s.fields] for s in (earlier, spec))
     same_fields = old == new
     with _weights(run / (STATE if same_fields else "model.keras")) as (before, path):
-        _check_config(run, config, before, model)
+        old_config = TrainingConfig.from_dict(read_yaml(run / "config.yaml"))
+        _check_config(old_config, config, before, model)
         sources, has_row = row_sources(earlier, spec)
         has_row &= sources >= 0
         with h5py.File(path, "r") as file:
@@ -154,6 +157,9 @@ def start_from(run, model, spec, config):
                 skipped = [*model.embeddings, model.optimizer]
                 model.load_weights(path, objects_to_skip=skipped)
                 _fill_slots(file["optimizer/vars"], model, tables, has_row)
+    averages = isinstance(model.optimizer, SparseAdam)
+    if averages and same_fields and config.average_decay != old_config.average_decay:
+        model.optimizer.take_average_of(old_config.average_decay)
     return WarmStart(
         sum(own.rows - (own.first_value - own.offset) for own in spec.fields),
         ~has_row,
@@ -219,9 +225,13 @@ def _weights(path):
             yield model, archive.extract("model.weights.h5", folder)
 
 
-def _check_config(run, config, before, model):
-    old = TrainingConfig.from_dict(read_yaml(run / "config.yaml")).to_dict()
-    new = config.to_dict()
+def _check_config(old, new, before, model):
+    if bool(old.average_decay) != bool(new.average_decay):
+        raise InputError(
+            "average_decay: a run keeps an average of the weights if that which it "
+            f"starts from did. Received: {new.average_decay} after {old.average_decay}"
+        )
+    old, new = old.to_dict(), new.to_dict()
     for key, value in old.items():
         if key not in (*MAY_CHANGE, "embedding_dim"):
             _check_key(key, value, new.get(key))

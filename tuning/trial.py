@@ -21,6 +21,7 @@ from edcn_tf.files import new_directory
 from edcn_tf.schema import read_json
 from edcn_tf.training import train
 from edcn_tf.vocabulary import FeatureSpec
+from edcn_tf.warm_start import STATE
 
 LATENCY_ROWS = 512  # of a request whose latency is measured
 LATENCY_CALLS = 30
@@ -102,7 +103,9 @@ def _trained(task, config):
     finished = Path(task.run) / "result.json"
     if finished.exists():
         return read_json(finished)
-    return train(task.data, task.run, config, until=task.until, encoded=task.encoded)
+    result = train(task.data, task.run, config, until=task.until, encoded=task.encoded)
+    (Path(task.run) / STATE).unlink(missing_ok=True)  # no run starts from a trial
+    return result
 
 
 def _latency(task):

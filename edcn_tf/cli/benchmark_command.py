@@ -14,7 +14,7 @@ def add(command):
         "what",
         choices=(
             *("input", "prepare", "prepare-growth"),
-            *("serving", "training", "training-growth", "models"),
+            *("serving", "training", "training-growth", "models", "incremental"),
         ),
     )
     benchmark.add_argument(
@@ -22,12 +22,13 @@ def add(command):
         type=at_least_one,
         help="of the log, default 400000; for serving and training, of the large "
         "table, default 400000 and 10000000; for models, of the synthetic log, "
-        "default 60000",
+        "default 60000; for incremental, of a day of it, default 20000",
     )
     benchmark.add_argument(
         "--out",
         metavar="DIR",
-        help="for models: of data, runs and the table; an interrupted one goes on",
+        help="for models and incremental: of data, runs and the table; an interrupted "
+        "one goes on",
     )
     benchmark.add_argument(
         "--seeds", type=at_least_one, help="for models: of each; default: 3"
