@@ -34,8 +34,8 @@ WAYS = {
     "anew": "anew on all days so far",
     "none": "day 1's model",
 }
-# Of a warm start; all else is as on day 1. A day has some dozen steps, so an average
-# over hundreds would be that of the days before. Chosen on MovieLens' validation splits.
+# Of a warm start, chosen on MovieLens' validation splits; all else is as on day 1.
+# A day has some dozen steps: an average over hundreds would be that of earlier days.
 CHANGES = ("average_decay=0.9", "learning_rate=0.003", "patience=1", "drops=0")
 
 
