@@ -34,6 +34,7 @@ WAYS = {
     "anew": "anew on all days so far",
     "none": "day 1's model",
 }
+STYLES = (*LINES, ("#6e6e6e", ":"))
 # Of a warm start, chosen on MovieLens' validation splits; all else is as on day 1.
 # A day has some dozen steps: an average over hundreds would be that of earlier days.
 CHANGES = ("average_decay=0.9", "learning_rate=0.003", "patience=1", "drops=0")
@@ -185,12 +186,13 @@ def _draw(path, figures):
         axes = figure.subplots(len(DATA), len(panels), squeeze=False)
         for row, name in zip(axes, DATA):
             for place, (key, title) in zip(row, panels):
-                for (color, style), (way, label) in zip(LINES, WAYS.items()):
+                for (color, style), (way, label) in zip(STYLES, WAYS.items()):
                     line = [figures[name, day, way][key] for day in range(1, DAYS)]
                     days = range(2, DAYS + 1)
                     place.plot(days, line, style, color=color, marker="o", label=label)
                 place.set_xlabel(f"{name}: day")
                 place.set_ylabel(title)
-        axes[0][0].legend()
+        lines = axes[0][0].get_legend_handles_labels()
+        figure.legend(*lines, loc="outside upper center", ncols=len(WAYS))
         with replaced(path) as partial:
             figure.savefig(partial, format="svg")

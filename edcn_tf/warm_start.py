@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from edcn_tf.config import TrainingConfig, read_yaml
@@ -176,10 +177,10 @@ def row_sources(earlier, spec):
         spec: The new one.
 
     Returns:
-        sources: `[num_rows]` int64, -1 for the rows of a new field.
+        sources: `[num_rows]` int32, -1 for the rows of a new field.
         has_row: `[num_rows]` bool, false for values that had no row of their own.
     """
-    sources = np.full(spec.num_rows, -1)
+    sources = np.full(spec.num_rows, -1, np.int32)
     has_row = np.ones(spec.num_rows, bool)
     sources[0] = 0  # padding
     before = {own.field.name: own for own in earlier.fields}
@@ -187,6 +188,7 @@ def row_sources(earlier, spec):
         if own.field.name in before:
             rows = slice(own.offset, own.offset + own.rows)
             sources[rows], has_row[rows] = _of_field(before[own.field.name], own)
+    pa.default_memory_pool().release_unused()  # what the values took
     return sources, has_row
 
 
@@ -272,7 +274,7 @@ def _fill_tables(file, model, spec, before, earlier, sources):
                 continue
             rows = _rows_of(group, spec)
             old_rows = _rows_of(groups[group.width], earlier)
-            places = np.full(earlier.num_rows, -1)
+            places = np.full(earlier.num_rows, -1, np.int32)
             places[old_rows] = np.arange(len(old_rows))
             places = np.where(sources[rows] < 0, -1, places[sources[rows]])
             _fill(table, _stored_table(store, table.name), places)
@@ -297,10 +299,10 @@ def _stores(file):
 
 def _rows_of(group, spec):
     """Rows of the table of all fields that a group's own table has."""
-    rows = [np.zeros(1, np.int64)]
+    rows = [np.zeros(1, np.int32)]
     for own, has in zip(spec.fields, group.has):
         if has:
-            rows.append(own.offset + np.arange(own.rows))
+            rows.append(own.offset + np.arange(own.rows, dtype=np.int32))
     return np.concatenate(rows)
 
 
@@ -336,11 +338,11 @@ def _fill_slots(store, model, tables, has_row):
                 if hasattr(optimizer, name):
                     of_table[id(getattr(optimizer, name)[index])] = where
     for index, variable in enumerate(optimizer.variables):
-        stored = store[str(index)][()]
+        stored = store[str(index)]  # read where it is used: one at a time
         if id(variable) in of_table:
-            _fill(variable, stored, of_table[id(variable)])
+            _fill(variable, stored[()], of_table[id(variable)])
         else:
-            variable.assign(stored)
+            variable.assign(stored[()])
     optimizer.learning_rate = rate
 
 
