@@ -115,7 +115,8 @@ def start_from(run, model, spec, config):
     value starts from the row that it had as an unseen one, with zero moments; the rows
     of numeric ranges from those that their lowest number had. Everything else, such as
     towers, gates, BatchNorm's statistics and the number of steps, is taken as it is.
-    So every row of a log has the scores that it had before.
+    So the scores are those that the run serves, but where values were forgotten or
+    ranges fitted anew.
 
     Where fields have come or gone, the embeddings of the others are those that the run
     serves, and towers and optimizer start anew: their weights belong to the fields
