@@ -17,8 +17,8 @@ from edcn_tf.demo_data import DATA
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import evaluate_run
 from edcn_tf.files import new_directory, replaced, write_json
+from edcn_tf.plotting import LINES, MATPLOTLIB
 from edcn_tf.prepare import prepare
-from edcn_tf.report_figures import LINES, MATPLOTLIB
 from edcn_tf.schema import read_json
 from edcn_tf.sources import read_log
 from edcn_tf.synthesize import synthesize
@@ -34,7 +34,6 @@ WAYS = {
     "anew": "anew on all days so far",
     "none": "day 1's model",
 }
-STYLES = (*LINES, ("#6e6e6e", ":"))
 # Of a warm start, chosen on MovieLens' validation splits; all else is as on day 1.
 # A day has some dozen steps: an average over hundreds would be that of earlier days.
 CHANGES = ("average_decay=0.9", "learning_rate=0.003", "patience=1", "drops=0")
@@ -186,7 +185,7 @@ def _draw(path, figures):
         axes = figure.subplots(len(DATA), len(panels), squeeze=False)
         for row, name in zip(axes, DATA):
             for place, (key, title) in zip(row, panels):
-                for (color, style), (way, label) in zip(STYLES, WAYS.items()):
+                for (color, style), (way, label) in zip(LINES, WAYS.items()):
                     line = [figures[name, day, way][key] for day in range(1, DAYS)]
                     days = range(2, DAYS + 1)
                     place.plot(days, line, style, color=color, marker="o", label=label)

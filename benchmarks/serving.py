@@ -20,10 +20,10 @@ from edcn_tf.export.verification import __file__ as VERIFICATION
 from edcn_tf.models import EDCN
 from edcn_tf.prepare import prepare
 from edcn_tf.presets import SCHEMAS
+from edcn_tf.progress import save_model
 from edcn_tf.records import record_files
 from edcn_tf.schema import Schema
 from edcn_tf.synthesize import synthesize
-from edcn_tf.training import save_model
 from edcn_tf.vocabulary import FeatureSpec
 
 CANDIDATE_FIELDS = 6  # of the 39: an ad's, the rest are the user's and the context's

@@ -300,7 +300,10 @@ def request(args):
 
 
 def report(args):
-    path = write_report(args.run, args.data, split=args.split, baseline=args.baseline)
+    run, *others = args.runs
+    path = write_report(
+        run, args.data, others=others, split=args.split, baseline=args.baseline
+    )
     print(f"Wrote {path}")
 
 

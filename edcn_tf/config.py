@@ -33,9 +33,12 @@ class TrainingConfig:
             drops.
         learning_rate_drop: What it is then multiplied by.
         drops: Number of drops; when patience ends once more, training stops.
+        deterministic: Whether the same run twice on the same machine gives the same
+            weights, bit for bit. Slower, and for the whole process.
         mixed_precision: Compute in bfloat16 with float32 weights.
         pretrained: Name of a field -> file with embeddings of its values
             (`edcn_tf.pretrained.load_pretrained`) that its rows start from.
+        checkpoint_minutes: How often a long epoch writes a checkpoint within.
         steps_per_execution: Steps that TensorFlow runs between two looks of Python,
             which cost about a millisecond each; results do not depend on it. One
             with several replicas.
@@ -56,8 +59,10 @@ class TrainingConfig:
     patience: int = 2
     learning_rate_drop: float = 0.3
     drops: int = 1
+    deterministic: bool = False
     mixed_precision: bool = False
     pretrained: dict | None = None
+    checkpoint_minutes: float = 10.0
     steps_per_execution: int = 8
     options: dict = dataclasses.field(default_factory=dict)
 
@@ -81,6 +86,7 @@ class TrainingConfig:
             ("patience", True, 1, None),
             ("learning_rate_drop", False, 1e-12, 1),
             ("drops", True, 0, None),
+            ("checkpoint_minutes", False, 0, None),
             ("steps_per_execution", True, 1, None),
         ]:
             value = getattr(self, key)
@@ -98,12 +104,11 @@ class TrainingConfig:
                     + (f" and at most {high}" if high is not None else "")
                     + f". Received: {value!r}"
                 )
-        if not isinstance(self.mixed_precision, bool):
-            raise InputError(
-                f"mixed_precision must be true or false. "
-                f"Received: {self.mixed_precision!r}"
-            )
-
+        for key in ("deterministic", "mixed_precision"):
+            if not isinstance(getattr(self, key), bool):
+                raise InputError(
+                    f"{key} must be true or false. Received: {getattr(self, key)!r}"
+                )
         files = self.pretrained or {}
         if not isinstance(files, dict) or not all(
             isinstance(text, str) for text in [*files, *files.values()]

@@ -1,6 +1,7 @@
 """Files and directories that come to be whole or not at all."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -66,6 +67,25 @@ def flush_names(path):
         os.close(handle)
 
 
+@contextlib.contextmanager
+def locked(path, what):
+    """Holds a lock on a file that exists, which ends with the process at the latest.
+
+    Args:
+        path: The file.
+        what: What is going on, `"runs/first: another process trains there"`.
+
+    Raises:
+        InputError: If another process holds it.
+    """
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{what}; wait for it, or choose another --out") from None
+        yield
+
+
 def refuse_existing(path):
     """Nothing is ever overwritten: an `InputError` if there is something."""
     if os.path.lexists(path):
@@ -85,19 +105,6 @@ def replaced(path):
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def link(source, path):
-    """Gives a file a second name, which it keeps when the first is removed.
-
-    Where the file system has no such names, it is copied.
-    """
-    with replaced(path) as partial:
-        partial.unlink(missing_ok=True)
-        try:
-            os.link(source, partial)
-        except OSError:
-            shutil.copyfile(source, partial)
 
 
 def write_json(path, value):

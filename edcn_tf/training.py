@@ -1,30 +1,36 @@
 """Train a model on prepared data into a run directory: `edcn train`."""
 
+import contextlib
 import functools
 import importlib.util
 import shutil
-import time
 import warnings
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 import yaml
 
-from edcn_tf import calibration, console, metrics
+from edcn_tf import calibration, console
+from edcn_tf.checkpoints import (
+    FOLDER,
+    keep_checkpoint_of,
+    latest_checkpoint,
+    restore_checkpoint,
+)
 from edcn_tf.encoded_rows import read_encoded
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
-from edcn_tf.evaluation import BATCH_ROWS, Scorer
-from edcn_tf.files import link, new_directory, replaced, write_json
+from edcn_tf.evaluation import BATCH_ROWS
+from edcn_tf.files import locked, new_directory, write_json
 from edcn_tf.input_pipeline import read_records, reading
-from edcn_tf.optimizers import SparseAdam, averaged_weights
+from edcn_tf.optimizers import SparseAdam
 from edcn_tf.pretrained import load_pretrained
+from edcn_tf.progress import Progress
 from edcn_tf.records import compression_of, record_files
 from edcn_tf.schema import read_json
 from edcn_tf.vocabulary import FeatureSpec
-from edcn_tf.warm_start import STATE, start_from
+from edcn_tf.warm_start import start_from
 from edcn_tf.workers import Workers
 
 SAMPLE_ROWS = 520
@@ -42,13 +48,11 @@ def train(
         data: Directory that `prepare` made.
         run: The run directory. It gets `config.yaml`, `features/`, `model.keras` (the
             best model, without the optimizer), `calibration.json` (which undoes the
-            sampling of negatives in its probabilities), `training.keras` (the model of
-            that epoch with its optimizer, for a later run to start from),
-            `warm_start.json` (what it started from, if anything), `checkpoints/` (until
-            the end),
-            `history.csv`, `tensorboard/` (if TensorBoard is installed),
-            `sample.tfrecord` (rows that an export is verified with) and, at the end,
-            `result.json`.
+            sampling of negatives in its probabilities), `checkpoints/` (at the end that
+            of the best epoch alone, for a later run to start from), `warm_start.json`
+            (what it started from, if anything), `history.csv`, `tensorboard/` (if
+            TensorBoard is installed), `sample.tfrecord` (rows that an export is
+            verified with) and, at the end, `result.json`.
         config: `TrainingConfig`.
         strategy: `tf.distribute` strategy to train on several devices with
             (`edcn_tf.workers.make_strategy`). `config.batch_size` is that of all of
@@ -81,45 +85,88 @@ def train(
 def _train(data, run, config, workers, until, encoded, warm_start):
     workers.batch_size_of_replica(config.batch_size)  # before anything is written
     keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     spec = FeatureSpec.load(data / "features")
     with workers.strategy.scope():
         model = compiled_model(config, spec)  # it may not fit
-    if not any(run.glob("checkpoints/epoch-*")):  # which has them already
+    checkpoint = _latest(run, workers)
+    if checkpoint is None:  # which has them already
         _set_starting_values(model, config, spec, workers, warm_start)
     correction = _sampling_correction(data)
     if workers.is_chief or run.exists():  # as a check, where it does
         _start(run, data, config, correction, warm_start)
-    model, state = _restored(run, workers) or (model, {})
-    first_epoch = state.get("epoch", 0)
-    epoch = tf.Variable(first_epoch, dtype=tf.int64, trainable=False)
-    files = {name: f"{data}/{name}-*.tfrecord*" for name in ("train", "valid")}
-    read = read_records
-    if encoded is None:
-        read = functools.partial(read, encoder=Encoder(spec))
-    else:
-        read = read_encoded
-        files = {name: f"{encoded}/{name}-*.ids" for name in files}
-    rows = read_json(data / "summary.json")["splits"]["train"]["rows"]
-
-    def read_training(batch_size, shard):
-        part = {} if shard is None else {"shard": shard}
-        dataset = read(
-            *(files["train"], spec, batch_size),
-            shuffle=True,
-            seed=config.seed,
-            epoch=epoch,
-            **part,
+    with contextlib.ExitStack() as held:
+        if workers.is_chief:
+            told = f"{run}: another process trains there"
+            held.enter_context(locked(run / "config.yaml", told))
+        state = {}
+        if checkpoint is not None:
+            with workers.strategy.scope():
+                model.optimizer.build(model.trainable_variables)
+            state = restore_checkpoint(checkpoint, model)
+            if workers.is_chief:
+                steps = f" and {state['step']:,} steps" * bool(state["step"])
+                print(f"{run}: going on after {state['epoch']} epochs{steps}")
+        rows = read_json(data / "summary.json")["splits"]["train"]["rows"]
+        reader = _Reader(data, spec, config, rows, encoded)
+        progress = Progress(
+            *(run, config, spec, correction),
+            *(reader.validation(), rows, reader.epoch, state, workers),
         )
-        if shard is not None:
-            return dataset
-        steps = -(-rows // batch_size)
-        return dataset.apply(tf.data.experimental.assert_cardinality(steps))
+        _fit(model, run, reader, progress, until or config.epochs)
+        result = {"data": str(data), **progress.result(model)}
+        if workers.is_chief and progress.finished:
+            write_json(run / "result.json", result)
+            keep_checkpoint_of(run, result["best_epoch"])
+        workers.of_chief([])  # none leaves before that
+    return {**result, "finished": progress.finished}
 
-    training = workers.input(config.batch_size, read_training)
-    validation = read(files["valid"], spec, BATCH_ROWS)
-    progress = _Progress(
-        data, run, config, spec, correction, validation, rows, epoch, state, workers
-    )
+
+class _Reader:
+    """The training and the validation split, as records or as encoded rows."""
+
+    def __init__(self, data, spec, config, rows, encoded):
+        self.config, self.spec, self.rows = config, spec, rows
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.read, folder, ending = read_encoded, encoded, "ids"
+        if encoded is None:
+            self.read = functools.partial(read_records, encoder=Encoder(spec))
+            folder, ending = data, "tfrecord*"
+        self.train, self.valid = (
+            f"{folder}/{split}-*.{ending}" for split in ("train", "valid")
+        )
+
+    def training(self, workers, skip=0):
+        """What `fit` reads, from the epoch's step number `skip` on."""
+
+        def read_part(batch_size, shard):
+            part = {} if shard is None else {"shard": shard}
+            dataset = self.read(
+                *(self.train, self.spec, batch_size),
+                shuffle=True,
+                seed=self.config.seed,
+                epoch=self.epoch,
+                **part,
+            ).skip(skip)
+            if shard is not None:
+                return dataset
+            steps = -(-self.rows // batch_size) - skip
+            return dataset.apply(tf.data.experimental.assert_cardinality(steps))
+
+        return workers.input(self.config.batch_size, read_part)
+
+    def validation(self):
+        return self.read(self.valid, self.spec, BATCH_ROWS)
+
+    def reading(self):
+        """Names the record of an error, as `reading` does."""
+        return reading([self.train, self.valid], self.spec)
+
+
+def _fit(model, run, reader, progress, last_epoch):
+    """Trains on, first to the end of an epoch that was left within."""
+    workers, state = progress.workers, progress.state
     callbacks = [progress]
     if workers.is_chief:
         callbacks.append(keras.callbacks.CSVLogger(run / "history.csv", append=True))
@@ -127,25 +174,19 @@ def _train(data, run, config, workers, until, encoded, warm_start):
             callbacks.append(
                 keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False)
             )
-    last_epoch = min(config.epochs, until or config.epochs)
-    if not progress.state["stop"] and first_epoch < last_epoch:
-        with reading(list(files.values()), spec), warnings.catch_warnings():
-            # Where workers share the rows, Keras cannot know the number of steps.
-            warnings.filterwarnings("ignore", "Your input ran out of data")
+    last_epoch = min(progress.config.epochs, last_epoch)
+    with reader.reading(), progress.until_terminated(), warnings.catch_warnings():
+        # Where workers share the rows, Keras cannot know the number of steps.
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        while not state["stop"] and state["epoch"] < last_epoch:
             model.fit(
-                training,
-                epochs=last_epoch,
-                initial_epoch=first_epoch,
+                reader.training(workers, state["step"]),
+                epochs=state["epoch"] + 1 if state["step"] else last_epoch,
+                initial_epoch=state["epoch"],
                 callbacks=callbacks,
                 shuffle=False,  # the records are
                 verbose=workers.is_chief and (1 if console.interactive() else 2),
             )
-    result = progress.result(model)
-    if workers.is_chief and progress.finished:
-        write_json(run / "result.json", result)
-        shutil.rmtree(run / "checkpoints", ignore_errors=True)
-    workers.of_chief([])  # none leaves before that
-    return {**result, "finished": progress.finished}
 
 
 def _sampling_correction(data):
@@ -169,7 +210,7 @@ def _start(run, data, config, correction, warm_start):
             correction.save(partial / calibration.FILE)
             if start:
                 write_json(partial / "warm_start.json", start)
-            (partial / "checkpoints").mkdir()
+            (partial / FOLDER).mkdir()
             _write_sample(data, partial / "sample.tfrecord")
     elif not (run / "config.yaml").exists():
         raise InputError(f"{run}: exists already and is no run; choose another --out")
@@ -200,17 +241,6 @@ def _write_sample(data, path):
         rows = tf.data.TFRecordDataset(file, compression_of(file))
         for record in rows.take(SAMPLE_ROWS):
             writer.write(record.numpy())
-
-
-def save_model(model, path):
-    """Saves a model without its optimizer, whole or not at all."""
-    optimizer, model.optimizer = model.optimizer, None
-    compiled, model.compiled = model.compiled, False
-    try:
-        with replaced(path) as partial:
-            model.save(partial)
-    finally:
-        model.optimizer, model.compiled = optimizer, compiled
 
 
 def compiled_model(config, spec, metrics=None):
@@ -256,157 +286,15 @@ def _set_starting_values(model, config, spec, workers, warm_start):
             )
 
 
-def _restored(run, workers):
-    """The model and the state of the last finished epoch, or None."""
-    folder = run / "checkpoints"
-    found = [int(path.name[len("epoch-") :]) for path in folder.glob("epoch-*")]
-    (epoch,) = workers.of_chief([max(found, default=0)])
-    if not epoch:
+def _latest(run, workers):
+    """The directory of the chief's last checkpoint, or None."""
+    found = latest_checkpoint(run)
+    epoch, step = workers.of_chief(found[:2] if found else (-1, -1))
+    if epoch < 0:
         return None
-    checkpoint = folder / f"epoch-{epoch:05.0f}"
-    if not checkpoint.exists():
+    if found is None or found[:2] != (epoch, step):
         raise InputError(
-            f"{checkpoint}: not there for worker {workers.index}; the run directory "
-            "must be one that all workers share"
+            f"{run}: the checkpoint of epoch {epoch:.0f} is not there for worker "
+            f"{workers.index}; the run directory must be one that all workers share"
         )
-    state = read_json(checkpoint / "state.json")
-    with workers.strategy.scope():
-        model = keras.saving.load_model(checkpoint / "model.keras")
-    for variable, drawn in zip(_random_states(model), state.pop("random")):
-        variable.assign(drawn)
-    return model, state
-
-
-def _random_states(model):
-    """The states of dropout and its like, which Keras does not save."""
-    return [v for v in model.variables if v.name == "seed_generator_state"]
-
-
-class _Progress(keras.callbacks.Callback):
-    """After each epoch: validation, best model, learning rate, stop, checkpoint.
-
-    One callback, since each of these follows from the one before, and all that they
-    remember is in one `state`, which a resumed run takes up.
-    """
-
-    def __init__(
-        self,
-        data,
-        run,
-        config,
-        spec,
-        correction,
-        validation,
-        rows,
-        epoch,
-        state,
-        workers,
-    ):
-        super().__init__()
-        self.workers, self.epoch = workers, epoch
-        self.data, self.run, self.config, self.spec = data, run, config, spec
-        self.correction, self.validation, self.rows = correction, validation, rows
-        self.state = {
-            "epoch": 0,
-            "best_epoch": None,
-            "best_auc": -1.0,
-            "best_log_loss": None,
-            "wait": 0,
-            "drops": 0,
-            "stop": False,
-            "training_seconds": 0.0,
-            **state,
-        }
-
-    def set_model(self, model):
-        super().set_model(model)
-        self.scorer = Scorer(model, self.spec)
-
-    @property
-    def finished(self):
-        return self.state["stop"] or self.state["epoch"] >= self.config.epochs
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch.assign(epoch)
-        self.began = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        seconds = time.perf_counter() - self.began
-        if not np.isfinite(logs["loss"]):
-            raise InputError(
-                f"The loss became {logs['loss']} in epoch {epoch + 1}; lower "
-                "learning_rate"
-            )
-        state = self.state
-        state["epoch"] = epoch + 1
-        state["training_seconds"] += seconds
-        logs["examples_per_second"] = round(self.rows / seconds)
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
-        figures = self._validate() if self.workers.is_chief else (0.0, 0.0)
-        auc, log_loss = self.workers.of_chief(figures)
-        logs["val_auc"], logs["val_log_loss"] = auc, log_loss
-        if np.isnan(auc):
-            raise InputError(
-                "The validation split has clicks only, or none, so there is no "
-                "AUC to choose the best epoch by; prepare a larger one"
-            )
-        if auc > state["best_auc"]:
-            state.update(
-                best_epoch=epoch + 1, best_auc=auc, best_log_loss=log_loss, wait=0
-            )
-        else:
-            state["wait"] += 1
-        if state["wait"] >= self.config.patience:
-            self._lose_patience()
-        if self.workers.is_chief:
-            self._checkpoint()
-
-    def _validate(self):
-        """AUC and log loss of the validation split; keeps the best model."""
-        with averaged_weights(self.model.optimizer):
-            scores = self.scorer(self.validation).calibrated(self.correction)
-            figures = scores.labels, scores.probabilities, scores.weights
-            auc = metrics.auc(*figures)
-            if auc > self.state["best_auc"]:
-                save_model(self.model, self.run / "model.keras")
-        return auc, metrics.log_loss(*figures)
-
-    def _lose_patience(self):
-        state = self.state
-        if state["drops"] == self.config.drops:
-            state["stop"] = self.model.stop_training = True
-            return
-        state["drops"] += 1
-        state["wait"] = 0
-        optimizer = self.model.optimizer
-        optimizer.learning_rate = (
-            float(optimizer.learning_rate.numpy()) * self.config.learning_rate_drop
-        )
-
-    def _checkpoint(self):
-        folder = self.run / "checkpoints"
-        earlier = list(folder.glob("epoch-*"))
-        with new_directory(folder / f"epoch-{self.state['epoch']:05d}") as partial:
-            self.model.save(partial / "model.keras")
-            if self.state["best_epoch"] == self.state["epoch"]:
-                link(partial / "model.keras", self.run / STATE)
-            drawn = [state.numpy().tolist() for state in _random_states(self.model)]
-            write_json(partial / "state.json", {**self.state, "random": drawn})
-        for directory in earlier:
-            shutil.rmtree(directory)
-
-    def result(self, model):
-        state = self.state
-        return {
-            "data": str(self.data),
-            "model": self.config.model,
-            "parameters": int(model.count_params()),
-            "epochs": state["epoch"],
-            "best_epoch": state["best_epoch"],
-            "valid_auc": state["best_auc"],
-            "valid_log_loss": state["best_log_loss"],
-            "training_seconds": round(state["training_seconds"], 3),
-            "examples_per_second": round(
-                self.rows * state["epoch"] / state["training_seconds"]
-            ),
-        }
+    return found[2]

@@ -4,34 +4,34 @@ What a value's row was is found by the value itself, so any prepared data will d
 all that is moved is moved by whole arrays: the cost is that of reading the run once.
 """
 
-import contextlib
 import dataclasses
 import json
-import tempfile
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
-import h5py
 import keras
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from edcn_tf.checkpoints import FOLDER, stored_variables
 from edcn_tf.config import TrainingConfig, read_yaml
 from edcn_tf.counting import value_buckets
 from edcn_tf.errors import InputError
+from edcn_tf.evaluation import load_run
 from edcn_tf.growth import check_fields
-from edcn_tf.layers import large_table
+from edcn_tf.layers import FieldEmbedding, large_table
 from edcn_tf.models.options import widths
 from edcn_tf.optimizers import SparseAdam
+from edcn_tf.schema import read_json
 from edcn_tf.vocabulary import FeatureSpec
 
-STATE = "training.keras"  # of a run: the best epoch's model with its optimizer
 # All other keys of `config.yaml` say what the weights and the optimizer's slots are.
 MAY_CHANGE = (
     *("seed", "epochs", "batch_size", "learning_rate", "patience", "drops"),
     *("learning_rate_drop", "average_decay", "mixed_precision", "pretrained"),
-    "steps_per_execution",
+    *("steps_per_execution", "deterministic", "checkpoint_minutes"),
     *("dropout", "unseen_rate", "l2", "linear_l2", "embeddings_initializer"),
 )
 MOMENTS = ("_momentums", "_velocities")  # of an optimizer, a variable each
@@ -138,7 +138,7 @@ def start_from(run, model, spec, config):
             `MAY_CHANGE`, or a field of the same name means something else.
     """
     run = Path(run)
-    for name in ("config.yaml", "features", "result.json", "model.keras", STATE):
+    for name in ("config.yaml", "features", "result.json", "model.keras", FOLDER):
         if not (run / name).exists():
             raise InputError(
                 f"{run}: has no {name}, so it is no finished run that training can "
@@ -148,17 +148,21 @@ def start_from(run, model, spec, config):
     check_fields(earlier.schema, spec.schema)
     old, new = ([f.field.name for f in s.fields] for s in (earlier, spec))
     same_fields = old == new
-    with _weights(run / (STATE if same_fields else "model.keras")) as (before, path):
-        old_config = TrainingConfig.from_dict(read_yaml(run / "config.yaml"))
-        _check_config(old_config, config, before, model)
-        sources, has_row = row_sources(earlier, spec)
-        has_row &= sources >= 0
-        with h5py.File(path, "r") as file:
-            tables = _fill_tables(file, model, spec, before, earlier, sources)
-            if same_fields:
-                skipped = [*model.embeddings, model.optimizer]
-                model.load_weights(path, objects_to_skip=skipped)
-                _fill_slots(file["optimizer/vars"], model, tables, has_row)
+    before = _unbuilt(run) if same_fields else load_run(run)[0]
+    old_config = TrainingConfig.from_dict(read_yaml(run / "config.yaml"))
+    _check_config(old_config, config, before, model)
+    sources, has_row = row_sources(earlier, spec)
+    has_row &= sources >= 0
+    moved = list(_moved_tables(model, spec, before, earlier, sources))
+    if same_fields:
+        epoch = read_json(run / "result.json")["best_epoch"]
+        number, read = stored_variables(run, epoch)
+        _fill_weights(model, before, moved, read)
+        _fill_optimizer(model, moved, has_row, number, read)
+    else:
+        for each in moved:
+            served = each.embedding.tables[each.number].numpy()
+            _fill(each.table, served, each.places)
     averages = isinstance(model.optimizer, SparseAdam)
     if averages and same_fields and config.average_decay != old_config.average_decay:
         model.optimizer.take_average_of(old_config.average_decay)
@@ -216,16 +220,12 @@ def _of_field(old, new):
     return np.concatenate([first, old.first_value + places]), has_row
 
 
-@contextlib.contextmanager
-def _weights(path):
-    """A stored model, not built, and the name of a file with its weights."""
-    with zipfile.ZipFile(path) as archive:
+def _unbuilt(run):
+    """A run's model without its weights."""
+    with zipfile.ZipFile(run / "model.keras") as archive:
         config = json.loads(archive.read("config.json"))
-        for key in ("build_config", "compile_config"):
-            config.pop(key, None)
-        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            yield model, archive.extract("model.weights.h5", folder)
+    config.pop("build_config", None)
+    return keras.saving.deserialize_keras_object(config, safe_mode=True)
 
 
 def _check_config(old, new, before, model):
@@ -258,44 +258,34 @@ def _check_key(key, old, new):
         )
 
 
-def _fill_tables(file, model, spec, before, earlier, sources):
-    """Fills the tables from the stored ones.
+class _Moved(NamedTuple):
+    """A table, and where its rows are in the run's.
 
-    Returns:
-        For each table: the variable, its rows in the table of all fields, and where
-        each of them was in the stored table (-1: nowhere).
+    `embedding` and `number` are of the run's table, `rows` the ids of the table's own
+    rows, `places` where each of them was (-1: nowhere).
     """
-    filled = []
-    for embedding, old, store in zip(
-        model.embeddings, before.embeddings, _stores(file)
-    ):
-        groups = {group.width: group for group in old.groups}
+
+    table: keras.Variable
+    embedding: FieldEmbedding
+    number: int
+    rows: np.ndarray
+    places: np.ndarray
+
+
+def _moved_tables(model, spec, before, earlier, sources):
+    """Yields a `_Moved` for each table that the run has one of the same width for."""
+    for embedding, old in zip(model.embeddings, before.embeddings):
+        numbers = {group.width: i for i, group in enumerate(old.groups)}
         for group, table in zip(embedding.groups, embedding.tables):
-            if group.width not in groups:  # of new fields alone
+            if group.width not in numbers:  # of new fields alone
                 continue
+            number = numbers[group.width]
             rows = _rows_of(group, spec)
-            old_rows = _rows_of(groups[group.width], earlier)
+            old_rows = _rows_of(old.groups[number], earlier)
             places = np.full(earlier.num_rows, -1, np.int32)
             places[old_rows] = np.arange(len(old_rows))
             places = np.where(sources[rows] < 0, -1, places[sources[rows]])
-            _fill(table, _stored_table(store, table.name), places)
-            filled.append((table, rows, places))
-    return filled
-
-
-def _stores(file):
-    """Where the tables are of the embedding, and of the linear term if there is one.
-
-    Keras names what a model has by its attributes, `embedding` before all else.
-    """
-    found = []
-
-    def visit(name, item):
-        if isinstance(item, h5py.Group) and any(k.startswith("table") for k in item):
-            found.append(item)
-
-    file.visititems(visit)
-    return found
+            yield _Moved(table, old, number, rows, places)
 
 
 def _rows_of(group, spec):
@@ -307,19 +297,27 @@ def _rows_of(group, spec):
     return np.concatenate(rows)
 
 
-def _stored_table(store, name):
-    """What `large_table.save` stored, in one array."""
-    prefix = f"{name}_from_"
-    parts = {int(k.removeprefix(prefix)): store[k] for k in store if prefix in k}
-    rows = max(start + len(part) for start, part in parts.items())
-    table = np.empty((rows, parts[0].shape[1]), np.float32)
-    for start, part in parts.items():
-        part.read_direct(table[start : start + len(part)])
-    return table
+def _fill_weights(model, before, moved, read):
+    """Takes over the weights, which are stored in the order of `model.weights`."""
+    places = {id(each.table): each.places for each in moved}
+    counts = {id(e.inverse_counts) for e in model.embeddings if e.l2}
+    last = {  # table -> whether the run's embedding has counts after it
+        id(embedding.tables[-1]): bool(old.l2)
+        for embedding, old in zip(model.embeddings, before.embeddings)
+    }
+    number = 0
+    for variable in model.weights:
+        if id(variable) in counts:  # those of the new vocabulary
+            continue
+        if id(variable) in places:
+            _fill(variable, read(number), places[id(variable)])
+        else:
+            variable.assign(read(number))
+        number += 1 + last.get(id(variable), False)
 
 
-def _fill_slots(store, model, tables, has_row):
-    """Takes over the optimizer's variables.
+def _fill_optimizer(model, moved, has_row, number, read):
+    """Takes over the optimizer's variables, which are the last of `number` stored ones.
 
     Of the row that a new value starts from it gets the average, which belongs to the
     weights, but not the moments, which are those of other values' gradients.
@@ -327,23 +325,23 @@ def _fill_slots(store, model, tables, has_row):
     optimizer = model.optimizer
     rate = float(optimizer.learning_rate.numpy())  # the configuration's
     optimizer.build(model.trainable_variables)
-    places = {id(table): (rows, places) for table, rows, places in tables}
+    tables = {id(each.table): each for each in moved}
     of_table = {}  # slot of a table -> where its rows were
     for index, variable in enumerate(model.trainable_variables):
-        if id(variable) not in places:
+        if id(variable) not in tables:
             continue
-        rows, averages = places[id(variable)]
+        _, _, _, rows, averages = tables[id(variable)]
         moments = np.where(has_row[rows], averages, -1)
         for names, where in [(MOMENTS, moments), (AVERAGES, averages)]:
             for name in names:
                 if hasattr(optimizer, name):
                     of_table[id(getattr(optimizer, name)[index])] = where
-    for index, variable in enumerate(optimizer.variables):
-        stored = store[str(index)]  # read where it is used: one at a time
+    first = number - len(optimizer.variables)
+    for index, variable in enumerate(optimizer.variables, first):
         if id(variable) in of_table:
-            _fill(variable, stored[()], of_table[id(variable)])
+            _fill(variable, read(index), of_table[id(variable)])
         else:
-            variable.assign(stored[()])
+            variable.assign(read(index))
     optimizer.learning_rate = rate
 
 

@@ -6,15 +6,17 @@ import re
 import pytest
 
 from edcn_tf import FAMILY, FeatureSpec, TrainingConfig, benchmarks
-from edcn_tf.benchmarks import incremental, models, training
+from edcn_tf.benchmarks import incremental, models, runs, training
 from edcn_tf.benchmarks.training import contenders, growth
 from edcn_tf.schema import read_json
+
+APART = ("training-growth", "models", "quality", "incremental")  # tested below
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "what",
-    sorted({*benchmarks.BENCHMARKS} - {"training-growth", "models", "incremental"}),
+    sorted({*benchmarks.BENCHMARKS}.difference(APART)),
 )
 def test_a_benchmark_prints_its_table(what, capsys):
     benchmarks.run(what, rows=3000)
@@ -63,7 +65,7 @@ def test_models_are_compared_and_an_interrupted_call_goes_on(
     def trained_again(*_):
         raise AssertionError
 
-    monkeypatch.setattr(models, "train", trained_again)
+    monkeypatch.setattr(runs, "train", trained_again)
     benchmarks.run("models", out=tmp_path / "out", rows=2000, seeds=2)
     assert (tmp_path / "out" / "models.md").read_text() == table
     with pytest.raises(contenders.InputError, match="2000 rows; choose another --out"):

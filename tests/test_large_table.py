@@ -9,7 +9,7 @@ ROWS = 1 << 25  # of 16 float32: 2.1 GB
 
 MAKE = """
 import sys, pathlib, pyarrow as pa, tensorflow as tf, edcn_tf
-from edcn_tf.training import save_model
+from edcn_tf.progress import save_model
 from edcn_tf.vocabulary import FeatureCounter
 run, rows = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 run.mkdir()

@@ -87,16 +87,16 @@ def timeless(results):
 def test_the_first_trial_is_the_default(data, tmp_path, tuner):
     find(data, tmp_path / "out", tuner=tuner, trials=3)
     first = read_results(tmp_path / "out")[0]
-    default = {"bridge": "hadamard", "learning_rate": 0.01, "dropout": 0.3}
+    default = {"bridge": "hadamard", "learning_rate": 0.01, "dropout": 0.1}
     assert first.settings == pytest.approx(default)
 
 
 @pytest.mark.parametrize("tuner", ORACLES)
 def test_a_seed_gives_the_same_trials_and_another_seed_others(data, tmp_path, tuner):
     for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
-        find(data, tmp_path / name, tuner=tuner, trials=8, base={"seed": seed})
+        find(data, tmp_path / name, tuner=tuner, trials=5, base={"seed": seed})
     a, b, c = (timeless(read_results(tmp_path / name)) for name in "abc")
-    assert len(a) == 8
+    assert len(a) == 5
     assert a == b
     assert a[1:] != c[1:]
 
@@ -205,7 +205,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("tuner", ORACLES)
 def test_killed_at_each_write(data, tmp_path, monkeypatch, tuner, trained):
     """Whichever file was the last to be written, the search goes on the same."""
-    trials = 8
+    trials = 5
     find(data, tmp_path / "whole", tuner=tuner, trials=trials)
     expected = timeless(read_results(tmp_path / "whole"))
     number = len(trained)

@@ -1,19 +1,10 @@
 """Training: the best model is kept, and an interrupted run goes on."""
 
-import json
-import signal
-import subprocess
-import sys
-import time
-
-import keras
 import numpy as np
 import pytest
 
 import edcn_tf
 from edcn_tf.config import model_options
-from edcn_tf.encoded_rows import encode_rows
-from edcn_tf.evaluation import load_run
 
 
 @pytest.fixture(scope="module")
@@ -152,66 +143,6 @@ def test_yaml_is_data_not_code(tmp_path):
         edcn_tf.TrainingConfig.load(path)
 
 
-PROGRAM = """
-import sys, edcn_tf
-config = edcn_tf.TrainingConfig.from_dict(
-    {"epochs": 200, "batch_size": 64, "embedding_dim": 4, "patience": 200}
-)
-edcn_tf.train(sys.argv[1], sys.argv[2], config)
-"""
-
-
-def test_a_killed_run_goes_on_from_its_last_epoch(data, tmp_path):
-    run = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(data), str(run)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not list(run.glob("checkpoints/epoch-0000[3-9]*")):
-            assert process.poll() is None, "the run ended by itself"
-            assert time.monotonic() < deadline, "no third epoch in two minutes"
-            time.sleep(0.05)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    model, _ = load_run(run)  # the best one so far is whole
-    assert model.count_params() > 0
-    with pytest.raises(edcn_tf.InputError, match="unfinished run of another setting"):
-        edcn_tf.train(data, run, config(epochs=2))
-    last = max(int(p.name[6:]) for p in run.glob("checkpoints/epoch-*"))
-    state = json.loads((run / f"checkpoints/epoch-{last:05d}/state.json").read_text())
-    assert state["epoch"] == last
-    restored = keras.saving.load_model(
-        run / f"checkpoints/epoch-{last:05d}/model.keras"
-    )
-    steps = int(restored.optimizer.iterations)
-    rows = json.loads((data / "summary.json").read_text())["splits"]["train"]["rows"]
-    assert steps == last * -(-rows // 64)  # the optimizer goes on, not anew
-    assert np.abs(restored.optimizer.variables[2]).max() > 0
-
-
-def test_the_same_command_goes_on_and_finishes(data, tmp_path, monkeypatch):
-    run, settings = tmp_path / "run", config(epochs=5)
-
-    def stop(self, epoch, logs=None):
-        if epoch == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(edcn_tf.training._Progress, "on_epoch_begin", stop)
-        patch.setattr(edcn_tf.training._Progress, "began", 0.0, raising=False)
-        with pytest.raises(KeyboardInterrupt):
-            edcn_tf.train(data, run, settings)
-    assert not (run / "result.json").exists()
-    result = edcn_tf.train(data, run, settings)
-    assert result["epochs"] == 5
-    assert [int(row["epoch"]) for row in history(run)] == [0, 1, 2, 3, 4]
-    assert not (run / "checkpoints").exists()
-
-
 def test_validation_with_one_class_is_refused(data, tmp_path):
     lines = ["click,user,item,weight", *["1,u1,i1,1", "0,u2,i1,1"] * 40]
     (tmp_path / "train.csv").write_text("\n".join(lines) + "\n")
@@ -224,42 +155,10 @@ def test_validation_with_one_class_is_refused(data, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path):
-    with pytest.raises(edcn_tf.InputError, match="lower learning_rate"):
+    with pytest.raises(
+        edcn_tf.InputError,
+        match="epoch 1, by step 8, .* 1e.30; no longer numbers: embedding/table",
+    ):
         edcn_tf.train(
             data, tmp_path / "run", config(learning_rate=1e30, average_decay=None)
         )
-
-
-def test_a_run_killed_after_its_last_epoch_gives_its_result(data, tmp_path):
-    settings = config(epochs=2)
-    first = edcn_tf.train(data, tmp_path / "run", settings, until=1)
-    again = edcn_tf.train(data, tmp_path / "run", settings, until=1)
-    assert again == first and again["parameters"] > 0
-
-
-def weights_of(run):
-    model, _ = load_run(run)
-    return {v.path.partition("/")[2]: v.numpy() for v in model.weights}
-
-
-@pytest.mark.parametrize("cached", [False, True])
-def test_a_run_in_parts_is_the_run_in_one(data, tmp_path, cached):
-    """The order of rows too follows from seed and epoch alone."""
-    encoded = tmp_path / "encoded" if cached else None
-    if cached:
-        encode_rows(data, encoded)
-    settings = config(epochs=4, learning_rate=0.1, patience=1)
-    whole = edcn_tf.train(data, tmp_path / "whole", settings)
-    for until in (1, 3):
-        part = edcn_tf.train(
-            data, tmp_path / "parts", settings, until=until, encoded=encoded
-        )
-        assert (part["epochs"], part["finished"]) == (until, False)
-        assert not (tmp_path / "parts/result.json").exists()
-    parts = edcn_tf.train(data, tmp_path / "parts", settings, encoded=encoded)
-    assert parts["finished"]
-    assert parts["valid_auc"] == pytest.approx(whole["valid_auc"], abs=1e-6)
-    assert parts["best_epoch"] == whole["best_epoch"]
-    expected = weights_of(tmp_path / "whole")
-    for path, found in weights_of(tmp_path / "parts").items():
-        np.testing.assert_allclose(found, expected[path], atol=1e-5, err_msg=path)

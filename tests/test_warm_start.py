@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import keras
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -12,7 +11,8 @@ import tensorflow as tf
 from edcn import main
 
 import edcn_tf
-from edcn_tf import FeatureSpec, InputError, Schema, warm_start
+from edcn_tf import FeatureSpec, InputError, Schema
+from edcn_tf.checkpoints import restore_checkpoint
 from edcn_tf.encoder import TF_DTYPES, Encoder
 from edcn_tf.evaluation import load_run
 from edcn_tf.hashing import hash_bucket
@@ -106,6 +106,16 @@ def started(run, data, settings=()):
     return model, spec, start_from(run, model, spec, chosen)
 
 
+def kept(run):
+    """The model and optimizer of a run's best epoch, as training itself goes on."""
+    spec = FeatureSpec.load(run / "features")
+    model = compiled_model(edcn_tf.TrainingConfig.load(run / "config.yaml"), spec)
+    model.optimizer.build(model.trainable_variables)
+    [path] = (run / "checkpoints").iterdir()
+    restore_checkpoint(path, model)
+    return model
+
+
 def rows_of(spec, embedding):
     """(table's number, row in it) of each row, by field and name of what it is of."""
     places, ends = {}, [1] * len(embedding.groups)
@@ -130,7 +140,7 @@ def unseen_name(spec, field, value):
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_and_slots_are_in_their_new_places(first, second, run_of, name):
     model, spec, told = started(run_of(name), second)
-    before = keras.saving.load_model(run_of(name) / warm_start.STATE)
+    before = kept(run_of(name))
     earlier = FeatureSpec.load(first / "data/features")
     new = {("user", "new"), ("site", "99"), *(("item", f"n{i}") for i in range(6))}
     assert told.new_rows.sum() == len(new)
@@ -165,7 +175,7 @@ def position(model, variable):
 @pytest.mark.parametrize("name", MODELS)
 def test_everything_else_is_taken_as_it_is(second, run_of, name):
     model, _, _ = started(run_of(name), second, ["learning_rate=0.007"])
-    before = keras.saving.load_model(run_of(name) / warm_start.STATE)
+    before = kept(run_of(name))
     ours = {id(v) for layer in model.embeddings for v in layer.variables}
     ours |= {id(v) for v in model.optimizer.variables}
     others = [
@@ -221,6 +231,17 @@ def test_scores_are_those_that_the_run_serves(second, run_of, name):
     assert np.ptp(expected) > 0.001
 
 
+@pytest.mark.parametrize("settings", [["l2=0", "dropout=0"], ["linear_l2=0", "seed=5"]])
+def test_what_may_change_changes_no_score(second, run_of, settings):
+    """Counts of rows and random states are then stored, but not there, or otherwise."""
+    settings = [*settings, "unseen_rate=0"]
+    columns = columns_of(["u8", "new"], ["i6", "n0"], [3, 99], rows=200, seed=2)
+    expected = scores(*load_run(run_of("edcn")), columns)
+    model, spec, _ = started(run_of("edcn"), second, settings)
+    with edcn_tf.optimizers.averaged_weights(model.optimizer):
+        np.testing.assert_allclose(scores(model, spec, columns), expected, atol=1e-6)
+
+
 def test_an_average_of_another_length(second, run_of):
     """It is the same average, and is then averaged with the new decay."""
     first, _, _ = started(run_of("edcn"), second)
@@ -267,7 +288,7 @@ def test_data_of_its_own_vocabulary_will_do(tmp_path, run_of):
     columns = columns_of(["x", "u4"], ["i0"], [2])
     data = prepared(tmp_path / "data", columns, seed=1)
     model, spec, told = started(run_of("edcn"), data)
-    before = keras.saving.load_model(run_of("edcn") / warm_start.STATE)
+    before = kept(run_of("edcn"))
     earlier = FeatureSpec.load(run_of("edcn") / "features")
     assert told.new_rows.sum() == 1
     np.testing.assert_array_equal(
@@ -362,12 +383,12 @@ def test_a_run_that_goes_on_is_a_run(tmp_path, second, run_of, capsys):
     with pytest.raises(InputError, match="started from .*give the same --warm-start"):
         edcn_tf.train(second, run, chosen)
     result = edcn_tf.train(second, run, chosen, **options)
-    assert result["epochs"] == 2 and (run / warm_start.STATE).exists()
+    assert result["epochs"] == 2 and list((run / "checkpoints").iterdir())
     whole = edcn_tf.train(second, tmp_path / "whole", chosen, **options)
     assert whole["valid_auc"] == pytest.approx(result["valid_auc"], abs=1e-6)
-    state = keras.saving.load_model(run / warm_start.STATE)
+    state = kept(run)
     steps = json.loads((second / "summary.json").read_text())["splits"]["train"]["rows"]
-    before = keras.saving.load_model(run_of("edcn") / warm_start.STATE)
+    before = kept(run_of("edcn"))
     assert int(state.optimizer.iterations) == int(before.optimizer.iterations) + result[
         "best_epoch"
     ] * -(-steps // 64)
@@ -379,7 +400,7 @@ def test_the_kept_state_is_that_of_the_best_epoch(tmp_path, first):
     run = tmp_path / "run"
     settings = config(epochs=6, learning_rate=0.1, patience=9)
     result = edcn_tf.train(first / "data", run, settings)
-    state = keras.saving.load_model(run / warm_start.STATE)
+    state = kept(run)
     rows = json.loads((first / "data/summary.json").read_text())["splits"]["train"]
     steps = result["best_epoch"] * -(-rows["rows"] // 64)
     assert int(state.optimizer.iterations) == steps
@@ -481,12 +502,12 @@ def test_a_field_that_means_something_else(tmp_path, run_of, field, expected):
 
 
 @pytest.mark.parametrize(
-    "lacking", ["features", "config.yaml", "result.json", warm_start.STATE]
+    "lacking", ["features", "config.yaml", "result.json", "model.keras", "checkpoints"]
 )
 def test_what_is_no_run(tmp_path, second, run_of, lacking):
     run = tmp_path / "run"
     shutil.copytree(run_of("edcn"), run)
-    shutil.rmtree(run / lacking) if lacking == "features" else (run / lacking).unlink()
+    (run / lacking).rename(tmp_path / "elsewhere")
     chosen = continued_config(run_of("edcn"), second)
     with pytest.raises(InputError, match=f"run: has no {lacking}.*leave out the warm"):
         edcn_tf.train(second, tmp_path / "new", chosen, warm_start=run)

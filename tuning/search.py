@@ -1,22 +1,19 @@
 """Search hyper-parameters over prepared data: `edcn tune`."""
 
 import dataclasses
-import sys
 from pathlib import Path
-
-import yaml
 
 from edcn_tf.config import TrainingConfig
 from edcn_tf.errors import InputError
-from edcn_tf.files import new_directory, replaced, write_json
+from edcn_tf.files import locked, new_directory, write_json
 from edcn_tf.records import record_files
 from edcn_tf.schema import read_json
 from edcn_tf.tuning import parallel
 from edcn_tf.tuning.objective import Objective
 from edcn_tf.tuning.oracles import FAILURES_IN_A_ROW, make_oracle
+from edcn_tf.tuning.outcome import BEST, Lines, best_candidates, write_outcome
 from edcn_tf.tuning.process import run_apart
-from edcn_tf.tuning.results import COMPLETED
-from edcn_tf.tuning.retraining import DEFAULT, retrain
+from edcn_tf.tuning.retraining import retrain
 from edcn_tf.tuning.search_space import SearchSpace, load_space
 from edcn_tf.tuning.trial import encode
 from edcn_tf.tuning.tuner import RunTuner, read_results
@@ -25,7 +22,7 @@ from edcn_tf.vocabulary import FeatureSpec
 TRIALS = 30
 EPOCHS = 26  # of a trial, by default: Hyperband's brackets are then 30 trials together
 SEARCH = "search.json"  # what was asked for
-BEST = "best.yaml"
+ENCODED = "encoded"
 
 
 def search(
@@ -89,15 +86,7 @@ def search(
     settings = TrainingConfig.from_dict(base)
     for split in ("train", "valid"):
         record_files(f"{data}/{split}-*.tfrecord*")  # there, or an error that names it
-    chosen = SearchSpace(FeatureSpec.load(data / "features"), load_space(space), base)
-    asked = {
-        "data": str(data.absolute()),
-        "space": load_space(space),
-        "base": base,
-        "tuner": tuner,
-        "max_parameters": max_parameters,
-        "objective": dataclasses.asdict(objective),
-    }
+    chosen = SearchSpace(FeatureSpec.load(data / "features"), space, base)
     oracle = make_oracle(
         tuner,
         objective,
@@ -106,53 +95,57 @@ def search(
         seed=settings.seed,
         hours=hours,
     )
+    asked = {
+        "data": str(data.absolute()),
+        "space": space if isinstance(space, dict) else load_space(space),
+        "base": base,
+        "tuner": tuner,
+        "max_parameters": max_parameters,
+        "objective": dataclasses.asdict(objective),
+    }
     role = parallel.role()
-    is_worker = role == parallel.WORKER
-    _start(out, asked, is_worker)
-    done = len(read_results(out))
-    if (out / BEST).exists() and done >= trials:
-        raise InputError(
-            f"{out}: holds a finished search of {done} trials; ask for more trials to "
-            "go on with it, or choose another --out"
-        )
-    encoded = out / "encoded"
-    if not is_worker:
-        run_apart(encode, data, encoded, log=out / "encoding.txt")
-    tuner = RunTuner(
-        *(oracle, chosen, objective, out),
-        data=data,
-        encoded=encoded,
-        max_parameters=max_parameters,
-        tell=_Lines(out, trials, objective),
-    )
-    if role == parallel.CHIEF:
-        print(
-            "Waiting for workers: the same command with another KERASTUNER_TUNER_ID",
-            flush=True,
-        )
-    tuner.search()
-    if is_worker:
-        return None
-    if oracle.failure:
-        raise InputError(
-            f"{out}: {FAILURES_IN_A_ROW} trials in a row failed, the last one: "
-            f"{oracle.failure}"
-        )
-    candidates = _candidates(out, chosen, objective, retrain_trials)
-    retrained = []
-    if retrain_trials:
-        retrained = retrain(
-            *(out / "retrained", candidates, objective),
+    _start(out, asked, role)
+
+    def search_trials():
+        RunTuner(
+            *(oracle, chosen, objective, out),
             data=data,
-            encoded=encoded,
-            seeds=[settings.seed + 1 + number for number in range(retrain_seeds)],
+            encoded=out / ENCODED,
+            max_parameters=max_parameters,
+            tell=Lines(out, trials, objective),
+        ).search()
+
+    if role == parallel.WORKER:
+        search_trials()
+        return None
+    with locked(out / SEARCH, f"{out}: another process searches there"):
+        _refuse_finished(out, trials)
+        run_apart(encode, data, out / ENCODED, log=out / "encoding.txt")
+        if role == parallel.CHIEF:
+            print("Waiting for workers, which are given this command too", flush=True)
+        search_trials()
+        if oracle.failure:
+            raise InputError(
+                f"{out}: {FAILURES_IN_A_ROW} trials in a row failed, the last one: "
+                f"{oracle.failure}"
+            )
+        candidates = best_candidates(
+            read_results(out), chosen, objective, retrain_trials
         )
-    return _outcome(out, candidates, objective, retrained, oracle.seconds)
+        retrained = []
+        if retrain_trials:
+            retrained = retrain(
+                *(out / "retrained", candidates, objective),
+                data=data,
+                encoded=out / ENCODED,
+                seeds=[settings.seed + 1 + number for number in range(retrain_seeds)],
+            )
+        return write_outcome(out, candidates, objective, retrained, oracle.seconds)
 
 
-def _start(out, asked, is_worker):
+def _start(out, asked, role):
     """Makes the directory, or sees that the one there is this search's."""
-    path = out / SEARCH
+    path, is_worker = out / SEARCH, role == parallel.WORKER
     if not out.exists() and not is_worker:
         with new_directory(out) as partial:
             write_json(partial / SEARCH, asked)
@@ -173,61 +166,10 @@ def _start(out, asked, is_worker):
             )
 
 
-class _Lines:
-    """A line for each trial that has ended."""
-
-    def __init__(self, out, trials, objective):
-        self.trials, self.objective = trials, objective
-        self.results = [r for r in read_results(out) if r.status == COMPLETED]
-        self.stdout = sys.stdout
-        if self.results:
-            print(f"{out}: going on after {len(read_results(out))} trials")
-
-    def __call__(self, result):
-        figure = f"failed: {result.reason}"
-        if result.status == COMPLETED:
-            self.results.append(result)
-            best = self.objective.best(self.results)[0]
-            figure = (
-                f"{self.objective.title} {getattr(result, self.objective.figure):.4f} "
-                f"after {result.epochs} epochs; best so far: trial {best.number}"
-            )
-        settings = " ".join(
-            f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
-            for key, value in result.settings.items()
+def _refuse_finished(out, trials):
+    done = len(read_results(out))
+    if (out / BEST).exists() and done >= trials:
+        raise InputError(
+            f"{out}: holds a finished search of {done} trials; ask for more trials to "
+            "go on with it, or choose another --out"
         )
-        print(
-            f"trial {result.number} (of {self.trials}): {figure}; "
-            f"{result.ended - result.began:.0f} s; {settings}",
-            file=self.stdout,
-            flush=True,
-        )
-
-
-def _candidates(out, space, objective, number):
-    """The default and the best trials, a setting once: name -> trial and config."""
-    completed = [r for r in read_results(out) if r.status == COMPLETED]
-    candidates = {DEFAULT: (None, TrainingConfig.from_dict(space.base))}
-    for result in objective.best(completed):
-        config = TrainingConfig.from_dict({**space.base, **result.settings})
-        if config not in [known for _, known in candidates.values()]:
-            candidates[f"trial {result.number}"] = (result.number, config)
-        if len(candidates) > number:
-            break
-    return candidates
-
-
-def _outcome(out, candidates, objective, retrained, seconds):
-    """Writes what was found, and says it."""
-    results = read_results(out)
-    if not any(r.status == COMPLETED for r in results):
-        raise InputError(f"{out}: no trial was completed, so there is no best one")
-    if retrained:
-        best = objective.best(retrained)[0].name
-    else:
-        best = list(candidates)[min(1, len(candidates) - 1)]  # after the default
-    _, config = candidates[best]
-    with replaced(out / BEST) as partial:
-        text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
-        partial.write_text(f"# {best} of a search: see report.html\n{text}", "utf-8")
-    return config

@@ -215,7 +215,10 @@ class SearchSpace(keras_tuner.HyperModel):
 
     def config(self, hp):
         """The `TrainingConfig` of a trial: `base`, and its settings."""
-        settings = self.settings(hp)
+        return self.config_of(self.settings(hp))
+
+    def config_of(self, settings):
+        """The `TrainingConfig` of `base` and these settings."""
         # What `base` or a preset says of one gate, its temperature for instance, does
         # not hold where another was chosen.
         neutral = {

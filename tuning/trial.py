@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from edcn_tf.calibration import load_calibration
+from edcn_tf.checkpoints import FOLDER
 from edcn_tf.config import TrainingConfig
 from edcn_tf.encoded_rows import encode_rows, read_encoded
 from edcn_tf.encoder import Encoder
@@ -21,7 +22,6 @@ from edcn_tf.files import new_directory
 from edcn_tf.schema import read_json
 from edcn_tf.training import train
 from edcn_tf.vocabulary import FeatureSpec
-from edcn_tf.warm_start import STATE
 
 LATENCY_ROWS = 512  # of a request whose latency is measured
 LATENCY_CALLS = 30
@@ -104,7 +104,8 @@ def _trained(task, config):
     if finished.exists():
         return read_json(finished)
     result = train(task.data, task.run, config, until=task.until, encoded=task.encoded)
-    (Path(task.run) / STATE).unlink(missing_ok=True)  # no run starts from a trial
+    if result["finished"]:  # no run starts from it
+        shutil.rmtree(Path(task.run) / FOLDER)
     return result
 
 

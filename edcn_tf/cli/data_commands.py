@@ -27,10 +27,11 @@ def add(command):
     demo.add_argument("--out", required=True, metavar="DIR", help="a new directory")
     demo.add_argument(
         "--data",
-        choices=("movielens", "synthetic"),
+        choices=("movielens", "flights", "synthetic"),
         default="movielens",
-        help="real data (MovieLens latest-small), or a synthetic log in Criteo's "
-        "format of which the best possible AUC is known; default: movielens",
+        help="real data (MovieLens latest-small, or flights from New York), or a "
+        "synthetic log in Criteo's format of which the best possible AUC is known; "
+        "default: movielens",
     )
     demo.add_argument(
         "--rows", type=at_least_one, help="of the synthetic log; default: 200000"
