@@ -53,14 +53,14 @@ def benchmark_incremental(out, rows=ROWS):
         rows: Rows of a day of the synthetic log.
     """
     out = Path(out)
-    todo = [(d, day, way) for d in DATA for day in range(1, DAYS) for way in WAYS]
+    todo = [(d, day, way) for d in LOGS for day in range(1, DAYS) for way in WAYS]
     figures = {}
     with progress_bar("Training", len(todo)) as bar:
         for data, day, way in todo:
             _check(out / data, data, rows)
             figures[data, day, way] = _figures(out / data, data, day, way)
             bar.update(1)
-    table = "\n".join(_table(figures, data) for data in DATA)
+    table = "\n".join(_table(figures, data) for data in LOGS)
     with replaced(out / "incremental.md") as partial:
         partial.write_text(table, encoding="utf-8")
     _draw(out / "incremental.svg", figures)
@@ -181,9 +181,9 @@ def _draw(path, figures):
     """AUC and log loss by the day that is judged, and the seconds of training."""
     panels = [("auc", "AUC"), ("log_loss", "log loss"), ("seconds", "training, s")]
     with matplotlib.rc_context(MATPLOTLIB):
-        figure = Figure(figsize=(10.2, 2.7 * len(DATA)), layout="constrained")
-        axes = figure.subplots(len(DATA), len(panels), squeeze=False)
-        for row, name in zip(axes, DATA):
+        figure = Figure(figsize=(10.2, 2.7 * len(LOGS)), layout="constrained")
+        axes = figure.subplots(len(LOGS), len(panels), squeeze=False)
+        for row, name in zip(axes, LOGS):
             for place, (key, title) in zip(row, panels):
                 for (color, style), (way, label) in zip(LINES, WAYS.items()):
                     line = [figures[name, day, way][key] for day in range(1, DAYS)]

@@ -80,6 +80,7 @@ def test_days_are_gone_through_and_an_interrupted_call_goes_on(
     quick = {"epochs": 1, "batch_size": 256, "embedding_dim": 2}
     synthetic = dataclasses.replace(synthetic, runs={"edcn": quick})
     monkeypatch.setattr(incremental, "DATA", {"synthetic": synthetic})
+    monkeypatch.setattr(incremental, "LOGS", {"synthetic": incremental._synthetic})
     monkeypatch.setattr(incremental, "DAYS", 3)
     out = tmp_path / "out"
     benchmarks.run("incremental", out=out, rows=1000)
