@@ -1,5 +1,6 @@
 """Measurements of this library on this machine: `edcn benchmark`."""
 
+from edcn_tf.benchmarks.incremental import benchmark_incremental
 from edcn_tf.benchmarks.models import benchmark_models
 from edcn_tf.benchmarks.pipeline import benchmark_input, benchmark_prepare
 from edcn_tf.benchmarks.pipeline_growth import benchmark_prepare_growth
@@ -11,6 +12,7 @@ from edcn_tf.benchmarks.training.growth import benchmark_training_growth
 
 BENCHMARKS = {
     "models": benchmark_models,
+    "incremental": benchmark_incremental,
     "quality": benchmark_quality,
     "studies": benchmark_studies,
     "input": benchmark_input,

@@ -230,7 +230,7 @@ class SparseAdam(keras.optimizers.Optimizer):
         kept = []
         for index, variable in enumerate(self._trainable_variables):
             kept.append(variable.value.read_value())
-            variable.value.assign(self._averaged(index))
+            variable.value.assign(self._averaged(index, self.average_decay))
         try:
             yield
         finally:
@@ -246,28 +246,45 @@ class SparseAdam(keras.optimizers.Optimizer):
         """
         if not self._has_average():
             return
-        step = int(self.iterations.numpy())
         for index, variable in enumerate(self._trainable_variables):
-            mean = self._averaged(index)
+            mean = self._averaged(index, self.average_decay)
             variable.value.assign(mean)
-            # As if all steps so far had ended at these weights.
-            self._averages[index].value.assign(mean * (1 - self.average_decay**step))
-            at = self._averaged_at[index].value
-            at.assign(tf.fill(tf.shape(at), step))
+            self._set_average(index, mean)
+
+    def take_average_of(self, decay):
+        """Goes on from averages that were kept with another decay.
+
+        They stay the averages that they are, and count from now on as those of
+        `average_decay` would. Costs time and memory of the table.
+
+        Args:
+            decay: The `average_decay` that the averages were kept with.
+        """
+        if not self._has_average():
+            return
+        for index in range(len(self._trainable_variables)):
+            self._set_average(index, self._averaged(index, decay))
 
     def _has_average(self):
         return self.average_decay and self.built and int(self.iterations.numpy()) > 0
 
-    def _averaged(self, index):
-        """The average of a variable's weights over all steps so far."""
+    def _averaged(self, index, decay):
+        """The average, kept with `decay`, of a variable's weights over all steps."""
         step = int(self.iterations.numpy())
         mean = _decayed(
             self._averages[index].value,
             self._trainable_variables[index].value,
-            self.average_decay,
+            decay,
             step - self._averaged_at[index].value,
         )
-        return mean / (1 - self.average_decay**step)
+        return mean / (1 - decay**step)
+
+    def _set_average(self, index, mean):
+        """Keeps it as if all steps so far had ended at these weights."""
+        step = int(self.iterations.numpy())
+        self._averages[index].value.assign(mean * (1 - self.average_decay**step))
+        at = self._averaged_at[index].value
+        at.assign(tf.fill(tf.shape(at), step))
 
     def get_config(self):
         config = super().get_config()

@@ -1,20 +1,28 @@
 """The benchmarks run; what they measure is never asserted."""
 
+import dataclasses
 import re
 
 import pytest
 
-from edcn_tf import FAMILY, TrainingConfig, benchmarks
-from edcn_tf.benchmarks import models, runs, studies, training
+from edcn_tf import FAMILY, FeatureSpec, TrainingConfig, benchmarks
+from edcn_tf.benchmarks import incremental, models, runs, studies, training
 from edcn_tf.benchmarks.training import contenders, growth
+from edcn_tf.schema import read_json
+
+APART = (
+    "training-growth",
+    "models",
+    "quality",
+    "studies",
+    "incremental",
+)  # tested below
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "what",
-    sorted(
-        {*benchmarks.BENCHMARKS} - {"training-growth", "models", "quality", "studies"}
-    ),
+    sorted({*benchmarks.BENCHMARKS}.difference(APART)),
 )
 def test_a_benchmark_prints_its_table(what, capsys):
     benchmarks.run(what, rows=3000)
@@ -111,6 +119,42 @@ def test_each_study_can_be_trained_and_none_is_the_default():
     default = TrainingConfig.from_dict({"model": "edcn"})
     for entry in changes:
         assert TrainingConfig.from_dict({"model": "edcn", **entry.changes}) != default
+
+
+def test_days_are_gone_through_and_an_interrupted_call_goes_on(
+    monkeypatch, tmp_path, capsys
+):
+    """A small version for correctness: three days of one data set."""
+    synthetic = incremental.DATA["synthetic"]
+    quick = {"epochs": 1, "batch_size": 256, "embedding_dim": 2}
+    synthetic = dataclasses.replace(synthetic, runs={"edcn": quick})
+    monkeypatch.setattr(incremental, "DATA", {"synthetic": synthetic})
+    monkeypatch.setattr(incremental, "LOGS", {"synthetic": incremental._synthetic})
+    monkeypatch.setattr(incremental, "DAYS", 3)
+    out = tmp_path / "out"
+    benchmarks.run("incremental", out=out, rows=1000)
+    table = (out / "incremental.md").read_text()
+    [_, _, second, third, mean] = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()
+    ]
+    assert (second[0], third[0], mean[0]) == ("2", "3", "mean of 3 to 3")
+    assert second[1:3] == second[4:6] == second[7:9]  # one model
+    assert third[1] != third[4] != third[7] and third[1:] == mean[1:]
+    assert "synthetic: day" in (out / "incremental.svg").read_text()
+    spec = FeatureSpec.load(out / "synthetic/data-warm-2/features")
+    assert (spec.day, read_json(out / "synthetic/anew-2.json")["train_rows"]) == (
+        2,
+        1800,
+    )
+
+    def trained_again(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(incremental, "train", trained_again)
+    benchmarks.run("incremental", out=out, rows=1000)
+    assert (out / "incremental.md").read_text() == table
+    with pytest.raises(contenders.InputError, match="1000 rows; choose another --out"):
+        benchmarks.run("incremental", out=out, rows=2000)
 
 
 def test_the_table_of_models_has_every_member():

@@ -94,7 +94,8 @@ def test_the_same_command_goes_on_and_finishes(data, tmp_path, monkeypatch):
     result = edcn_tf.train(data, run, settings)
     assert result["epochs"] == 5
     assert [int(row["epoch"]) for row in history(run)] == [0, 1, 2, 3, 4]
-    assert not (run / "checkpoints").exists()
+    [kept] = (run / "checkpoints").iterdir()  # for a later run to start from
+    assert kept.name == f"epoch-{result['best_epoch']:05d}-step-000000000"
 
 
 def test_a_run_killed_after_its_last_epoch_gives_its_result(data, tmp_path):

@@ -16,7 +16,7 @@ def add(command):
         choices=(
             *("input", "prepare", "prepare-growth"),
             *("serving", "training", "training-growth"),
-            *("models", "quality", "studies"),
+            *("models", "quality", "studies", "incremental"),
         ),
     )
     benchmark.add_argument(
@@ -24,13 +24,13 @@ def add(command):
         type=at_least_one,
         help="of the log, default 400000; for serving and training, of the large "
         "table, default 400000 and 10000000; for models and quality, of the synthetic "
-        "log, default 60000 and 200000",
+        "log, default 60000 and 200000; for incremental, of a day of it, default 20000",
     )
     benchmark.add_argument(
         "--out",
         metavar="DIR",
-        help="for models, quality and studies: of data, runs and tables; what was "
-        "interrupted goes on",
+        help="for models, quality, studies and incremental: of data, runs and tables; "
+        "what was interrupted goes on",
     )
     benchmark.add_argument(
         "--seeds",

@@ -28,7 +28,8 @@ def add(command):
     train = command(
         "train",
         "train a model on prepared data",
-        "edcn train data --out runs/first --set embedding_dim=16 --set l2=10",
+        "edcn train data --out runs/first --set embedding_dim=16 --set l2=10\n"
+        "  edcn train data2 --out runs/second --warm-start runs/first --set epochs=5",
     )
     train.add_argument("data", metavar="DIR", help="directory that prepare made")
     train.add_argument("--out", required=True, metavar="RUN", help="the run directory")
@@ -39,6 +40,12 @@ def add(command):
         const="deterministic=true",
         dest="settings",
         help="the same weights each time, bit for bit, on the same machine",
+    )
+    train.add_argument(
+        "--warm-start",
+        metavar="RUN",
+        help="start from a finished run, whose settings are the defaults; what its "
+        "model is made of must stay (prepare's --vocabulary-of keeps its values)",
     )
     train.add_argument(
         "--strategy",
