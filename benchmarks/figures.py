@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from edcn_tf.errors import InputError
 from edcn_tf.files import refuse_existing, replaced
-from edcn_tf.report_figures import LINES, MATPLOTLIB
+from edcn_tf.plotting import LINES, MATPLOTLIB
 
 COLUMNS = 3
 PANEL = (3.4, 2.7)  # inches
@@ -25,14 +25,28 @@ def draw(path, panels):
         path: Name of the SVG or PNG file.
         panels: `(size's name, figure's name, {line's name: {size: figure}})` each.
     """
-    rows = -(-len(panels) // COLUMNS)
+    draw_panels(path, panels, _draw, COLUMNS, PANEL)
+
+
+def draw_panels(path, panels, draw_panel, columns, size, **options):
+    """Draws panels side by side into a file, whole or not at all.
+
+    Args:
+        path: Name of the SVG or PNG file, which is replaced.
+        panels: What each panel is of, a tuple each.
+        draw_panel: Function of axes and what is in a panel's tuple.
+        columns: How many panels stand side by side.
+        size: Width and height of a panel, in inches.
+        **options: Of matplotlib's `savefig`.
+    """
+    rows = -(-len(panels) // columns)
     with matplotlib.rc_context(MATPLOTLIB):
-        size = (PANEL[0] * COLUMNS, PANEL[1] * rows)
-        figure = Figure(figsize=size, layout="constrained")
+        whole = (size[0] * columns, size[1] * rows)
+        figure = Figure(figsize=whole, layout="constrained")
         for number, panel in enumerate(panels, 1):
-            _draw(figure.add_subplot(rows, COLUMNS, number), *panel)
+            draw_panel(figure.add_subplot(rows, columns, number), *panel)
         with replaced(path) as partial:
-            figure.savefig(partial, format=str(path).rpartition(".")[2])
+            figure.savefig(partial, format=str(path).rpartition(".")[2], **options)
 
 
 def _draw(axes, size_name, figure_name, lines):

@@ -1,25 +1,17 @@
 """Every model with a name on real and on synthetic data: `edcn benchmark models`."""
 
-import dataclasses
-import json
-import statistics
 from pathlib import Path
 
-import keras
-
+from edcn_tf import demo_data
+from edcn_tf.benchmarks.runs import Entry, markdown, mean, prepared, tested
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import progress_bar
-from edcn_tf.demo_data import DATA
-from edcn_tf.errors import InputError
-from edcn_tf.evaluation import evaluate_run
-from edcn_tf.files import replaced, write_json
+from edcn_tf.files import replaced
 from edcn_tf.flops import count_flops
 from edcn_tf.models import FAMILY
-from edcn_tf.prepare import prepare
-from edcn_tf.schema import read_json
-from edcn_tf.training import train
 from edcn_tf.vocabulary import FeatureSpec
 
+DATA = {name: demo_data.DATA[name] for name in ("movielens", "synthetic")}
 ROWS = 60_000
 SEEDS = 3
 # What every neural model gets on a data set, and the linear one, as in `edcn demo`;
@@ -37,27 +29,6 @@ SETTINGS = {
 BRIDGE, GATE = {"bridge": "hadamard"}, {"gate": "softmax"}
 # Those that the paper gives bridges and gates in its tables 3 and 4.
 PARALLEL = ("deepfm", "xdeepfm", "autoint_plus", "dcn", "dcn_v2")
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A line of the table: a model of `FAMILY` with some options changed."""
-
-    title: str
-    model: str
-    changes: dict = dataclasses.field(default_factory=dict)
-
-    @property
-    def key(self):
-        """What its runs are called."""
-        changes = [f"{key}={_short(value)}" for key, value in self.changes.items()]
-        return "-".join([self.model, *changes])
-
-    @property
-    def configuration(self):
-        """As arguments of `edcn train`."""
-        settings = {"model": self.model, **self.changes}
-        return " ".join(f"{key}={_short(value)}" for key, value in settings.items())
 
 
 def entries():
@@ -96,7 +67,7 @@ def benchmark_models(out, seeds=SEEDS, rows=ROWS):
     """
     out = Path(out)
     lines = entries()
-    best = {name: _prepared(out / name, name, rows) for name in DATA}
+    best = {name: prepared(out / name, name, rows) for name in DATA}
     todo = [(e, d, s) for s in range(seeds) for e in lines for d in DATA]
     with progress_bar("Training", len(todo)) as bar:
         for entry, data, seed in todo:
@@ -108,41 +79,8 @@ def benchmark_models(out, seeds=SEEDS, rows=ROWS):
     print(table)
 
 
-def _prepared(folder, name, rows):
-    """Prepares a data set, unless it is there; its best possible AUC, or None."""
-    about = folder / "about.json"
-    if about.exists():
-        known = read_json(about)
-        if known["rows"] != rows:
-            raise InputError(
-                f"{folder}: holds runs on a log of {known['rows']} rows; choose "
-                "another --out"
-            )
-        return known["best"]
-    if folder.exists():
-        raise InputError(f"{folder}: was left unfinished; remove it, and start again")
-    folder.mkdir(parents=True)
-    data = DATA[name]
-    logs, best = data.logs(folder, rows, 0)
-    prepare(logs, data.schema, folder / "data", format=data.format, seed=0)
-    best = best and best["auc"]
-    write_json(about, {"rows": rows, "best": best})
-    return best
-
-
 def _figures(folder, entry, data, seed):
-    """Trains and evaluates a run, unless that was done; its figures, a dict."""
-    run = folder / "runs" / f"{entry.key}-{seed}"
-    path = run / "test.json"
-    if path.exists():
-        return read_json(path)
-    run.parent.mkdir(exist_ok=True)
-    if not (run / "result.json").exists():
-        train(folder / "data", run, _config(entry, data, seed))
-    figures = evaluate_run(run, folder / "data")
-    keras.backend.clear_session()
-    write_json(path, figures)
-    return figures
+    return tested(folder, f"{entry.key}-{seed}", _config(entry, data, seed))
 
 
 def _config(entry, data, seed=0):
@@ -172,18 +110,7 @@ def _table(out, lines, best, seeds):
         cells = [entry.title, FAMILY[entry.model].source, f"`{entry.configuration}`"]
         cells += [f"{number:,}" for number in _size(out / first, entry, first)]
         for figures in runs.values():
-            cells.append(_mean(figure["auc"] for figure in figures))
+            cells.append(mean(figure["auc"] for figure in figures))
         table.append(cells)
-    text = "".join(f"| {' | '.join(cells)} |\n" for cells in table)
     known = [f"{auc:.4f} on {name}" for name, auc in best.items() if auc]
-    return f"{text}\nBest possible test AUC: {', '.join(known)}.\n"
-
-
-def _mean(values):
-    values = list(values)
-    text = f"{statistics.mean(values):.4f}"
-    return f"{text} ± {statistics.stdev(values):.4f}" if len(values) > 1 else text
-
-
-def _short(value):
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    return f"{markdown(table)}\nBest possible test AUC: {', '.join(known)}.\n"

@@ -3,6 +3,7 @@
 from edcn_tf import export
 from edcn_tf.calibration import Calibration
 from edcn_tf.calibration_fit import calibrate_run
+from edcn_tf.callbacks import AveragedWeights
 from edcn_tf.config import TrainingConfig
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
@@ -30,6 +31,7 @@ __all__ = [
     "EDCN",
     "FAMILY",
     "PRESETS",
+    "AveragedWeights",
     "Bridge",
     "Calibration",
     "Cross",

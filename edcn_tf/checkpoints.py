@@ -27,21 +27,57 @@ KINDS = {
 def save_checkpoint(run, model, state):
     """Saves weights, optimizer, random draws and `state`, and removes what was before.
 
+    The best epoch's stays.
+
     Args:
         run: The run directory.
         model: Compiled, its optimizer built.
         state: What else training remembers; among it `epoch`, the number of finished
-            ones, and `step`, that of the next one.
+            ones, `step`, that of the next one, and `best_epoch`.
     """
-    name = f"epoch-{state['epoch']:05d}-step-{state['step']:09d}"
-    folder = run / FOLDER
-    earlier = [path for path in folder.glob("epoch-*") if path.name != name]
+    name = _name(state["epoch"], state["step"])
+    folder, kept = run / FOLDER, (name, _name(state.get("best_epoch") or 0))
+    earlier = [path for path in folder.glob("epoch-*") if path.name not in kept]
     if not (folder / name).exists():
         with new_directory(folder / name) as partial:
             _checkpoint(model).write(str(partial / VARIABLES))
             write_json(partial / "state.json", state)
     for path in earlier:
         shutil.rmtree(path)
+
+
+def keep_checkpoint_of(run, epoch):
+    """Removes all checkpoints but that of an epoch's end."""
+    for path in (run / FOLDER).iterdir():
+        if path.name != _name(epoch):
+            shutil.rmtree(path)
+
+
+def stored_variables(run, epoch):
+    """The variables in the checkpoint of an epoch's end.
+
+    Returns:
+        How many there are, and a function of a variable's number to its value: first
+        the model's weights, then random states, then the optimizer's variables.
+
+    Raises:
+        InputError: If it is not there, or damaged.
+    """
+    path = run / FOLDER / _name(epoch)
+    try:
+        reader = tf.train.load_checkpoint(str(path / VARIABLES))
+    except (tf.errors.OpError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot be read ({reason})") from None
+    names = reader.get_variable_to_shape_map()
+    number = sum(name.startswith("variables/") for name in names)
+    return number, lambda i: reader.get_tensor(
+        f"variables/{i}/.ATTRIBUTES/VARIABLE_VALUE"
+    )
+
+
+def _name(epoch, step=0):
+    return f"epoch-{epoch:05d}-step-{step:09d}"
 
 
 def latest_checkpoint(run):

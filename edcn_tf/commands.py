@@ -13,6 +13,8 @@ from edcn_tf.files import write_json
 from edcn_tf.prediction import predict_log
 from edcn_tf.report import write_report
 from edcn_tf.schema import Schema
+from edcn_tf.vocabulary import FeatureSpec
+from edcn_tf.warm_start import continued_config
 
 
 def one_line(error):
@@ -78,6 +80,8 @@ def prepare(args):
         raise InputError("give either LOG... or --train LOG... --valid LOG... ...")
     if args.schema:
         schema = Schema.load(args.schema)
+    elif args.vocabulary_of:
+        schema = FeatureSpec.load(f"{args.vocabulary_of}/features").schema
     elif args.format in presets.SCHEMAS:
         schema = presets.SCHEMAS[args.format]
     else:
@@ -98,21 +102,32 @@ def prepare(args):
             runner=args.runner,
             runner_options=shlex.split(args.runner_options),
             compression="GZIP" if args.gzip else None,
+            vocabulary_of=args.vocabulary_of,
+            forget_after=args.forget_after,
+            refit=args.refit,
         )
     print_summary(summary)
-    print(f"Wrote {args.out}. Next:  {program()} train {args.out} --out runs/first")
+    goes_on = " --warm-start RUN" if args.vocabulary_of else ""
+    run = "runs/next" if args.vocabulary_of else "runs/first"
+    print(f"Wrote {args.out}. Next:  {program()} train {args.out} --out {run}{goes_on}")
 
 
 def print_summary(summary):
     """The splits and fields of prepared data, as a table."""
     for name, split in summary["splits"].items():
         print(f"{name:>6} {split['rows']:>12,} rows  {split['click_rate']:.4f} clicks")
-    print(f"\n{'field':<20} {'kept':>10} {'unseen':>8} {'missing':>8}")
+    grows = "day" in summary
+    heads = f"{'new':>10} {'forgotten':>10}" if grows else ""
+    head = f"\n{'field':<20} {'kept':>10} {'unseen':>8} {'missing':>8} {heads}"
+    print(head.rstrip())
     for field in summary["fields"]:
-        print(
+        line = (
             f"{field['name']:<20} {field['values']:>10,} {field['unseen']:>8.2%} "
             f"{field['missing']:>8.2%}"
         )
+        if grows:
+            line += f" {field['new']:>10,} {field['forgotten']:>10,}"
+        print(line)
 
 
 def describe(args):
@@ -129,7 +144,12 @@ def describe(args):
 
 
 def train(args):
-    config = TrainingConfig.load(args.config, args.settings)
+    if args.warm_start:
+        config = continued_config(
+            args.warm_start, args.data, args.config, args.settings
+        )
+    else:
+        config = TrainingConfig.load(args.config, args.settings)
     strategy = None
     if args.strategy:
         if args.strategy == "multi_worker":
@@ -141,6 +161,7 @@ def train(args):
         config,
         strategy=strategy,
         skip_corrupt=args.skip_corrupt,
+        warm_start=args.warm_start,
     )
     if not workers.Workers(strategy).is_chief:
         return  # the chief says it
@@ -300,7 +321,10 @@ def request(args):
 
 
 def report(args):
-    path = write_report(args.run, args.data, split=args.split, baseline=args.baseline)
+    run, *others = args.runs
+    path = write_report(
+        run, args.data, others=others, split=args.split, baseline=args.baseline
+    )
     print(f"Wrote {path}")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import json
 
 import yaml
 
@@ -33,6 +34,8 @@ class TrainingConfig:
             drops.
         learning_rate_drop: What it is then multiplied by.
         drops: Number of drops; when patience ends once more, training stops.
+        deterministic: Whether the same run twice on the same machine gives the same
+            weights, bit for bit. Slower, and for the whole process.
         mixed_precision: Compute in bfloat16 with float32 weights.
         pretrained: Name of a field -> file with embeddings of its values
             (`edcn_tf.pretrained.load_pretrained`) that its rows start from.
@@ -57,6 +60,7 @@ class TrainingConfig:
     patience: int = 2
     learning_rate_drop: float = 0.3
     drops: int = 1
+    deterministic: bool = False
     mixed_precision: bool = False
     pretrained: dict | None = None
     checkpoint_minutes: float = 10.0
@@ -99,12 +103,11 @@ class TrainingConfig:
                     f"{key} must be a {'whole ' * whole}number of at least {low} and "
                     f"at most {high}. Received: {value!r}"
                 )
-        if not isinstance(self.mixed_precision, bool):
-            raise InputError(
-                f"mixed_precision must be true or false. "
-                f"Received: {self.mixed_precision!r}"
-            )
-
+        for key in ("deterministic", "mixed_precision"):
+            if not isinstance(getattr(self, key), bool):
+                raise InputError(
+                    f"{key} must be true or false. Received: {getattr(self, key)!r}"
+                )
         files = self.pretrained or {}
         if not isinstance(files, dict) or not all(
             isinstance(text, str) for text in [*files, *files.values()]
@@ -184,8 +187,12 @@ class TrainingConfig:
         return model
 
 
-def read_yaml(path):
+def read_yaml(path, hint=""):
     """The `KEY: VALUE` lines of a YAML file, a dict.
+
+    Args:
+        path: Name of the file.
+        hint: What to do if it cannot be read.
 
     Raises:
         InputError: If it cannot be read, is no such lines, or repeats itself (`*NAME`),
@@ -198,7 +205,7 @@ def read_yaml(path):
             raise InputError(f"{path}: is larger than {LARGEST_FILE:,} bytes")
         values = _loaded(content.decode("utf-8")) or {}
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+        raise InputError(f"{path}: {error.strerror}{hint}") from None
     except (yaml.YAMLError, ValueError, RecursionError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
@@ -230,15 +237,24 @@ def model_options(model):
 
 
 def _scalar(text):
-    """A value as YAML reads it, and 1e-3 as the number that everybody means."""
     try:
         value = _loaded(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"--set: {text!r} is not YAML ({reason})") from None
+    return as_number(value)
+
+
+def as_number(value):
+    """1e-3, which YAML takes for a text, is the number that everybody means."""
     if isinstance(value, str):
         try:
             return float(value)
         except ValueError:
             return value
     return value
+
+
+def setting_text(value):
+    """A setting for people: a string as it is, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -134,6 +134,7 @@ class FieldCounter:
         self.field = field
         self.number = number
         self.missing = 0
+        self.kept = 0  # occurrences of the values that have a row (`keep`)
         if field.kind == "numeric":
             self.numbers = NumberSample()
         elif field.hash_buckets:
@@ -200,16 +201,26 @@ class FieldCounter:
                 part.missing, part.unseen = self.missing, self.unseen
             yield part
 
-    def keep(self):
+    def keep(self, table=None):
         """The values that get a row: a table of `value` and `count`, in their order.
 
         The most frequent comes first; equally frequent ones are in the order of
         their bytes. The other values move to the unseen ones. Only for a field with
         a vocabulary, when all its values (or all of a part) have been counted.
+
+        Args:
+            table: In place of what was counted, values with a `count` to order them
+                by, how many of them were counted `today`, and whether they
+                `may_stay`; further columns come back as they are.
         """
-        field, table = self.field, self.values.table()
+        field = self.field
+        if table is None:
+            table = self.values.table()
+            enough = pc.greater_equal(table["count"], field.min_count)
+            table = table.append_column("today", table["count"])
+            table = table.append_column("may_stay", enough)
         table = table.sort_by([("count", "descending"), ("value", "ascending")])
-        keep = pc.greater_equal(table["count"], field.min_count)
+        keep = table["may_stay"]
         if field.dtype == "string":
             # A vocabulary file has a value a line, as TensorFlow's lookup tables read.
             broken = pc.match_substring_regex(table["value"], "[\r\n]")
@@ -219,14 +230,27 @@ class FieldCounter:
             [table.filter(pc.invert(keep)), table.filter(keep).slice(kept.num_rows)]
         )
         if field.unseen_rows == 1:
-            self.unseen += pc.sum(dropped["count"]).as_py() or 0
+            self.unseen += pc.sum(dropped["today"]).as_py() or 0
         else:
             self.unseen += bucket_counts(
-                dropped["value"], dropped["count"], field.unseen_rows
+                dropped["value"], dropped["today"], field.unseen_rows
             )
+        self.kept = pc.sum(kept["today"]).as_py() or 0
         self.values = ValueCounts()
-        self.values.add_table(kept)
+        self.values.add_table(kept.select(["value", "count"]))
         return kept
+
+    def shares(self):
+        """Shares of the missing and of the unseen values, when `keep` has chosen."""
+        unseen = 0
+        if self.field.kind == "numeric":
+            known = self.numbers.total
+        elif self.field.hash_buckets:
+            known = int(self.bucket_counts.sum())
+        else:
+            known, unseen = self.kept, int(self.unseen.sum())
+        total = max(self.missing + unseen + known, 1)
+        return self.missing / total, unseen / total
 
 
 def bucket_counts(values, counts, num_buckets):

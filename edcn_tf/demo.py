@@ -26,7 +26,7 @@ def run_demo(directory, *, data="movielens", rows=None, split_by="chance", seed=
         directory: A new directory that gets `tfds/` or `logs/`, `schema.json`, `data/`,
             `runs/edcn`, `runs/logistic_regression`, `models/NAME/1` and
             `figures.json`.
-        data: `"movielens"` or `"synthetic"` (`edcn_tf.demo_data.DATA`).
+        data: `"movielens"`, `"flights"` or `"synthetic"` (`edcn_tf.demo_data.DATA`).
         rows: Rows of the synthetic log; 200,000 by default.
         split_by: `"chance"` or, where the rows have a time, `"time"`.
         seed: Of the log, of the split and of both models.
@@ -97,6 +97,7 @@ Its answer, by TensorFlow's C++ session loader, which TF Serving uses too
 Next:
   {program()} train {out}/data --out {out}/runs/concat --set bridge=concat
   {program()} evaluate {out}/runs/concat {out}/data
+  {program()} tune {out}/data --out {out}/tuned
   your own log: README.md, "Your own log"; to serve it: docs/serving.md
 """
     )

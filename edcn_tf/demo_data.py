@@ -62,6 +62,25 @@ def _three_films(directory):
     }
 
 
+def _flights_logs(directory, rows, seed):
+    os.environ["TFDS_DATA_DIR"] = str(directory / "tfds")
+    return ["tfds:flights"], None
+
+
+def _three_departures(directory):
+    return "rank", {
+        "month": ["7"],
+        "day": ["10"],
+        "origin": ["JFK"],
+        "dest": ["LAX"],
+        "carrier": [["UA", "B6", "DL"]],
+        "flight": [["712", "223", "1163"]],
+        "tailnum": [["N505UA", "N506JB", "N722TW"]],
+        "hour": [["6", "9", "17"]],
+        "sched_dep_time": [["630", "935", "1700"]],
+    }
+
+
 def _synthetic_logs(directory, rows, seed):
     """Three parts of one log: its rows are alike, so any split is a split by chance."""
     (directory / "logs").mkdir()
@@ -118,6 +137,36 @@ DATA = {
         asked="one user; The Shawshank Redemption, Pulp Fiction, Battlefield Earth",
         request=_three_films,
     ),
+    "flights": DemoData(
+        title="flights from New York in 2013, 327,346; late by over 15 minutes",
+        name="flights",
+        schema=Schema(
+            label="late",
+            timestamp="timestamp",
+            fields=(
+                Field(name="month"),
+                Field(name="day"),
+                Field(name="carrier", candidate=True),
+                Field(name="flight", candidate=True),
+                Field(name="tailnum", candidate=True),
+                Field(name="origin"),
+                Field(name="dest"),
+                Field(name="hour", candidate=True),
+                Field(name="sched_dep_time", candidate=True),
+            ),
+        ),
+        logs=_flights_logs,
+        runs={
+            "logistic_regression": {
+                "model": "logistic_regression",
+                "l2": 1.0,
+                "learning_rate": 0.02,
+            },
+            "edcn": {},
+        },
+        asked="10 July, New York to Los Angeles; departures at 6:30, 9:35 and 17:00",
+        request=_three_departures,
+    ),
     "synthetic": DemoData(
         title="a synthetic log in Criteo's format, whose fields interact",
         name="synthetic",
@@ -131,7 +180,7 @@ DATA = {
                 "l2": 30.0,
                 "learning_rate": 0.02,
             },
-            "edcn": {"embedding_dim": 8, "l2": 30.0},
+            "edcn": {"embedding_dim": 8},
         },
         asked="the first row of the test split",
         request=_first_test_row,

@@ -10,7 +10,7 @@ from edcn_tf import layers
 from edcn_tf.errors import InputError
 from edcn_tf.files import refuse_existing, replaced
 from edcn_tf.models import ParallelCTR
-from edcn_tf.report_figures import MATPLOTLIB
+from edcn_tf.plotting import MATPLOTLIB
 
 # Light tints of Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLORS = {

@@ -75,22 +75,30 @@ class Scorer:
     """
 
     def __init__(self, model, spec):
-        self.schema = spec.schema
+        self.model, self.spec = model, spec
         self.predict = tf.function(
             lambda ids: model(ids, training=False),
             input_signature=[tf.TensorSpec([None, spec.num_slots], tf.int32)],
         )
 
-    def __call__(self, dataset):
-        """`Scores` of a data set of `read_records`; `InputError` if it has no rows."""
-        batches = [
-            (self.predict(ids)[:, 0].numpy(), *(tensor.numpy() for tensor in rest))
-            for ids, *rest in dataset
-        ]
+    def __call__(self, dataset, look=None):
+        """`Scores` of a data set of `read_records`; `InputError` if it has no rows.
+
+        `look`, if given, is called with each batch's ids, `[B, S]`.
+        """
+        # Concrete, since TensorFlow warns of functions traced one after another, as
+        # those of several models are.
+        predict = self.predict.get_concrete_function()
+        batches = []
+        for ids, *rest in dataset:
+            if look:
+                look(ids.numpy())
+            scores = predict(ids)[:, 0]
+            batches.append(tuple(tensor.numpy() for tensor in (scores, *rest)))
         if not batches:
             raise InputError("There are no rows to score")
         probabilities, labels, *rest = map(np.concatenate, zip(*batches))
-        weights = rest.pop(0) if self.schema.weight else None
+        weights = rest.pop(0) if self.spec.schema.weight else None
         return Scores(labels, probabilities, weights, rest.pop() if rest else None)
 
 
@@ -121,8 +129,23 @@ def score_run(run, data, split="test", calibration=None, *, skip_corrupt=None):
 
     With the probabilities of a `Calibration`, by default the run's.
     """
-    model, spec = load_run(run)
+    scorer = Scorer(*load_run(run))
     calibration = calibration or load_calibration(run)
+    scores = score_split(scorer, data, split, skip_corrupt=skip_corrupt)
+    return scores.calibrated(calibration)
+
+
+def score_split(scorer, data, split="test", look=None, *, skip_corrupt=None):
+    """`Scores` of a split of prepared data: the model's own, not calibrated.
+
+    Args:
+        scorer: A `Scorer`.
+        data: Directory that `prepare` made.
+        split: Name of the split.
+        look: Called with each batch's ids, `[B, S]`, if given.
+        skip_corrupt: Pass over this many bad records at most.
+    """
+    spec = scorer.spec
     _check_columns(spec.schema, data)
     pattern, group = f"{data}/{split}-*.tfrecord*", spec.schema.group is not None
     files, rows, skipped = pattern, _rows(data, split), None
@@ -132,9 +155,9 @@ def score_run(run, data, split="test", calibration=None, *, skip_corrupt=None):
         )
     with reading(files, spec, rows):
         dataset = read_records(files, spec, BATCH_ROWS, group=group)
-        scores = Scorer(model, spec)(dataset)
+        scores = scorer(dataset, look)
         check_rows(len(scores.labels), rows)
-    return scores._replace(skipped=skipped).calibrated(calibration)
+    return scores._replace(skipped=skipped)
 
 
 def _rows(data, split):

@@ -224,24 +224,67 @@ class SparseAdam(keras.optimizers.Optimizer):
         Without `average_decay`, or before the first step, it changes nothing. Costs
         time and memory of the table, so it is for evaluation, not for a step.
         """
-        if not self.average_decay or not self.built or not int(self.iterations.numpy()):
+        if not self._has_average():
             yield
             return
-        step = int(self.iterations.numpy())
         kept = []
         for index, variable in enumerate(self._trainable_variables):
-            weights = variable.value.read_value()
-            skipped = step - self._averaged_at[index].value
-            mean = _decayed(
-                self._averages[index].value, weights, self.average_decay, skipped
-            )
-            kept.append(weights)
-            variable.value.assign(mean / (1 - self.average_decay**step))
+            kept.append(variable.value.read_value())
+            variable.value.assign(self._averaged(index, self.average_decay))
         try:
             yield
         finally:
             for variable, weights in zip(self._trainable_variables, kept):
                 variable.value.assign(weights)
+
+    def adopt_average(self):
+        """Puts the averaged weights in place of the model's for good.
+
+        Further steps go on from them, and `averaged_weights` then changes nothing
+        until the next step. Without `average_decay`, or before the first step, it
+        does nothing.
+        """
+        if not self._has_average():
+            return
+        for index, variable in enumerate(self._trainable_variables):
+            mean = self._averaged(index, self.average_decay)
+            variable.value.assign(mean)
+            self._set_average(index, mean)
+
+    def take_average_of(self, decay):
+        """Goes on from averages that were kept with another decay.
+
+        They stay the averages that they are, and count from now on as those of
+        `average_decay` would. Costs time and memory of the table.
+
+        Args:
+            decay: The `average_decay` that the averages were kept with.
+        """
+        if not self._has_average():
+            return
+        for index in range(len(self._trainable_variables)):
+            self._set_average(index, self._averaged(index, decay))
+
+    def _has_average(self):
+        return self.average_decay and self.built and int(self.iterations.numpy()) > 0
+
+    def _averaged(self, index, decay):
+        """The average, kept with `decay`, of a variable's weights over all steps."""
+        step = int(self.iterations.numpy())
+        mean = _decayed(
+            self._averages[index].value,
+            self._trainable_variables[index].value,
+            decay,
+            step - self._averaged_at[index].value,
+        )
+        return mean / (1 - decay**step)
+
+    def _set_average(self, index, mean):
+        """Keeps it as if all steps so far had ended at these weights."""
+        step = int(self.iterations.numpy())
+        self._averages[index].value.assign(mean * (1 - self.average_decay**step))
+        at = self._averaged_at[index].value
+        at.assign(tf.fill(tf.shape(at), step))
 
     def get_config(self):
         config = super().get_config()

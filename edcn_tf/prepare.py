@@ -11,6 +11,7 @@ from edcn_tf import console
 from edcn_tf.counting import ValueCounts
 from edcn_tf.errors import InputError
 from edcn_tf.files import new_directory, refuse_existing
+from edcn_tf.growth import Growth
 from edcn_tf.prepare_plan import Counts, Plan
 from edcn_tf.records import RecordWriter
 from edcn_tf.sources import LogPart, log_bytes
@@ -33,6 +34,9 @@ def prepare(
     runner=None,
     runner_options=(),
     compression=None,
+    vocabulary_of=None,
+    forget_after=None,
+    refit=(),
 ):
     """Writes TFRecord splits, the FeatureSpec and a summary of raw logs.
 
@@ -62,20 +66,32 @@ def prepare(
             names and the order of rows.
         runner_options: Beam's options, such as `["--flink_master=host:8081"]`.
         compression: `None` or `"GZIP"`, of the records.
+        vocabulary_of: Prepared data or a run of the days before, whose FeatureSpec
+            this log's goes on from (`edcn_tf.growth`), so that
+            `edcn_tf.train(..., warm_start=RUN)` can go on from the run.
+        forget_after: Values that the last so many days, this one among them, did not
+            have lose their row; by default none.
+        refit: Names of numeric fields whose ranges are fitted anew, where the others
+            keep those of the days before.
 
     Returns:
         The summary, a dict: rows and click rate of each split, kept values of each
-        field and the share of training values that they cover.
+        field and the share of this log's training values that they cover.
 
     Raises:
         InputError: For anything wrong with the logs, the schema or the options.
     """
     directory = Path(directory)
     refuse_existing(directory)
+    growth = None
+    if vocabulary_of:
+        growth = Growth(vocabulary_of, forget_after, tuple(refit))
+        growth.check(schema)
+    elif refit or forget_after is not None:
+        raise InputError("What to forget or fit anew needs an earlier vocabulary")
     plan = _plan(
         logs,
-        format,
-        compression,
+        *(format, compression, growth),
         schema=schema,
         seed=seed,
         split=tuple(split),
@@ -115,7 +131,7 @@ def prepare(
         return plan.write(counts, partial)
 
 
-def _plan(logs, format, compression, **options):
+def _plan(logs, format, compression, growth, **options):
     """The `Plan` of `prepare`'s arguments."""
     if not isinstance(logs, dict):
         one = isinstance(logs, (str, Path))
@@ -123,12 +139,13 @@ def _plan(logs, format, compression, **options):
         if not logs:
             raise InputError("There is no log to prepare")
         splits = (None,) * len(logs)
-        return Plan(logs, splits, Splitter(**options), format, compression)
+        return Plan(logs, splits, Splitter(**options), format, compression, growth)
     if not logs.get("train"):
         raise InputError("A split of your own needs logs for training: --train")
     pairs = [(str(log), split) for split, part in logs.items() for log in part]
     options["split"] = None
-    return Plan(*zip(*pairs), Splitter(**options), format, compression)
+    splitter = Splitter(**options)
+    return Plan(*zip(*pairs), splitter, format, compression, growth)
 
 
 @contextlib.contextmanager

@@ -7,11 +7,11 @@ prepares a part into `Counts`, these merge, and `Plan.write` writes what they sa
 
 import dataclasses
 
-import numpy as np
 import pyarrow.compute as pc
 
 from edcn_tf.errors import InputError
 from edcn_tf.files import write_json
+from edcn_tf.growth import Growth
 from edcn_tf.sources import read_part
 from edcn_tf.splitting import SPLITS, Splitter, time_shares
 from edcn_tf.vocabulary import FeatureCounter
@@ -27,6 +27,7 @@ class Plan:
         splitter: The `Splitter`.
         format: Format of the logs, or None to tell it from their names.
         compression: Of the records, `None` or `"GZIP"`.
+        growth: How the FeatureSpec goes on from an earlier one, or None.
     """
 
     logs: tuple[str, ...]
@@ -34,6 +35,7 @@ class Plan:
     splitter: Splitter
     format: str | None = None
     compression: str | None = None
+    growth: Growth | None = None
 
     @property
     def schema(self):
@@ -79,9 +81,9 @@ class Plan:
         Raises:
             InputError: If there are no rows, or none in a split that was asked for.
         """
-        tally, splitter = counts.tally, self.splitter
+        tally, splitter, growth = counts.tally, self.splitter, self.growth
         self._check_splits(tally)
-        spec = counts.features.write(directory / "features")
+        spec = counts.features.write(directory / "features", growth)
         summary = {
             "logs": list(self.logs),
             "split_by": splitter.split_by if splitter.split else "user",
@@ -94,8 +96,14 @@ class Plan:
                 if rows
             },
             "table_rows": spec.num_rows,
-            "fields": [_field_summary(field) for field in spec.fields],
+            "fields": [
+                _field_summary(*pair, growth)
+                for pair in zip(spec.fields, counts.features.counters)
+            ],
         }
+        if growth:
+            summary["vocabulary_of"] = str(growth.directory)
+            summary["day"] = growth.day
         write_json(directory / "summary.json", summary)
         return summary
 
@@ -149,14 +157,17 @@ class Tally:
         return self
 
 
-def _field_summary(spec):
-    counts = np.loadtxt(spec.counts, ndmin=1)
-    total = max(counts.sum(), 1)
-    kept = counts[spec.first_value - spec.offset :]
-    return {
+def _field_summary(spec, counter, growth):
+    """Of this log alone, whatever days the vocabulary goes on from."""
+    missing, unseen = counter.shares()
+    summary = {
         "name": spec.field.name,
         "rows": spec.rows,
-        "values": len(kept),
-        "missing": round(counts[0] / total, 4),
-        "unseen": round((total - counts[0] - kept.sum()) / total, 4),
+        "values": spec.rows - (spec.first_value - spec.offset),
+        "missing": round(missing, 4),
+        "unseen": round(unseen, 4),
     }
+    if growth:
+        new, forgotten = growth.new_and_forgotten(spec)
+        summary.update(new=new, forgotten=forgotten)
+    return summary

@@ -35,7 +35,7 @@ class Pretrained:
     passed_over: int
 
 
-def load_pretrained(embedding, spec, field, path):
+def load_pretrained(embedding, spec, field, path, only=None):
     """Puts a file's embeddings of a field's values into the rows of these values.
 
     The file is CSV or TSV with a header line (`.csv`, `.tsv`, also `.gz` and `.zst`),
@@ -52,6 +52,8 @@ def load_pretrained(embedding, spec, field, path):
         spec: The `FeatureSpec` that the model was made for.
         field: Name of a field with a vocabulary; a list's values are those in it.
         path: The file's name.
+        only: `[spec.num_rows]` bool, the rows of the table that may be set, as by
+            `edcn_tf.warm_start` those that no run has trained yet; by default all.
 
     Returns:
         `Pretrained`.
@@ -89,7 +91,10 @@ def load_pretrained(embedding, spec, field, path):
             raise InputError(
                 f"{path}: row {rows + 1 + bad.row}, field {field!r}: {bad}"
             ) from None
-        embedding.set_rows(field, own.first_value + places[found], numbers[found])
+        chosen = own.first_value + places[found]
+        if only is not None:
+            found, chosen = found[only[chosen]], chosen[only[chosen]]
+        embedding.set_rows(field, chosen, numbers[found])
         first_value = first_value if rows else values[0].as_py()
         rows += batch.num_rows
     if not rows:

@@ -1,68 +1,22 @@
-"""A run as one HTML page: its figures, its curves, its gates and its setting."""
+"""A run as one HTML page: its figures and curves, its gates, fields and cost."""
 
-import csv
-import dataclasses
-import json
-import math
-import os
 import shlex
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
-from edcn_tf.calibration import Calibration, load_calibration
-from edcn_tf.config import TrainingConfig
-from edcn_tf.errors import InputError
-from edcn_tf.evaluation import Scores, load_run, score_run
+from edcn_tf.config import setting_text
 from edcn_tf.files import replaced
-from edcn_tf.models import FAMILY
-from edcn_tf.report_figures import curves, gates, learning
-from edcn_tf.report_page import breakable, note, page, percent, short, spaced, table
-from edcn_tf.schema import read_value
-
-HISTORY = ("epoch", "loss", "learning_rate", "val_auc", "val_log_loss")
-HIGHER, LOWER, ONE = "Higher is better.", "Lower is better.", "1 is best."
-
-# Key, name, what it says, which direction is better, format.
-FIGURES = (
-    ("auc", "AUC", "Share of pairs ranked rightly; 0.5 is chance.", HIGHER, ".4f"),
-    ("log_loss", "Log loss", "Cost of wrong probabilities, in nats.", LOWER, ".4f"),
-    ("gauc", "GAUC", "AUC within each group, averaged by rows.", HIGHER, ".4f"),
-    (
-        "gauc_rows_left_out_share",
-        "Left out of GAUC",
-        "Rows of groups with clicks only, or none: they have no AUC.",
-        "",
-        ".1%",
-    ),
-    ("calibration", "Calibration", "Predicted over true clicks.", ONE, ".3f"),
-    (
-        "ece",
-        "ECE",
-        "Expected calibration error: mean gap of probability and click rate.",
-        LOWER,
-        ".4f",
-    ),
-    (
-        "normalized_entropy",
-        "Normalized entropy",
-        "Log loss over that of the click rate alone.",
-        LOWER,
-        ".4f",
-    ),
-    ("rows", "Rows", "Rows that were scored.", "", ",d"),
-    (
-        "examples_per_second",
-        "Training examples/s",
-        "On the machine of that run.",
-        HIGHER,
-        ",d",
-    ),
-)
+from edcn_tf.report_cost import cost
+from edcn_tf.report_figures import curves, difference_chart, learning
+from edcn_tf.report_gates import gates, gates_of
+from edcn_tf.report_importance import importance
+from edcn_tf.report_page import breakable, note, page, scrolled, table
+from edcn_tf.report_run import read_runs
+from edcn_tf.report_summary import differences, figures_table, head, run_head
+from edcn_tf.report_values import values
 
 
-def write_report(run, data=None, *, split="test", baseline=None, path=None):
+def write_report(run, data=None, *, others=(), split=None, baseline=None, path=None):
     """Writes a self-contained HTML page about a run and returns its path.
 
     The page needs no network, no other file and no JavaScript. A figure that cannot be
@@ -72,8 +26,11 @@ def write_report(run, data=None, *, split="test", baseline=None, path=None):
     Args:
         run: Directory that `train` made.
         data: Directory that `prepare` made; by default the one of `result.json`.
-        split: The split that is scored.
-        baseline: Another run to show beside this one, such as a logistic regression.
+        others: Further runs to compare this one with: their figures stand side by side
+            and their curves over one another. A run whose columns the data lack is
+            scored on its own data, or left out if that cannot be.
+        split: The split that is scored; by default test or, where there is none, valid.
+        baseline: One more of the others, such as a logistic regression.
         path: Where to write; by default `report.html` in the run directory.
 
     Returns:
@@ -83,21 +40,33 @@ def write_report(run, data=None, *, split="test", baseline=None, path=None):
         InputError: If a run or the split cannot be read.
     """
     path = Path(path or f"{run}/report.html")
-    data = data or str(read_value(f"{run}/result.json", "data"))
-    runs = [_read_run(each, data, split) for each in (run, baseline) if each]
+    asked, directories = split, [run, *others, *([baseline] if baseline else [])]
+    runs, split, left_out = read_runs(directories, data, split)
+    of_first = ""
+    if len(runs) > 1:
+        of_first = note(f"This section is about {runs[0].label}.")
+    compared, weights = differences(runs), gates_of(runs[0])
     sections = [
-        _title(runs, split),
+        head(runs, split),
         "<h2>Figures</h2>",
-        _figures_table(runs) + _notes(runs[0]),
+        figures_table(runs, compared),
+        difference_chart(runs, compared) if len(runs) > 2 else "",
+        *map(note, [*_about_split(asked, split), *left_out]),
         "<h2>Learning</h2>",
         learning(runs),
         "<h2>Ranking and calibration</h2>",
         curves(runs),
-        "<h2>Gates</h2>",
-        gates(runs[0]),
+        "<h2>Gates</h2>" + of_first,
+        gates(runs[0], weights),
+        "<h2>Importance of fields</h2>" + of_first,
+        importance(runs[0], weights),
+        "<h2>Values of fields</h2>" + of_first,
+        values(runs[0]),
+        "<h2>Cost</h2>" + of_first,
+        cost(runs[0]),
         "<h2>Setting</h2>",
         _setting(runs),
-        _commands(runs[0], data, split),
+        _commands(runs[0], split),
     ]
     text = page(f"{runs[0].name}: {runs[0].model}", sections)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,142 +75,37 @@ def write_report(run, data=None, *, split="test", baseline=None, path=None):
     return path
 
 
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    """What the page tells of a run."""
-
-    directory: str
-    config: dict
-    fields: list[str]
-    group: str | None
-    weight: str | None
-    parameters: int
-    gates: dict[str, np.ndarray]
-    history: dict[str, np.ndarray] | None
-    calibration: Calibration
-    scores: Scores
-    figures: dict
-
-    @property
-    def name(self):
-        return os.path.basename(os.path.abspath(self.directory))
-
-    @property
-    def model(self):
-        return FAMILY[self.config["model"]].title
-
-    @property
-    def label(self):
-        return f"{self.model} ({short(self.name)})"
-
-
-def _read_run(directory, data, split):
-    model, spec = load_run(directory)
-    scores = score_run(directory, data, split)
-    try:
-        speed = read_value(f"{directory}/result.json", "examples_per_second")
-    except InputError:  # training goes on
-        speed = math.nan
-    return _Run(
-        directory=str(directory),
-        config=TrainingConfig.load(f"{directory}/config.yaml").to_dict(),
-        fields=[field.name for field in spec.schema.fields],
-        group=spec.schema.group,
-        weight=spec.schema.weight,
-        parameters=model.count_params(),
-        gates={name: gate.numpy() for name, gate in model.gates().items()},
-        history=_read_history(f"{directory}/history.csv"),
-        calibration=load_calibration(directory),
-        scores=scores,
-        figures={**scores.evaluate(), "examples_per_second": speed},
-    )
-
-
-def _read_history(path):
-    """Columns of a history.csv as arrays, or None where that cannot be had."""
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        columns = {key: np.array([float(row[key]) for row in rows]) for key in HISTORY}
-    except (OSError, KeyError, TypeError, ValueError):
-        return None
-    return columns if rows else None
-
-
-def _title(runs, split):
-    run, *others = runs
-    auc, kind = run.figures["auc"], {"valid": "validation"}.get(split, split)
-    rows = f"{run.figures['rows']:,} {kind} rows"
-    result = f"The {rows} hold one class only, so there is no AUC"
-    if not math.isnan(auc):
-        result = (
-            f"{run.model[0].upper()}{run.model[1:]} ranks a click above a non-click in "
-            f"{percent(auc)} of pairs (AUC {auc:.4f}) on {rows}"
+def _about_split(asked, split):
+    """What is to know of a split that nobody asked for."""
+    if split == "valid" and not asked:
+        yield (
+            "There is no test split, so these are the rows of the validation split, by "
+            "which the best epoch was chosen: figures are a little too good."
         )
-        for other in others:
-            share = percent(other.figures["auc"])
-            result += f"; the baseline, {other.model}, in {share}"
-    return (
-        f"<h1>{escape(run.name)}</h1>\n<p>{run.model}</p>\n"
-        f'<p class="result">{escape(result)}.</p>'
-    )
-
-
-def _figures_table(runs):
-    rows = []
-    for key, name, meaning, better, form in FIGURES:
-        values = [run.figures.get(key, math.nan) for run in runs]
-        cells = ["n/a" if math.isnan(v) else spaced(format(v, form)) for v in values]
-        if better and len(set(cells)) > 1 and "n/a" not in cells:
-            sign = {HIGHER: -1, LOWER: 1}.get(better)
-            badness = [sign * v if sign else abs(v - 1) for v in values]
-            best = badness.index(min(badness))
-            cells[best] = f"<b>{cells[best]}</b>"
-        rows.append((f"{name}<small>{meaning} {better}</small>", *cells))
-    return table("", ["", *map(_head, runs)], rows)
-
-
-def _notes(run):
-    notes = [f"Clicks are {percent(np.mean(run.scores.labels))} of the rows."]
-    if run.group is None:
-        notes.append("There is no GAUC, since the schema names no group column.")
-    elif math.isnan(run.figures["gauc"]):
-        notes.append("There is no GAUC, since no group holds both classes.")
-    else:
-        notes.append(f"Groups of GAUC are the values of {run.group}.")
-    if run.weight:
-        notes.append(
-            f"The table and the reliability diagram weigh rows by {run.weight}; the "
-            "other curves count each once."
+    if split == "train":
+        yield (
+            "These are the rows that the model was trained on: figures are far too "
+            "good. Prepare a test split to judge it by."
         )
-    rate = run.calibration.negative_sampling_rate
-    if rate < 1:
-        notes.append(f"Probabilities are corrected for a share of {rate:g} negatives.")
-        if run.calibration.splits_sampled:
-            notes.append(f"A row without a click counts {1 / rate:g} times in them.")
-    return note(" ".join(notes))
 
 
 def _setting(runs):
     keys = dict.fromkeys(key for run in runs for key in run.config)
     rows = [
-        (breakable(key), *(_setting_text(run.config, key) for run in runs))
+        (breakable(key), *(_setting_cell(run.config, key) for run in runs))
         for key in keys
     ]
     rows.append(("<b>parameters</b>", *(f"{run.parameters:,}" for run in runs)))
-    return table("setting", ["", *map(_head, runs)], rows)
+    html = table("setting", ["", *map(run_head, runs)], rows)
+    return scrolled(html)
 
 
-def _setting_text(config, key):
-    if key not in config:
-        return "n/a"
-    value = config[key]
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return breakable(text)
+def _setting_cell(config, key):
+    return breakable(setting_text(config[key])) if key in config else "n/a"
 
 
-def _commands(run, data, split):
-    data, config = str(data), f"{run.directory}/config.yaml"
+def _commands(run, split):
+    data, config = run.data, f"{run.directory}/config.yaml"
     parts = ["edcn", "train", data], ["--out", "NEW_RUN"], ["--config", config]
     train = " \\\n  ".join(map(shlex.join, parts))
     evaluate = ["edcn", "evaluate", run.directory, data]
@@ -251,7 +115,3 @@ def _commands(run, data, split):
         "<p>To train the same again, and to score this run:</p>\n"
         f"<pre>{escape(train)}\n\n{escape(shlex.join(evaluate))}</pre>"
     )
-
-
-def _head(run):
-    return f"{breakable(run.name)}<small>{run.model}</small>"

@@ -26,16 +26,28 @@ th:first-child { text-align: left; padding-left: 0 }
 thead th { min-width: 4.5rem }
 tbody th { font-weight: normal }
 td { white-space: nowrap }
+td small { display: block; white-space: normal }
+.scroll th:first-child { position: sticky; left: 0; background: #fff;
+  min-width: 6rem }
+.scroll th { overflow-wrap: break-word }
 .figures { display: grid; gap: 1.5rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)) }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)) }
 figure { margin: 0; break-inside: avoid }
 img { display: block; width: 100%; height: auto }
+.single { max-width: 31rem }
 .scroll { overflow-x: auto }
 .setting { font-size: .8125rem; max-width: 40rem }
 .setting th, .setting td { padding: .15rem .3rem; white-space: normal }
+.trials { font-size: .8125rem }
+.trials thead th { min-width: 0; overflow-wrap: normal }
+.text { min-width: 12rem; text-align: left; white-space: normal }
+.wide { min-width: 18rem }
 pre { padding: .75rem; background: #f4f4f4; white-space: pre-wrap }
 summary { cursor: pointer; margin-top: 1rem }
-@media print { body { max-width: none; padding: 0 } h2 { break-after: avoid }
+@media print { body { max-width: none; padding: 0 }
+  h2, h2 + .note { break-after: avoid }
+  .scroll th { overflow-wrap: anywhere }
+  .scroll { overflow: visible; font-size: .75rem }
   .figures { grid-template-columns: 1fr 1fr } tr { break-inside: avoid } }
 </style>
 </head>
@@ -76,12 +88,32 @@ def table(kind, heads, rows):
     return "\n".join([*lines, "</tbody></table>\n"])
 
 
+def single(figure):
+    """A figure that stands alone, as wide as one of a grid."""
+    return f'<div class="single">{figure}</div>\n'
+
+
+def scrolled(html):
+    """What a narrow screen scrolls sideways."""
+    return f'<div class="scroll">{html}</div>\n'
+
+
+def folded(summary, html):
+    """What is shown when its summary is clicked."""
+    return f"<details><summary>{summary}</summary>\n{html}</details>\n"
+
+
 def note(text):
     return f'<p class="note">{escape(text)}</p>\n'
 
 
 def percent(share):
     return spaced(f"{share:.1%}")
+
+
+def capital(text):
+    """With a capital letter, all others as they were."""
+    return text[:1].upper() + text[1:]
 
 
 def spaced(text):
@@ -93,5 +125,5 @@ def breakable(text):
     return escape(text).replace("_", "_<wbr>")
 
 
-def short(name):
-    return name if len(name) <= 20 else f"{name[:19]}…"
+def short(name, length=20):
+    return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -13,7 +13,12 @@ import yaml
 
 from edcn_tf import calibration, console
 from edcn_tf.bad_records import check_records
-from edcn_tf.checkpoints import FOLDER, latest_checkpoint, restore_checkpoint
+from edcn_tf.checkpoints import (
+    FOLDER,
+    keep_checkpoint_of,
+    latest_checkpoint,
+    restore_checkpoint,
+)
 from edcn_tf.encoded_rows import SPLITS, read_encoded, reading_encoded
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
@@ -26,6 +31,7 @@ from edcn_tf.progress import Progress
 from edcn_tf.records import compression_of, record_files
 from edcn_tf.schema import read_json, read_value
 from edcn_tf.vocabulary import FeatureSpec
+from edcn_tf.warm_start import start_from
 from edcn_tf.workers import Workers
 
 SAMPLE_ROWS = 520
@@ -40,20 +46,22 @@ def train(
     until=None,
     encoded=None,
     skip_corrupt=None,
+    warm_start=None,
 ):
     """Trains until the validation AUC no longer rises; keeps the best model.
 
-    A run that was interrupted goes on from its last finished epoch when the same
-    command is given again.
+    A run that was interrupted goes on from its last checkpoint when the same command
+    is given again, and ends as one that was left alone.
 
     Args:
         data: Directory that `prepare` made.
         run: The run directory. It gets `config.yaml`, `features/`, `model.keras` (the
             best model, without the optimizer), `calibration.json` (which undoes the
-            sampling of negatives in its probabilities), `checkpoints/` (until the end),
-            `history.csv`, `tensorboard/` (if TensorBoard is installed),
-            `sample.tfrecord` (rows that an export is verified with) and, at the end,
-            `result.json`.
+            sampling of negatives in its probabilities), `checkpoints/` (at the end that
+            of the best epoch alone, for a later run to start from), `warm_start.json`
+            (what it started from, if anything), `history.csv`, `tensorboard/` (if
+            TensorBoard is installed), `sample.tfrecord` (rows that an export is
+            verified with) and, at the end, `result.json`.
         config: `TrainingConfig`.
         strategy: `tf.distribute` strategy to train on several devices with
             (`edcn_tf.workers.make_strategy`). `config.batch_size` is that of all of
@@ -68,6 +76,9 @@ def train(
         skip_corrupt: Pass over this many bad records of the training and validation
             split at most, as `read_records` does; `result.json` then counts them by
             file as `skipped`. Not with `encoded`.
+        warm_start: A finished run whose weights and optimizer's slots this one starts
+            from, as far as they belong to values that `data` has too
+            (`edcn_tf.warm_start`).
 
     Returns:
         The content of `result.json`, a dict, with `finished` false after `until`.
@@ -82,23 +93,27 @@ def train(
     workers = Workers(strategy)
     reader = functools.partial(_Reader, Path(data), config, encoded, skip_corrupt)
     with workers.ending_together():
-        return _train(Path(data), Path(run), config, workers, until, reader)
+        return _train(
+            *(Path(data), Path(run), config, workers, until, reader, warm_start)
+        )
 
 
-def _train(data, run, config, workers, until, reader):
+def _train(data, run, config, workers, until, reader, warm_start):
     workers.batch_size_of_replica(config.batch_size)  # before anything is written
     keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     spec = FeatureSpec.load(data / "features")
     with workers.strategy.scope():
         model = compiled_model(config, spec)  # it may not fit
     checkpoint = _latest(run, workers)
     if checkpoint is None:  # which has them already
-        _load_pretrained(model, config, spec, workers)
+        _set_starting_values(model, config, spec, workers, warm_start)
     reader = reader(spec)
     correction = _sampling_correction(data)
     if workers.is_chief or run.exists():  # as a check, where it does
         with reader.reading():
-            _start(run, data, config, correction, reader.first_valid)
+            _start(run, data, config, correction, reader.first_valid, warm_start)
     with contextlib.ExitStack() as held:
         if workers.is_chief:
             told = f"{run}: another process trains there"
@@ -120,7 +135,7 @@ def _train(data, run, config, workers, until, reader):
         result = {"data": str(data), **progress.result(model), **reader.skipped}
         if workers.is_chief and progress.finished:
             write_json(run / "result.json", result)
-            shutil.rmtree(run / FOLDER, ignore_errors=True)
+            keep_checkpoint_of(run, result["best_epoch"])
         workers.of_chief([])  # none leaves before that
     return {**result, "finished": progress.finished}
 
@@ -239,14 +254,17 @@ def _sampling_correction(data):
         raise InputError(f"{path}: {error}") from None
 
 
-def _start(run, data, config, correction, valid):
+def _start(run, data, config, correction, valid, warm_start):
     """Makes the run directory, or sees that the one there is this run's."""
+    start = warm_start and {"run": str(warm_start)}
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
     if not run.exists():
         with new_directory(run) as partial:
             shutil.copytree(data / "features", partial / "features")
             (partial / "config.yaml").write_text(text, encoding="utf-8")
             correction.save(partial / calibration.FILE)
+            if start:
+                write_json(partial / "warm_start.json", start)
             (partial / FOLDER).mkdir()
             _write_sample(valid, partial / "sample.tfrecord")
     elif not (run / "config.yaml").exists():
@@ -258,6 +276,17 @@ def _start(run, data, config, correction, valid):
             f"{run}: holds an unfinished run of another setting; give that setting to "
             "go on with it, or choose another --out"
         )
+    elif start != _started_from(run):
+        raise InputError(
+            f"{run}: holds an unfinished run that started from "
+            f"{(_started_from(run) or {}).get('run', 'nothing')}; give the same "
+            "--warm-start to go on with it, or choose another --out"
+        )
+
+
+def _started_from(run):
+    path = run / "warm_start.json"
+    return read_json(path) if path.exists() else None
 
 
 def _write_sample(file, path):
@@ -294,9 +323,16 @@ def compiled_model(config, spec, metrics=None):
     return model
 
 
-def _load_pretrained(model, config, spec, workers):
+def _set_starting_values(model, config, spec, workers, warm_start):
+    new_rows = None
+    if warm_start:
+        with workers.strategy.scope():
+            started = start_from(warm_start, model, spec, config)
+        new_rows = started.new_rows
+        if workers.is_chief:
+            print(f"{warm_start}: {started}")
     for field, path in (config.pretrained or {}).items():
-        loaded = load_pretrained(model.embedding, spec, field, path)
+        loaded = load_pretrained(model.embedding, spec, field, path, new_rows)
         if workers.is_chief:
             print(
                 f"{path}: {loaded.rows_set:,} of {loaded.vocabulary_rows:,} values of "

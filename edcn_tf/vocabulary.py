@@ -34,7 +34,10 @@ class FieldSpec:
         vocabulary: Categorical, not hashed: text file, one kept value a line, the
             most frequent first.
         counts: Text file with a number a line, for each row of the range: how many
-            values in the training split have this row.
+            values in the training split have this row; of all days together, where
+            the vocabulary goes on from that of earlier ones.
+        last_seen: Text file with a number a line, for each kept value: the last day
+            that had it. Only where the vocabulary goes on from an earlier one.
     """
 
     field: Field
@@ -43,6 +46,7 @@ class FieldSpec:
     boundaries: tuple[float, ...] | None
     vocabulary: Path | None
     counts: Path
+    last_seen: Path | None = None
 
     @property
     def first_unseen(self):
@@ -53,6 +57,27 @@ class FieldSpec:
     def first_value(self):
         """Row of the first kept value, hash bucket or range."""
         return self.offset + 1 + _unseen_rows(self.field)
+
+    def row_counts(self):
+        """Training values of each row of the range, `[rows]` int64."""
+        return _numbers(self.counts, self.rows)
+
+    def values(self):
+        """The kept values of a vocabulary, a `pyarrow.Array` of strings or int64."""
+        # By their bytes: no Python object comes to be for any single value.
+        text = np.fromfile(self.vocabulary, np.uint8)
+        ends = np.flatnonzero(text == ord("\n"))
+        offsets = np.concatenate([[0], ends - np.arange(len(ends))])
+        values = pa.LargeStringArray.from_buffers(
+            len(ends), pa.py_buffer(offsets), pa.py_buffer(text[text != ord("\n")])
+        )
+        return values if self.field.dtype == "string" else values.cast(pa.int64())
+
+    def days_last_seen(self):
+        """The last day that had each kept value, `[values]` int64."""
+        if self.last_seen is None:  # there has been one day
+            return np.ones(self.rows - (self.first_value - self.offset), np.int64)
+        return np.fromfile(self.last_seen, np.int64, sep="\n")
 
     def row_names(self):
         """What each row of the range stands for, a list of strings."""
@@ -82,14 +107,16 @@ class FeatureSpec:
         fields: A `FieldSpec` for each field, in the schema's order.
         num_rows: Rows of the fused table.
         num_slots: Ids of one row of the log, S.
+        day: How many logs, each a day, it goes on from, this one included.
     """
 
-    def __init__(self, directory, schema, fields):
+    def __init__(self, directory, schema, fields, day=1):
         self.directory = Path(directory)
         self.schema = schema
         self.fields = tuple(fields)
         self.num_rows = self.fields[-1].offset + self.fields[-1].rows
         self.num_slots = sum(spec.field.slots for spec in self.fields)
+        self.day = day
 
     def row_counts(self):
         """Training values of each row of the table, `[num_rows]` float32.
@@ -100,7 +127,7 @@ class FeatureSpec:
         counts = np.zeros(self.num_rows, np.float32)
         for spec in self.fields:
             rows = slice(spec.offset, spec.offset + spec.rows)
-            counts[rows] = _numbers(spec.counts, spec.rows)
+            counts[rows] = spec.row_counts()
         return counts
 
     def layout(self):
@@ -145,7 +172,7 @@ class FeatureSpec:
             raise InputError(f"{path}: {error}") from None
         except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
             raise InputError(f"{path}: is damaged ({error!r})") from None
-        return cls(directory, schema, fields)
+        return cls(directory, schema, fields, config.get("day", 1))
 
 
 class FeatureCounter:
@@ -179,24 +206,33 @@ class FeatureCounter:
         for counter in self.counters:
             counter.add(batch.column(counter.field.name), keys)
 
-    def write(self, directory):
-        """Writes the FeatureSpec into a new directory and returns it."""
+    def write(self, directory, growth=None):
+        """Writes the FeatureSpec into a new directory and returns it.
+
+        Args:
+            directory: A new directory.
+            growth: `edcn_tf.growth.Growth`, to go on from an earlier FeatureSpec.
+        """
         directory = Path(directory)
         if not self.rows:
             raise InputError("The training split has no rows: nothing to count")
         directory.mkdir(parents=True)
         (directory / "vocabulary").mkdir()
         (directory / "counts").mkdir()
+        if growth:
+            (directory / "last_seen").mkdir()
         stored = []
         for i, counter in enumerate(self.counters):
             name = f"{i:03d}-{counter.field.name}.txt"
-            stored.append(_write_field(directory, name, counter))
+            stored.append(_write_field(directory, name, counter, growth))
         config = {
             "format": FORMAT,
             "rows_counted": self.rows,
             "schema": self.schema.to_dict(),
             "fields": stored,
         }
+        if growth:
+            config["day"] = growth.day
         write_json(directory / "features.json", config)
         return FeatureSpec.load(directory)
 
@@ -205,28 +241,47 @@ def _unseen_rows(field):
     return field.unseen_rows if field.has_vocabulary else 0
 
 
-def _write_field(directory, file_name, counter):
+def _write_field(directory, file_name, counter, growth):
     field, stored = counter.field, {"name": counter.field.name}
+    earlier = growth.earlier(field) if growth else None
     if field.kind == "numeric":
-        boundaries, counts = _ranges(field, counter.numbers)
+        boundaries = np.array(earlier.boundaries, np.float32) if earlier else None
+        boundaries, counts = _ranges(field, counter.numbers, boundaries)
         stored["boundaries"] = [float(b) for b in boundaries]
     elif field.hash_buckets:
         counts = counter.bucket_counts
     else:
-        kept = counter.keep()
+        kept = growth.keep(counter) if growth else counter.keep()
         counts = np.concatenate([counter.unseen, kept["count"].to_numpy()])
         stored["vocabulary"] = f"vocabulary/{file_name}"
         _write_lines(directory / stored["vocabulary"], kept["value"])
+        if growth:
+            stored["last_seen"] = f"last_seen/{file_name}"
+            _write_lines(directory / stored["last_seen"], kept["last_seen"])
     counts = np.concatenate([[counter.missing], counts])
+    if earlier:  # the kept values' are those of all days already
+        rows = earlier.first_value - earlier.offset if field.has_vocabulary else None
+        counts[:rows] += earlier.row_counts()[:rows]
     stored["rows"] = len(counts)
     stored["counts"] = f"counts/{file_name}"
     _write_lines(directory / stored["counts"], pa.array(counts, pa.int64()))
     return stored
 
 
-def _ranges(field, numbers):
+def _ranges(field, numbers, boundaries=None):
     """Boundaries of a numeric field and the training values in each range."""
     sample = numbers.sample()
+    if boundaries is None:
+        boundaries = _boundaries(field, numbers, sample)
+    ranges = np.searchsorted(boundaries, sample, side="right")
+    counts = np.bincount(ranges, minlength=len(boundaries) + 1)
+    if not len(sample):  # nothing, or nothing but infinite numbers: the last range
+        counts[-1] = numbers.total
+        return boundaries, counts
+    return boundaries, np.round(counts * (numbers.total / len(sample)))
+
+
+def _boundaries(field, numbers, sample):
     distinct = np.unique(sample)
     if len(distinct) <= field.buckets:
         boundaries = distinct[1:]
@@ -245,12 +300,7 @@ def _ranges(field, numbers):
     # Each at a number of the sample, and none below which there is nothing: so no
     # range is empty.
     places = np.searchsorted(distinct, boundaries.astype(np.float32))
-    boundaries = np.unique(distinct[places[places > 0].clip(max=len(distinct) - 1)])
-    ranges = np.searchsorted(boundaries, sample, side="right")
-    counts = np.bincount(ranges, minlength=len(boundaries) + 1)
-    if not len(sample):  # nothing, or nothing but infinite numbers: one range
-        return boundaries, np.array([numbers.total])
-    return boundaries, np.round(counts * (numbers.total / max(len(sample), 1)))
+    return np.unique(distinct[places[places > 0].clip(max=len(distinct) - 1)])
 
 
 def _write_lines(path, values):
@@ -265,7 +315,7 @@ def _load_field(directory, field, offset, stored):
         raise InputError(f"fields are out of order at {field.name!r}")
     counts = _inside(directory, stored["counts"])
     rows = _lines(counts)
-    boundaries, vocabulary = None, None
+    boundaries, vocabulary, last_seen = None, None, None
     if field.kind == "numeric":
         boundaries = tuple(float(b) for b in stored["boundaries"])
         if not np.isfinite(boundaries).all() or (np.diff(boundaries) <= 0).any():
@@ -276,12 +326,19 @@ def _load_field(directory, field, offset, stored):
     else:
         vocabulary = _inside(directory, stored["vocabulary"])
         expected = _lines(vocabulary) + 1 + field.unseen_rows
+        if "last_seen" in stored:
+            last_seen = _inside(directory, stored["last_seen"])
+            if _lines(last_seen) != _lines(vocabulary):
+                raise InputError(
+                    f"{last_seen}: must have as many lines as {vocabulary}; was a file "
+                    "of this directory changed or cut short?"
+                )
     if rows != expected or rows != stored["rows"]:
         raise InputError(
             f"{counts}: has {rows} lines where {expected} and {stored['rows']} were "
             "expected; was a file of this directory changed or cut short?"
         )
-    return FieldSpec(field, offset, rows, boundaries, vocabulary, counts)
+    return FieldSpec(field, offset, rows, boundaries, vocabulary, counts, last_seen)
 
 
 def _inside(directory, name):
@@ -299,11 +356,13 @@ def _numbers(path, rows):
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # of what is no number
         try:
-            numbers = np.fromfile(path, np.float32, sep="\n")
+            numbers = np.fromfile(path, np.int64, sep="\n")
         except (ValueError, DeprecationWarning):
-            numbers = np.empty(0)
-    if len(numbers) != rows or not np.isfinite(numbers).all() or (numbers < 0).any():
-        raise InputError(f"{path}: must hold {rows} numbers of at least 0, one a line")
+            numbers = np.empty(0, np.int64)
+    if len(numbers) != rows or (numbers < 0).any():
+        raise InputError(
+            f"{path}: must hold {rows} whole numbers of at least 0, one a line"
+        )
     return numbers
 
 

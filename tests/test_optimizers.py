@@ -325,6 +325,30 @@ def test_averaged_weights_restores_bit_for_bit(raises):
         np.testing.assert_array_equal(one, other)
 
 
+def test_adopted_average_by_hand():
+    table = keras.Variable([[1.0], [1.0], [1.0]])
+    optimizer = SparseAdam(0.1, beta_1=0.0, beta_2=0.0, average_decay=0.5)
+
+    def touch(*rows):
+        slices = tf.IndexedSlices(tf.ones([len(rows), 1]), tf.constant(rows), (3, 1))
+        optimizer.apply([slices], [table])
+
+    for rows in ([0, 1], [0], [0]):
+        touch(*rows)
+    optimizer.adopt_average()
+    row_0 = (0.9 / 8 + 0.8 / 4 + 0.7 / 2) / (7 / 8)
+    for _ in range(2):  # and averages to itself
+        assert_close(table, [[row_0], [0.9], [1.0]])
+        with optimizer.averaged_weights():
+            assert_close(table, [[row_0], [0.9], [1.0]])
+        optimizer.adopt_average()
+    touch(0)
+    assert_close(table, [[row_0 - 0.1], [0.9], [1.0]])
+    with optimizer.averaged_weights():
+        # The fourth step has 1/2 of 15/16; those before count as at row_0.
+        assert_close(table, [[row_0 - 0.1 * 8 / 15], [0.9], [1.0]])
+
+
 def test_nothing_to_average():
     variables = made_variables()
     optimizers = [
@@ -338,6 +362,10 @@ def test_nothing_to_average():
     before = values_of(variables)
     for optimizer in optimizers:
         with averaged_weights(optimizer):
+            for one, other in zip(before, values_of(variables)):
+                np.testing.assert_array_equal(one, other)
+        if isinstance(optimizer, SparseAdam):
+            optimizer.adopt_average()
             for one, other in zip(before, values_of(variables)):
                 np.testing.assert_array_equal(one, other)
 

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from small_log import edcn_command, history, prepare_small_log, set_options
 
 import edcn_tf
 from edcn_tf.checkpoints import latest_checkpoint, restore_checkpoint
@@ -18,20 +19,7 @@ from edcn_tf.training import compiled_model
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A small log in which user and item together decide."""
-    folder = tmp_path_factory.mktemp("resume")
-    random = np.random.default_rng(7)
-    lines = ["click,user,item"]
-    for _ in range(1500):
-        user, item = random.integers(0, 15), random.integers(0, 20)
-        click = int(random.random() < (0.9 if (user + item) % 2 else 0.1))
-        lines.append(f"{click},u{user},i{item}")
-    (folder / "log.csv").write_text("\n".join(lines) + "\n")
-    schema = {"label": "click", "fields": [{"name": "user"}, {"name": "item"}]}
-    edcn_tf.prepare(
-        folder / "log.csv", edcn_tf.Schema.from_dict(schema), folder / "data"
-    )
-    return folder / "data"
+    return prepare_small_log(tmp_path_factory.mktemp("resume"), 1500)
 
 
 SMALL = {"epochs": 3, "batch_size": 64, "embedding_dim": 4, "steps_per_execution": 2}
@@ -41,16 +29,16 @@ def config(**settings):
     return edcn_tf.TrainingConfig.from_dict({**SMALL, **settings})
 
 
-def history(run):
-    lines = (run / "history.csv").read_text().splitlines()
-    return [dict(zip(lines[0].split(","), line.split(","))) for line in lines[1:]]
-
-
 def command(data, run, settings):
-    sets = [f"--set={key}={value}" for key, value in settings.items()]
-    code = "import sys; from edcn import main; sys.exit(main())"
-    arguments = ["train", data, "--out", run, *sets]
-    return [sys.executable, "-c", code, *map(str, arguments)]
+    return edcn_command("train", data, "--out", run, *set_options(settings))
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "it ended by itself"
+        assert time.monotonic() < deadline, "not in two minutes"
+        time.sleep(0.02)
 
 
 PROGRAM = """
@@ -70,11 +58,7 @@ def test_a_killed_run_goes_on_from_its_last_epoch(data, tmp_path):
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 120
-        while not list(run.glob("checkpoints/epoch-0000[3-9]*")):
-            assert process.poll() is None, "the run ended by itself"
-            assert time.monotonic() < deadline, "no third epoch in two minutes"
-            time.sleep(0.05)
+        wait_for(lambda: list(run.glob("checkpoints/epoch-0000[3-9]*")), process)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -110,7 +94,8 @@ def test_the_same_command_goes_on_and_finishes(data, tmp_path, monkeypatch):
     result = edcn_tf.train(data, run, settings)
     assert result["epochs"] == 5
     assert [int(row["epoch"]) for row in history(run)] == [0, 1, 2, 3, 4]
-    assert not (run / "checkpoints").exists()
+    [kept] = (run / "checkpoints").iterdir()  # for a later run to start from
+    assert kept.name == f"epoch-{result['best_epoch']:05d}-step-000000000"
 
 
 def test_a_run_killed_after_its_last_epoch_gives_its_result(data, tmp_path):
@@ -195,14 +180,6 @@ def test_stopped_within_an_epoch_it_goes_on_at_that_step(
     assert any(steps)
     edcn_tf.train(data, tmp_path / "run", settings)
     assert_same(tmp_path / "run", tmp_path / "whole")
-
-
-def wait_for(condition, process):
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, "it ended by itself"
-        assert time.monotonic() < deadline, "not in two minutes"
-        time.sleep(0.02)
 
 
 def test_sigterm_has_a_checkpoint_written_first(data, tmp_path):
@@ -300,3 +277,15 @@ def test_a_full_disk(data, tmp_path):
     assert len(told) == 1 and "too large" in told[0].lower()
     assert latest_checkpoint(tmp_path / "run")[2] == checkpoint
     assert edcn_tf.train(data, tmp_path / "run", config())["epochs"] == 3
+
+
+def test_deterministic_runs_are_equal_bit_for_bit(data, tmp_path):
+    settings = {**SMALL, "dropout": 0.3, "unseen_rate": 0.1}
+    for name in "ab":
+        order = [*command(data, tmp_path / name, settings), "--deterministic"]
+        subprocess.run(order, check=True, stdout=subprocess.DEVNULL)
+    one, other = (weights_of(tmp_path / name) for name in "ab")
+    assert one.keys() == other.keys()
+    for path, value in one.items():
+        np.testing.assert_array_equal(value, other[path], err_msg=path)
+    assert "deterministic: true" in (tmp_path / "a/config.yaml").read_text()

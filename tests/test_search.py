@@ -87,7 +87,7 @@ def timeless(results):
 def test_the_first_trial_is_the_default(data, tmp_path, tuner):
     find(data, tmp_path / "out", tuner=tuner, trials=3)
     first = read_results(tmp_path / "out")[0]
-    default = {"bridge": "hadamard", "learning_rate": 0.01, "dropout": 0.3}
+    default = {"bridge": "hadamard", "learning_rate": 0.01, "dropout": 0.1}
     assert first.settings == pytest.approx(default)
 
 

@@ -156,7 +156,7 @@ def test_forms(spec):
         "dropout": "Choice",
         "batch_size": "Choice",
         "num_layers": "Int",
-        "l2": "Float",  # 10.0 by default
+        "l2": "Float",  # 30.0 by default
         "learning_rate": "Float",
         "linear": "Boolean",
         "deep_units": "Choice",
@@ -175,10 +175,10 @@ def test_forms(spec):
     assert space.defaults() == {
         "bridge": "concat",  # hadamard
         "optimizer": "adam",
-        "dropout": 0.3,
+        "dropout": 0.1,
         "batch_size": 1024,
         "num_layers": 3,  # 2
-        "l2": 10.0,
+        "l2": 30.0,
         "learning_rate": 0.001,  # 0.01
         "linear": False,
         "deep_units": None,

@@ -115,13 +115,15 @@ def test_a_log_in_several_batches_and_files(
 ):
     scores = scored(changed(log, "tags", "", np.arange(900) % 2 == 0))
     path = run.parent / "log.csv"
-    whole = compare_scores(version, [path], scores)
+    # Scores differ in their last bits between batch sizes, so no row may be so near
+    # the tolerance that these decide.
+    whole = compare_scores(version, [path], scores, tolerance=3e-5)
     monkeypatch.setattr(sources, "BLOCK_BYTES", 4096)
     monkeypatch.setattr(skew_module, "BATCH_ROWS", 50)
     for i, part in enumerate([log.slice(0, 400), log.slice(400)]):
         pa.csv.write_csv(part, tmp_path / f"part{i}.csv")
     for logs in ([path], [tmp_path / "part0.csv", tmp_path / "part1.csv"]):
-        skew = compare_scores(version, logs, scores)
+        skew = compare_scores(version, logs, scores, tolerance=3e-5)
         assert skew.worst_row == whole.worst_row
         assert skew.fields == whole.fields
     assert whole.fields[0].name == "tags"

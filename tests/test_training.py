@@ -1,7 +1,7 @@
 """Training: the best model is kept, and an interrupted run goes on."""
 
-import numpy as np
 import pytest
+from small_log import history, prepare_small_log
 
 import edcn_tf
 from edcn_tf.config import model_options
@@ -9,31 +9,12 @@ from edcn_tf.config import model_options
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A small log in which user and item together decide."""
-    folder = tmp_path_factory.mktemp("training")
-    random = np.random.default_rng(7)
-    lines = ["click,user,item,weight"]
-    for _ in range(1500):
-        user, item = random.integers(0, 15), random.integers(0, 20)
-        click = int(random.random() < (0.9 if (user + item) % 2 else 0.1))
-        lines.append(f"{click},u{user},i{item},{1 + user % 2}")
-    (folder / "log.csv").write_text("\n".join(lines) + "\n")
-    schema = {"label": "click", "group": "user", "weight": "weight"}
-    schema["fields"] = [{"name": "user"}, {"name": "item"}]
-    edcn_tf.prepare(
-        folder / "log.csv", edcn_tf.Schema.from_dict(schema), folder / "data"
-    )
-    return folder / "data"
+    return prepare_small_log(tmp_path_factory.mktemp("training"), 1500, weight=True)
 
 
 def config(**settings):
     small = {"epochs": 3, "batch_size": 64, "embedding_dim": 4}
     return edcn_tf.TrainingConfig.from_dict({**small, **settings})
-
-
-def history(run):
-    lines = (run / "history.csv").read_text().splitlines()
-    return [dict(zip(lines[0].split(","), line.split(","))) for line in lines[1:]]
 
 
 def test_the_saved_model_is_that_of_the_best_epoch(data, tmp_path):

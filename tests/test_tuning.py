@@ -5,15 +5,16 @@ import dataclasses
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import yaml
+from small_log import edcn_command, history, prepare_small_log, set_options
 
 import edcn_tf
 from edcn_tf.encoded_rows import encode_rows
@@ -23,7 +24,7 @@ from edcn_tf.tuning.objective import FIGURES
 from edcn_tf.tuning.process import ProcessError, run_apart
 from edcn_tf.tuning.results import COMPLETED, FAILED, TrialResult
 from edcn_tf.tuning.trial import Task, run_task
-from edcn_tf.tuning.tuner import read_results, trial_run
+from edcn_tf.tuning.tuner import read_results
 
 BASE = {"batch_size": 128, "epochs": 3, "embedding_dim": 4, "l2": 1.0}
 SPACE = {
@@ -35,20 +36,7 @@ SPACE = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A small log in which user and item together decide."""
-    folder = tmp_path_factory.mktemp("tuning")
-    random = np.random.default_rng(7)
-    lines = ["click,user,item"]
-    for _ in range(2000):
-        user, item = random.integers(0, 15), random.integers(0, 20)
-        click = int(random.random() < (0.9 if (user + item) % 2 else 0.1))
-        lines.append(f"{click},u{user},i{item}")
-    (folder / "log.csv").write_text("\n".join(lines) + "\n")
-    schema = {"label": "click", "fields": [{"name": "user"}, {"name": "item"}]}
-    edcn_tf.prepare(
-        folder / "log.csv", edcn_tf.Schema.from_dict(schema), folder / "data"
-    )
-    return folder / "data"
+    return prepare_small_log(tmp_path_factory.mktemp("tuning"), 2000)
 
 
 @pytest.fixture
@@ -70,10 +58,18 @@ def tune(data, out, space, **options):
 
 
 def command(data, out, space, *options):
-    settings = [f"--set={key}={value}" for key, value in BASE.items()]
-    arguments = ["tune", data, "--out", out, "--space", space, *settings, *options]
-    code = "import sys; from edcn import main; sys.exit(main())"
-    return [sys.executable, "-c", code, *map(str, arguments)]
+    options = [*set_options(BASE), *options]
+    return edcn_command("tune", data, "--out", out, "--space", space, *options)
+
+
+def run_of(out, result):
+    """The run directory of a trial."""
+    (path,) = (
+        path
+        for path in out.glob("search/trial_*/run")
+        if int(path.parent.name[len("trial_") :]) == result.number
+    )
+    return path
 
 
 def seen(results):
@@ -110,9 +106,7 @@ def test_hyperband_goes_on_with_the_best(data, tmp_path, space):
         earlier = results[result.continues]
         assert result.settings == earlier.settings
         assert result.epochs > earlier.epochs
-    config = edcn_tf.TrainingConfig.load(
-        trial_run(out, later[0].number) / "config.yaml"
-    )
+    config = edcn_tf.TrainingConfig.load(run_of(out, later[0]) / "config.yaml")
     assert later[0].epochs == config.epochs == 3
     whole = edcn_tf.train(data, tmp_path / "whole", config)
     assert whole["valid_auc"] == pytest.approx(later[0].auc, abs=1e-6)
@@ -160,8 +154,7 @@ def test_a_killed_search_goes_on(
     assert seen(results) == seen(expected)
     for result, other in zip(results, expected):
         assert result.auc == pytest.approx(other.auc, abs=1e-5)
-        with open(trial_run(out, result.number) / "history.csv") as file:
-            epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
+        epochs = [int(row["epoch"]) for row in history(run_of(out, result))]
         assert len(epochs) == len(set(epochs))  # no epoch twice
     assert (out / "best.yaml").read_text() == (whole / "best.yaml").read_text()
 
@@ -251,10 +244,7 @@ def test_chief_and_workers(data, tmp_path, space):
     results = read_results(out)
     assert [r.number for r in results] == list(range(4))
     assert all(r.status == COMPLETED for r in results)
-    mine = [
-        set(line.split()[1] for line in text.splitlines() if "trial " in line[:6])
-        for text in told[:2]
-    ]
+    mine = [set(re.findall(r"  trial (\d+): ", text)) for text in told[:2]]
     assert mine[0] and mine[1] and not mine[0] & mine[1]
     assert len(mine[0] | mine[1]) == 4
     assert (out / "best.yaml").exists()

@@ -1,6 +1,5 @@
 """What a search tells: a line a trial, and in the end the best setting."""
 
-import statistics
 import sys
 
 import yaml
@@ -8,8 +7,12 @@ import yaml
 from edcn_tf.config import TrainingConfig
 from edcn_tf.errors import InputError
 from edcn_tf.files import replaced
+from edcn_tf.tuning.analysis import completed
+from edcn_tf.tuning.answer import answer, spread
+from edcn_tf.tuning.page import write_page
 from edcn_tf.tuning.results import COMPLETED
 from edcn_tf.tuning.retraining import DEFAULT
+from edcn_tf.tuning.trials_table import write_trials
 from edcn_tf.tuning.tuner import read_results
 
 BEST = "best.yaml"
@@ -28,7 +31,7 @@ class Lines:
         self.trials, self.objective = trials, objective
         self.stdout = sys.stdout  # KerasTuner is kept from it later
         earlier = read_results(directory)
-        self.completed = [r for r in earlier if r.status == COMPLETED]
+        self.completed = completed(earlier)
         if earlier:
             print(f"{directory}: going on after {len(earlier)} trials")
 
@@ -64,8 +67,7 @@ def best_candidates(results, space, objective, number):
         default first and then the best.
     """
     candidates = {DEFAULT: (None, TrainingConfig.from_dict(space.base))}
-    completed = [r for r in results if r.status == COMPLETED]
-    for result in objective.best(completed):
+    for result in objective.best(completed(results)):
         config = space.config_of(result.settings)
         if config not in [known for _, known in candidates.values()]:
             candidates[f"trial {result.number}"] = (result.number, config)
@@ -94,7 +96,16 @@ def write_outcome(directory, candidates, objective, retrained, seconds):
         InputError: If no trial was completed.
     """
     results = read_results(directory)
-    if not any(r.status == COMPLETED for r in results):
+    write_trials(results, directory / "trials.csv")
+    write_page(
+        directory / "report.html",
+        title=f"Search {directory.absolute().name}",
+        trials=results,
+        retrained=retrained,
+        objective=objective,
+        seconds=seconds,
+    )
+    if not completed(results):
         raise InputError(f"{directory}: no trial was completed, so there is no best")
     if retrained:
         ranked = objective.best(retrained)
@@ -103,6 +114,7 @@ def write_outcome(directory, candidates, objective, retrained, seconds):
             print(_retrained_line(one, objective))
     else:
         best = list(candidates)[min(1, len(candidates) - 1)]  # after the default
+    print(answer(results, retrained, objective))
     _, config = candidates[best]
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
     with replaced(directory / BEST) as partial:
@@ -112,18 +124,11 @@ def write_outcome(directory, candidates, objective, retrained, seconds):
 
 def _retrained_line(one, objective):
     figure = objective.figure
-    line = (
-        f"{one.name:<10} {objective.title} {_spread(getattr(one, f'valid_{figure}'))}"
-    )
+    line = f"{one.name:<10} {objective.title} {spread(getattr(one, f'valid_{figure}'))}"
     tested = getattr(one, f"test_{figure}")
     if tested:
-        line += f", test {_spread(tested)}"
+        line += f", test {spread(tested)}"
     return f"{line} ({len(one.seeds)} seeds)  {_settings(one.config)}"
-
-
-def _spread(values):
-    text = f"{statistics.fmean(values):.4f}"
-    return f"{text} ± {statistics.stdev(values):.4f}" if len(values) > 1 else text
 
 
 def _settings(settings):

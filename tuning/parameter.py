@@ -6,6 +6,7 @@ import math
 
 from keras_tuner.engine import hyperparameters
 
+from edcn_tf.config import as_number
 from edcn_tf.errors import InputError
 
 CHOICE_KEYS = {"choice", "when"}
@@ -153,7 +154,7 @@ def _choices(name, values):
         raise InputError(
             f"{name}: `choice` must be a list of values. Received: {values!r}"
         )
-    values = [_number(value) for value in values]
+    values = [as_number(value) for value in values]
     if not all(abs(value) <= LARGEST for value in values if _is_number(value)):
         raise InputError(f"{name}: a number is too large. Received: {values!r}")
     if all(map(_is_number, values)) and any(isinstance(v, float) for v in values):
@@ -176,12 +177,12 @@ def _when(name, when):
             f"{name}: `when` must be parameters with a list of values each, such as "
             f"{{gate: [softmax]}}. Received: {when!r}"
         )
-    return {parent: [_number(v) for v in values] for parent, values in when.items()}
+    return {parent: [as_number(v) for v in values] for parent, values in when.items()}
 
 
 def _limits(name, entry, default):
     """The arguments of a `Parameter` that is a range."""
-    limits = {k: _number(entry[k]) for k in ("low", "high", "step") if k in entry}
+    limits = {k: as_number(entry[k]) for k in ("low", "high", "step") if k in entry}
     for key, value in limits.items():
         if not _is_number(value) or not abs(value) <= LARGEST:
             raise InputError(f"{name}: `{key}` must be a number. Received: {value!r}")
@@ -229,16 +230,6 @@ def _steps(low, step, steps, log):
         value = low * step**i if log else low + step * i
         # 0.3 rather than 0.30000000000000004.
         yield float(f"{value:.12g}") if isinstance(low, float) else value
-
-
-def _number(value):
-    """1e-3, which YAML takes for a text, is the number that everybody means."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _is_number(value):

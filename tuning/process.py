@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 
 from edcn_tf.errors import InputError
 
@@ -44,9 +45,8 @@ def run_apart(function, *arguments, log):
         process.join()
         done, value = False, _reason(process.exitcode)
     finally:
-        if process.is_alive() and not receiver.closed:
-            process.join(1)
-            process.kill()
+        process.join(1)
+        process.kill()  # where this one was interrupted
         process.join()
         receiver.close()
     if not done:
@@ -71,8 +71,6 @@ def _main(function, arguments, log, sender):
     try:
         answer = True, function(*arguments)
     except Exception as error:
-        import traceback
-
         traceback.print_exc()
         answer = False, _one_line(error)
     sender.send(answer)

@@ -262,11 +262,7 @@ def load_space(space):
         InputError: If there is no such file, or it does not hold `KEY: ...` lines.
     """
     path = _path(space)
-    if not path.exists():
-        raise InputError(
-            f"{path}: No such file; give a YAML file, or one of {list(SPACES)}"
-        )
-    entries = read_yaml(path)
+    entries = read_yaml(path, f"; give a YAML file, or one of {list(SPACES)}")
     if not entries:
         raise InputError(f"{path}: must hold lines such as bridge: [hadamard, concat]")
     return entries

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from edcn_tf.calibration import load_calibration
+from edcn_tf.checkpoints import FOLDER
 from edcn_tf.config import TrainingConfig
 from edcn_tf.encoded_rows import encode_rows, read_encoded
 from edcn_tf.encoder import Encoder
@@ -102,7 +103,10 @@ def _trained(task, config):
     finished = Path(task.run) / "result.json"
     if finished.exists():
         return read_json(finished)
-    return train(task.data, task.run, config, until=task.until, encoded=task.encoded)
+    result = train(task.data, task.run, config, until=task.until, encoded=task.encoded)
+    if result["finished"]:  # no run starts from it
+        shutil.rmtree(Path(task.run) / FOLDER)
+    return result
 
 
 def _latency(task):

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import time
@@ -13,6 +12,7 @@ from keras_tuner.errors import FailedTrialError
 
 from edcn_tf.evaluation import load_run
 from edcn_tf.files import write_json
+from edcn_tf.schema import read_json
 from edcn_tf.tuning.process import ProcessError, run_apart
 from edcn_tf.tuning.results import COMPLETED, FAILED, TrialResult
 from edcn_tf.tuning.trial import Task, run_task
@@ -105,10 +105,10 @@ class RunTuner(BaseTuner):
         earlier = values.get("tuner/trial_id")
         task = Task(
             **self.task,
-            run=f"{folder}/run",
+            run=self._run(trial.trial_id),
             config=self.hypermodel.config(trial.hyperparameters).to_dict(),
             until=values.get("tuner/epochs"),
-            continues=earlier and f"{self.get_trial_dir(earlier)}/run",
+            continues=earlier and self._run(earlier),
         )
         known = {
             "number": int(trial.trial_id),
@@ -129,7 +129,10 @@ class RunTuner(BaseTuner):
         """Training has."""
 
     def load_model(self, trial):
-        return load_run(f"{self.get_trial_dir(trial.trial_id)}/run")[0]
+        return load_run(self._run(trial.trial_id))[0]
+
+    def _run(self, trial_id):
+        return f"{self.get_trial_dir(trial_id)}/run"
 
 
 @contextlib.contextmanager
@@ -145,7 +148,7 @@ def _silent():
 
 def read_result(path):
     """A `TrialResult` from its file."""
-    values = json.loads(Path(path).read_text(encoding="utf-8"))
+    values = read_json(path)
     numbers = [f.name for f in dataclasses.fields(TrialResult) if f.type is float]
     for name in numbers:
         if values[name] is None:  # JSON has no NaN
@@ -157,14 +160,6 @@ def read_results(directory):
     """Those of a search directory, in the order in which trials began."""
     paths = Path(directory, PROJECT).glob("trial_*/result.json")
     return sorted(map(read_result, paths), key=lambda result: result.number)
-
-
-def trial_run(directory, number):
-    """The run directory of a trial."""
-    for path in Path(directory, PROJECT).glob("trial_*"):
-        if int(path.name[len("trial_") :]) == number:
-            return path / "run"
-    raise ValueError(f"{directory}: has no trial {number}")
 
 
 def memory_mib():

@@ -99,10 +99,11 @@ PEERS = {
 }
 
 
-def peers_in(directory):
+def peers_in(directory, names=tuple(PEERS)):
     """Name -> (program, Python) of each peer, installed there if it is not yet."""
     found = {}
-    for name, (program, needed) in PEERS.items():
+    for name in names:
+        program, needed = PEERS[name]
         home = Path(directory) / name.lower()
         python = home / "bin/python"
         done = home / "installed"

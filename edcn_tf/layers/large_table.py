@@ -1,5 +1,7 @@
 """Tables that fill the memory are made, changed and stored part by part."""
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -25,7 +27,7 @@ def initial(initializer, shape, dtype):
     if isinstance(seed, keras.random.SeedGenerator):
         seed = seed.get_config()["seed"]
     table = tf.zeros(shape, dtype)
-    for number, (start, end) in enumerate(_parts(shape)):
+    for number, (start, end) in enumerate(parts(shape)):
         drawing = initializer.clone()
         drawing.seed = seed + number  # or each part would be the same
         tf.raw_ops.InplaceUpdate(
@@ -45,7 +47,7 @@ def set_rows(table, rows, values):
 
 def save(store, table):
     """Stores a Keras variable in parts, so that no copy of it as a whole is made."""
-    for start, end in _parts(table.shape):
+    for start, end in parts(table.shape):
         store[f"{table.name}_from_{start}"] = table.value[start:end]
 
 
@@ -67,8 +69,8 @@ def load(store, table):
         )
 
 
-def _parts(shape):
+def parts(shape):
     """(start, end) of runs of rows that are handled at once."""
-    rows = max(1, PART_SIZE // shape[1])
+    rows = max(1, PART_SIZE // math.prod(shape[1:]))
     for start in range(0, shape[0], rows):
         yield start, min(start + rows, shape[0])

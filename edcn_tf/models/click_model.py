@@ -117,11 +117,21 @@ class ClickModel(DistributedTraining, keras.Model):
     def make_train_function(self, force=False):
         # Made while the first step is traced, as Keras would, table and slots would
         # be drawn at once and then be copied: two or three times a table's memory.
+        self._build_all()
+        return super().make_train_function(force)
+
+    def load_weights(self, filepath, **kwargs):
+        # A new model has no shapes yet, though `spec` knows them, and Keras would pass
+        # over the state of an optimizer that is not built.
+        self._build_all()
+        super().load_weights(filepath, **kwargs)
+
+    def _build_all(self):
         with self.distribute_strategy.scope():
             if not self.built:
                 self.build((None, self.embedding.num_slots))
-            self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
+            if self.compiled:
+                self.optimizer.build(self.trainable_variables)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], 1)
