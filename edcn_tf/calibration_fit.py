@@ -18,7 +18,7 @@ from edcn_tf.calibration import (
 )
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import score_run
-from edcn_tf.schema import read_json
+from edcn_tf.schema import read_value
 
 BINS = 1000
 STEEPEST = 20  # slope between two knots
@@ -56,7 +56,7 @@ def calibrate_run(run, data=None, *, method="platt", negative_sampling_rate=None
                 "already; give a rate only for logs that were sampled before prepare"
             )
         rate, splits_sampled = negative_sampling_rate, True
-    data = data or read_json(f"{run}/result.json")["data"]
+    data = data or str(read_value(f"{run}/result.json", "data"))
     scores = score_run(run, data, "valid", Calibration())
     try:
         after = fit(

@@ -12,6 +12,16 @@ from edcn_tf.schema import read_json
 FOLDER = "checkpoints"
 NAME = re.compile(r"epoch-(\d{5,})-step-(\d{9,})")
 VARIABLES = "variables"  # prefix of TensorFlow's files
+OTHERWISE = "to train from the start, choose another --out, or remove the run"
+NONE = type(None)
+KINDS = {
+    **dict.fromkeys(("epoch", "step", "rows", "wait", "drops"), (int,)),
+    **dict.fromkeys(("epoch_seconds", "best_auc", "training_seconds"), (float,)),
+    "loss": (list,),
+    "best_epoch": (int, NONE),
+    "best_log_loss": (float, NONE),
+    "stop": (bool,),
+}
 
 
 def save_checkpoint(run, model, state):
@@ -91,10 +101,25 @@ def restore_checkpoint(path, model):
     except (tf.errors.OpError, ValueError, IndexError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{path}: is damaged, or of another model ({reason}); to train from the "
-            "start, choose another --out, or remove the run"
+            f"{path}: is damaged, or of another model ({reason}); {OTHERWISE}"
         ) from None
-    return read_json(path / "state.json")
+    state = read_json(path / "state.json")
+    if not isinstance(state, dict) or not _is_state(state, path):
+        raise InputError(f"{path}/state.json: is damaged; {OTHERWISE}")
+    return state
+
+
+def _is_state(state, path):
+    """Whether it says what training remembers, of the step that the name says."""
+    match = NAME.fullmatch(path.name)
+    return (
+        set(state) == set(KINDS)
+        and all(type(value) in KINDS[key] for key, value in state.items())
+        and len(state["loss"]) == 2
+        and all(isinstance(value, float) for value in state["loss"])
+        and match is not None
+        and [state["epoch"], state["step"]] == [int(match[1]), int(match[2])]
+    )
 
 
 def _checkpoint(model):

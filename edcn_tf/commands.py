@@ -156,7 +156,12 @@ def train(args):
             print("Waiting until all workers of TF_CONFIG have started", flush=True)
         strategy = workers.make_strategy(args.strategy)
     result = training.train(
-        args.data, args.out, config, strategy=strategy, warm_start=args.warm_start
+        args.data,
+        args.out,
+        config,
+        strategy=strategy,
+        skip_corrupt=args.skip_corrupt,
+        warm_start=args.warm_start,
     )
     if not workers.Workers(strategy).is_chief:
         return  # the chief says it
@@ -165,7 +170,18 @@ def train(args):
         f"{result['valid_auc']:.4f}, log loss {result['valid_log_loss']:.4f}; "
         f"{result['examples_per_second']:,} examples/s"
     )
+    _print_skipped(result.get("skipped"))
     print(f"Wrote {args.out}. Next:  {program()} evaluate {args.out} {args.data}")
+
+
+def _print_skipped(skipped):
+    """By file; nothing where there was no leave to skip."""
+    if skipped is None:
+        return
+    for path, number in skipped.items():
+        print(f"{path}: {number:,} bad record{'s' * (number > 1)} skipped")
+    if not skipped:
+        print("No bad records")
 
 
 def tune(args):
@@ -194,8 +210,13 @@ def tune(args):
 
 
 def evaluate(args):
-    figures = evaluation.evaluate_run(args.run, args.data, args.split)
+    figures = evaluation.evaluate_run(
+        args.run, args.data, args.split, skip_corrupt=args.skip_corrupt
+    )
     for name, value in figures.items():
+        if name == "skipped":
+            _print_skipped(value)
+            continue
         print(
             f"{name:<25} {value:>12,}"
             if isinstance(value, int)

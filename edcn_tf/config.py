@@ -3,13 +3,13 @@
 import dataclasses
 import inspect
 import json
-from pathlib import Path
 
 import yaml
 
 from edcn_tf.errors import InputError
 from edcn_tf.models import FAMILY, PRESETS
 
+LARGEST_FILE = 1 << 20  # bytes
 OPTIMIZERS = ("sparse_adam", "adam")
 
 
@@ -80,15 +80,15 @@ class TrainingConfig:
                 )
         for key, whole, low, high in [
             ("seed", True, 0, 2**31),
-            ("epochs", True, 1, None),
-            ("batch_size", True, 1, None),
-            ("learning_rate", False, 1e-12, None),
+            ("epochs", True, 1, 2**31),
+            ("batch_size", True, 1, 2**31),
+            ("learning_rate", False, 1e-12, 1e30),
             ("average_decay", False, 0, 0.999999),
-            ("patience", True, 1, None),
+            ("patience", True, 1, 2**31),
             ("learning_rate_drop", False, 1e-12, 1),
-            ("drops", True, 0, None),
-            ("checkpoint_minutes", False, 0, None),
-            ("steps_per_execution", True, 1, None),
+            ("drops", True, 0, 2**31),
+            ("checkpoint_minutes", False, 0, 1e30),
+            ("steps_per_execution", True, 1, 2**31),
         ]:
             value = getattr(self, key)
             if key == "average_decay" and value is None:
@@ -97,13 +97,11 @@ class TrainingConfig:
             if (
                 isinstance(value, bool)
                 or not isinstance(value, kinds)
-                or value < low
-                or (high is not None and value > high)
+                or not low <= value <= high  # as nan is not
             ):
                 raise InputError(
-                    f"{key} must be a {'whole ' * whole}number of at least {low}"
-                    + (f" and at most {high}" if high is not None else "")
-                    + f". Received: {value!r}"
+                    f"{key} must be a {'whole ' * whole}number of at least {low} and "
+                    f"at most {high}. Received: {value!r}"
                 )
         for key in ("deterministic", "mixed_precision"):
             if not isinstance(getattr(self, key), bool):
@@ -164,14 +162,12 @@ class TrainingConfig:
         """The keys that a YAML file and `KEY=VALUE` settings over it give, a dict."""
         values = {}
         if path is not None:
-            values = read_yaml(path) or {}
-            if not isinstance(values, dict):
-                raise InputError(f"{path}: must hold KEY: VALUE lines")
+            values = read_yaml(path)
         for setting in settings:
             key, equals, value = setting.partition("=")
             if not equals:
                 raise InputError(f"--set takes KEY=VALUE. Received: {setting!r}")
-            values[key.strip()] = as_number(yaml.safe_load(value))
+            values[key.strip()] = _scalar(value)
         return values
 
     def to_dict(self):
@@ -192,14 +188,43 @@ class TrainingConfig:
 
 
 def read_yaml(path, hint=""):
-    """What a YAML file holds; `hint` is what to do if it cannot be read."""
+    """The `KEY: VALUE` lines of a YAML file, a dict.
+
+    Args:
+        path: Name of the file.
+        hint: What to do if it cannot be read.
+
+    Raises:
+        InputError: If it cannot be read, is no such lines, or repeats itself (`*NAME`),
+            by which a few lines can stand for more than memory holds.
+    """
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise InputError(f"{path}: is larger than {LARGEST_FILE:,} bytes")
+        values = _loaded(content.decode("utf-8")) or {}
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}{hint}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: is not YAML ({reason})") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise InputError(f"{path}: must hold KEY: VALUE lines")
+    return values
+
+
+def _loaded(text):
+    return yaml.load(text, _Loader)  # a safe one
+
+
+class _Loader(yaml.SafeLoader):
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("write it out in place of *NAME")
+        return super().compose_node(parent, index)
 
 
 def model_options(model):
@@ -209,6 +234,15 @@ def model_options(model):
         for name, parameter in inspect.signature(model.__init__).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
+
+
+def _scalar(text):
+    try:
+        value = _loaded(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--set: {text!r} is not YAML ({reason})") from None
+    return as_number(value)
 
 
 def as_number(value):

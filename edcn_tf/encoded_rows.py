@@ -1,15 +1,27 @@
 """Rows that are encoded once, for those who train on them many times."""
 
+import contextlib
+import itertools
+import os
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from edcn_tf.console import progress_bar
+from edcn_tf.distribution import PEER_ERRORS
 from edcn_tf.encoder import Encoder
+from edcn_tf.errors import InputError
 from edcn_tf.files import new_directory
-from edcn_tf.input_pipeline import READ_BYTES, batches, read_records, reading
-from edcn_tf.records import record_files
+from edcn_tf.input_pipeline import (
+    READ_BYTES,
+    batches,
+    check_rows,
+    read_records,
+    reading,
+)
+from edcn_tf.records import record_files, refuse_empty
+from edcn_tf.schema import read_value
 from edcn_tf.vocabulary import FeatureSpec
 
 SPLITS = ("train", "valid")
@@ -28,26 +40,31 @@ def encode_rows(data, out):
         out: A new directory.
 
     Raises:
-        InputError: If a split is missing, a record is damaged or `out` exists.
+        InputError: If a split is missing, a record is bad or `out` exists.
     """
     spec = FeatureSpec.load(f"{data}/features")
     encoder = Encoder(spec)
-    files = [
-        Path(file)
-        for split in SPLITS
-        for file in record_files(f"{data}/{split}-*.tfrecord*")
-    ]
-    size = sum(file.stat().st_size for file in files)
+    files = {split: record_files(f"{data}/{split}-*.tfrecord*") for split in SPLITS}
+    size = sum(os.path.getsize(file) for file in itertools.chain(*files.values()))
     with new_directory(out) as partial, progress_bar("Encoding", size) as bar:
-        for file in files:
-            with open(partial / f"{file.name}.ids", "wb") as encoded:
-                with reading(str(file), spec):
-                    for ids, *rest in read_records(
-                        str(file), spec, ROWS, encoder=encoder
-                    ):
-                        columns = [column.numpy().view(np.int32) for column in rest]
-                        encoded.write(np.column_stack([ids.numpy(), *columns]).data)
-            bar.update(file.stat().st_size)
+        for split in SPLITS:
+            rows, found = read_value(f"{data}/summary.json", "splits", split, "rows"), 0
+            with reading(files[split], spec, rows):
+                for file in files[split]:
+                    with open(partial / f"{Path(file).name}.ids", "wb") as encoded:
+                        found += _encode(file, spec, encoder, encoded)
+                    bar.update(os.path.getsize(file))
+                check_rows(found, rows)
+
+
+def _encode(file, spec, encoder, out):
+    """Writes a file's rows; returns how many they are."""
+    rows = 0
+    for ids, *rest in read_records(file, spec, ROWS, encoder=encoder):
+        columns = [column.numpy().view(np.int32) for column in rest]
+        out.write(np.column_stack([ids.numpy(), *columns]).data)
+        rows += len(ids)
+    return rows
 
 
 def read_encoded(pattern, spec, batch_size, *, shuffle=False, seed=None, epoch=None):
@@ -59,7 +76,7 @@ def read_encoded(pattern, spec, batch_size, *, shuffle=False, seed=None, epoch=N
         pattern: Glob pattern of the files, such as `"cache/train-*.ids"`.
         spec, batch_size, shuffle, seed, epoch: As for `read_records`.
     """
-    columns = 2 if spec.schema.weight else 1
+    columns = _other_columns(spec)
     width = spec.num_slots + columns
 
     def read(path):
@@ -71,6 +88,55 @@ def read_encoded(pattern, spec, batch_size, *, shuffle=False, seed=None, epoch=N
         return cells[:, : spec.num_slots], *tf.unstack(numbers, columns, axis=1)
 
     files = record_files(pattern)
+    refuse_empty(files)
     return batches(
         files, read, decode, batch_size, shuffle=shuffle, seed=seed, epoch=epoch
     )
+
+
+@contextlib.contextmanager
+def reading_encoded(pattern, spec, rows):
+    """Turns TensorFlow's error over files of encoded rows into an `InputError`.
+
+    Args:
+        pattern: Glob pattern of the files.
+        spec: The `FeatureSpec`.
+        rows: How many they are to hold together.
+    """
+    try:
+        yield
+    except PEER_ERRORS:
+        raise
+    except tf.errors.OpError as error:
+        found = 0
+        for path in record_files(pattern):
+            in_file = _sound_rows(path, spec)
+            if in_file is None:
+                raise InputError(
+                    f"{path}: is damaged; encode the rows again, into another directory"
+                ) from error
+            found += in_file
+        if found != rows:
+            raise InputError(
+                f"{pattern}: there are {found:,} rows, and {rows:,} were prepared; "
+                "encode the rows again, into another directory"
+            ) from error
+        raise
+
+
+def _sound_rows(path, spec):
+    """How many rows a file has; None if they are not whole, or no rows of the table."""
+    width = spec.num_slots + _other_columns(spec)
+    if os.path.getsize(path) % (4 * width):
+        return None
+    cells = np.memmap(path, np.int32, "r").reshape(-1, width)
+    for start in range(0, len(cells), ROWS):
+        ids = cells[start : start + ROWS, : spec.num_slots]
+        if ids.min() < 0 or ids.max() >= spec.num_rows:
+            return None
+    return len(cells)
+
+
+def _other_columns(spec):
+    """Label and, with one in the schema, weight."""
+    return 2 if spec.schema.weight else 1

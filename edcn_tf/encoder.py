@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from edcn_tf.errors import InputError
 from edcn_tf.hashing import hash_bucket
 
 # What stands for a missing value where a tensor needs one.
@@ -48,14 +49,7 @@ class Encoder(tf.Module):
 
     def parsing(self):
         """Name -> how `tf.io.parse_example` reads that feature of a tf.Example."""
-        return {
-            field.name: tf.io.RaggedFeature(TF_DTYPES[field.dtype])
-            if field.multiple
-            else tf.io.FixedLenFeature(
-                [], TF_DTYPES[field.dtype], default_value=MISSING[field.dtype]
-            )
-            for field in self.spec.schema.fields
-        }
+        return parsing_of_fields(self.spec.schema)
 
     def __call__(self, features, names=None):
         """Encodes a batch.
@@ -143,6 +137,18 @@ class Encoder(tf.Module):
         return tf.cast(rows, tf.int32)
 
 
+def parsing_of_fields(schema):
+    """Name -> how `tf.io.parse_example` reads that field of a tf.Example."""
+    return {
+        field.name: tf.io.RaggedFeature(TF_DTYPES[field.dtype])
+        if field.multiple
+        else tf.io.FixedLenFeature(
+            [], TF_DTYPES[field.dtype], default_value=MISSING[field.dtype]
+        )
+        for field in schema.fields
+    }
+
+
 def _slots_in_order(fields, order):
     """Where each slot is, of fields whose slots stand in another order: `[S]`."""
     ends = np.cumsum([fields[number].field.slots for number in order])
@@ -160,16 +166,22 @@ def _lookup_table(spec):
         key_index = tf.lookup.TextFileIndex.WHOLE_LINE
     else:
         key_index = 0
-    return tf.lookup.StaticHashTable(
-        _VocabularyFile(
-            str(spec.vocabulary),
-            key_dtype=TF_DTYPES[spec.field.dtype],
-            key_index=key_index,
-            value_dtype=tf.int64,
-            value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
-        ),
-        default_value=-1,
-    )
+    try:
+        return tf.lookup.StaticHashTable(
+            _VocabularyFile(
+                str(spec.vocabulary),
+                key_dtype=TF_DTYPES[spec.field.dtype],
+                key_index=key_index,
+                value_dtype=tf.int64,
+                value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            default_value=-1,
+        )
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{spec.vocabulary}: must hold different values of {spec.field.dtype}, one "
+            f"a line ({' '.join(str(error).split())[:200]})"
+        ) from None
 
 
 class _VocabularyFile(tf.lookup.TextFileInitializer):

@@ -1,19 +1,19 @@
 """Score records with a model and judge the scores."""
 
-import json
-import tempfile
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from edcn_tf import metrics
+from edcn_tf.bad_records import check_records
 from edcn_tf.calibration import load_calibration
 from edcn_tf.errors import InputError
-from edcn_tf.input_pipeline import read_records, reading
+from edcn_tf.input_pipeline import check_rows, read_records, reading
+from edcn_tf.model_file import load_model_file
+from edcn_tf.records import record_files
+from edcn_tf.schema import read_value
 from edcn_tf.vocabulary import FeatureSpec
 
 BATCH_ROWS = 8192
@@ -23,7 +23,8 @@ RAW_FIGURES = ("log_loss", "calibration", "ece", "normalized_entropy")
 class Scores(NamedTuple):
     """Labels and probabilities of rows, with weight and group where there are any.
 
-    `raw` has those of the model itself, where `probabilities` are corrected ones.
+    `raw` has those of the model itself, where `probabilities` are corrected ones,
+    `skipped` the number of bad records that were passed over, by file.
     """
 
     labels: np.ndarray
@@ -31,6 +32,7 @@ class Scores(NamedTuple):
     weights: np.ndarray | None
     groups: np.ndarray | None
     raw: "Scores | None" = None
+    skipped: dict[str, int] | None = None
 
     def calibrated(self, calibration):
         """With the probabilities that are served, by a `Calibration`."""
@@ -50,7 +52,8 @@ class Scores(NamedTuple):
         """The figures of `edcn_tf.metrics.evaluate`, a dict.
 
         With `raw_log_loss`, `raw_calibration`, `raw_ece` and `raw_normalized_entropy`
-        of the model's own probabilities, where these were corrected.
+        of the model's own probabilities, where these were corrected, and `skipped`,
+        where bad records might be.
         """
         figures = metrics.evaluate(
             self.labels, self.probabilities, groups=self.groups, weights=self.weights
@@ -58,6 +61,8 @@ class Scores(NamedTuple):
         if self.raw:
             raw = self.raw._replace(groups=None).evaluate()
             figures.update({f"raw_{key}": raw[key] for key in RAW_FIGURES})
+        if self.skipped is not None:
+            figures["skipped"] = self.skipped
         return figures
 
 
@@ -100,50 +105,37 @@ class Scorer:
 def load_run(run):
     """The best model of a run directory and its FeatureSpec.
 
-    At the cost of one copy of the model: `keras.saving.load_model` would hold three.
-
     Raises:
         InputError: If the run has no finished model, or it cannot be read.
     """
     path = Path(run) / "model.keras"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-            # Built here, without initial weights and without the counts of its L2,
-            # which only training needs.
-            config.pop("build_config", None)
-            config["config"]["dtype"] = "float32"  # what is served, whatever trained
-            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-            for embedding in model.embeddings:
-                embedding.embeddings_initializer = keras.initializers.Zeros()
-                embedding.l2 = 0.0
-            model.build((None, model.embedding.num_slots))
-            with tempfile.TemporaryDirectory(dir=run) as folder:
-                model.load_weights(archive.extract("model.weights.h5", folder))
-    except MemoryError:
-        raise
-    except Exception as error:  # Keras raises whatever the damage leads to
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: cannot be loaded as a model ({reason})") from None
-    return model, FeatureSpec.load(f"{run}/features")
+    if not path.exists():
+        raise InputError(f"{path}: cannot be loaded as a model (no such file)")
+    spec = FeatureSpec.load(f"{run}/features")
+    return load_model_file(path, spec), spec
 
 
-def evaluate_run(run, data, split="test"):
-    """Figures of a run's best model on a split of prepared data (`Scores.evaluate`)."""
-    return score_run(run, data, split).evaluate()
+def evaluate_run(run, data, split="test", *, skip_corrupt=None):
+    """Figures of a run's best model on a split of prepared data (`Scores.evaluate`).
+
+    With `skip_corrupt` this many bad records are passed over at most, as by
+    `read_records`, and `skipped` counts them by file.
+    """
+    return score_run(run, data, split, skip_corrupt=skip_corrupt).evaluate()
 
 
-def score_run(run, data, split="test", calibration=None):
+def score_run(run, data, split="test", calibration=None, *, skip_corrupt=None):
     """`Scores` of a run's best model on a split of prepared data.
 
     With the probabilities of a `Calibration`, by default the run's.
     """
     scorer = Scorer(*load_run(run))
     calibration = calibration or load_calibration(run)
-    return score_split(scorer, data, split).calibrated(calibration)
+    scores = score_split(scorer, data, split, skip_corrupt=skip_corrupt)
+    return scores.calibrated(calibration)
 
 
-def score_split(scorer, data, split="test", look=None):
+def score_split(scorer, data, split="test", look=None, *, skip_corrupt=None):
     """`Scores` of a split of prepared data: the model's own, not calibrated.
 
     Args:
@@ -151,13 +143,27 @@ def score_split(scorer, data, split="test", look=None):
         data: Directory that `prepare` made.
         split: Name of the split.
         look: Called with each batch's ids, `[B, S]`, if given.
+        skip_corrupt: Pass over this many bad records at most.
     """
-    schema = scorer.spec.schema
-    _check_columns(schema, data)
-    files, group = f"{data}/{split}-*.tfrecord*", schema.group is not None
-    with reading(files, scorer.spec):
-        dataset = read_records(files, scorer.spec, BATCH_ROWS, group=group)
-        return scorer(dataset, look)
+    spec = scorer.spec
+    _check_columns(spec.schema, data)
+    pattern, group = f"{data}/{split}-*.tfrecord*", spec.schema.group is not None
+    files, rows, skipped = pattern, _rows(data, split), None
+    if skip_corrupt is not None:
+        files, rows, skipped = check_records(
+            record_files(pattern), spec, group=group, allowed=skip_corrupt
+        )
+    with reading(files, spec, rows):
+        dataset = read_records(files, spec, BATCH_ROWS, group=group)
+        scores = scorer(dataset, look)
+        check_rows(len(scores.labels), rows)
+    return scores._replace(skipped=skipped)
+
+
+def _rows(data, split):
+    """How many were prepared; None for another producer's records."""
+    path = Path(data) / "summary.json"
+    return read_value(path, "splits", split, "rows") if path.exists() else None
 
 
 def _check_columns(schema, data):

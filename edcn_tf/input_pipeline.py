@@ -4,10 +4,12 @@ import contextlib
 
 import tensorflow as tf
 
+from edcn_tf.bad_records import check_records
 from edcn_tf.distribution import PEER_ERRORS
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
-from edcn_tf.records import compression_of, find_broken_record, record_files
+from edcn_tf.parsing import parsed, parsing_of
+from edcn_tf.records import record_files, refuse_empty
 
 SHUFFLE_ROWS = 1 << 17  # a window, within which rows are shuffled
 PARSE_ROWS = 1 << 10  # records that are parsed at once, of one file
@@ -26,6 +28,7 @@ def read_records(
     group=False,
     encoder=None,
     shard=None,
+    skip_corrupt=None,
 ):
     """Reads TFRecord files of tf.Example as batches of ids and labels.
 
@@ -49,6 +52,11 @@ def read_records(
         shard: `(index, number)`, to read only this one of so many equal parts of the
             rows: whole files where they share out evenly, otherwise every
             number-th row of each file. Together the parts are all rows.
+        skip_corrupt: Number of bad records to pass over at most. All records are then
+            looked at first (`edcn_tf.bad_records.check_records`, which also tells how
+            many were bad). With 0 that is a check, which sees more than reading does:
+            to TensorFlow a file that is cut within the 12 bytes before a record just
+            ends there.
 
     Returns:
         `tf.data.Dataset` of `(ids [B, S] int32, label [B] float32)`; with a weight in
@@ -61,19 +69,24 @@ def read_records(
     `keras.utils.set_random_seed`.
 
     Raises:
-        InputError: If no file matches, or `group` is asked for and the schema has
-            none. While reading, `tf.errors.OpError` for a damaged or unfit record.
+        InputError: If no file matches or one is empty, there are more than
+            `skip_corrupt` bad records, or `group` is asked for and the schema has
+            none. While reading, `tf.errors.OpError` for a damaged or unfit record;
+            `reading` names it.
     """
     files = record_files(pattern)
     schema = spec.schema
     if group and schema.group is None:
         raise InputError("The schema names no `group` column")
+    if skip_corrupt is not None:
+        files = check_records(files, spec, group=group, allowed=skip_corrupt).files
+    refuse_empty(files)
     encoder = encoder or Encoder(spec)
-    parsing = _parsing(encoder, schema, group)
+    parsing = parsing_of(schema, group)
 
     @tf.autograph.experimental.do_not_convert
     def decode(records):
-        columns = _parsed(records, parsing, schema)
+        columns = parsed(records, parsing, schema)
         row = [encoder(columns), tf.cast(columns[schema.label], tf.float32)]
         if schema.weight:
             row.append(columns[schema.weight])
@@ -187,12 +200,23 @@ def _number(epoch):
     return tf.cast(epoch, tf.int64)
 
 
+def check_rows(found, rows):
+    """Raises TensorFlow's error, for `reading` to explain, if rows are missing."""
+    if rows is not None and found != rows:
+        raise tf.errors.DataLossError(None, None, f"{found} rows instead of {rows}")
+
+
 @contextlib.contextmanager
-def reading(pattern, spec):
+def reading(pattern, spec, rows=None):
     """Turns TensorFlow's error over a record into an `InputError` that names it.
 
     Finding the record means reading the files once more, so it is done only here,
     after an error.
+
+    Args:
+        pattern: Glob pattern of the files, or a list of patterns.
+        spec: The `FeatureSpec`.
+        rows: How many they are to hold together, where that is known.
     """
     try:
         yield
@@ -200,50 +224,17 @@ def reading(pattern, spec):
         raise
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         files = record_files(pattern)
-        where = find_broken_record(files) or _find_unfit_record(files, spec)
-        if where is None:
-            raise
-        raise InputError(where) from error
-
-
-def _find_unfit_record(files, spec):
-    """The first record that does not fit the schema: `FILE: record N ...`, or None."""
-    schema = spec.schema
-    parsing = _parsing(Encoder(spec), schema, group=schema.group is not None)
-    for path in files:
-        dataset = tf.data.TFRecordDataset(path, compression_of(path))
-        for number, record in enumerate(dataset, 1):
-            try:
-                _parsed(record[tf.newaxis], parsing, schema)
-            except UnicodeDecodeError:  # TensorFlow's message holds the record
-                return f"{path}: record {number} is no tf.Example"
-            except tf.errors.OpError as error:
-                reason = " ".join(error.message.split())
-                return f"{path}: record {number} does not fit the schema: {reason}"
-    return None
-
-
-def _parsed(records, parsing, schema):
-    """Parses a batch of tf.Examples and checks its labels."""
-    columns = tf.io.parse_example(records, parsing)
-    label = columns[schema.label]
-    check = tf.debugging.Assert(
-        tf.reduce_all((label == 0) | (label == 1)),
-        [f"the label {schema.label!r} must be 0 or 1; received", label],
-    )
-    with tf.control_dependencies([check] if check is not None else []):
-        return {name: tf.identity(column) for name, column in columns.items()}
-
-
-def _parsing(encoder, schema, group):
-    """Name -> how `tf.io.parse_example` reads that feature, label and roles too."""
-    parsing = encoder.parsing()
-    parsing[schema.label] = tf.io.FixedLenFeature([], tf.int64)
-    if schema.weight:
-        parsing[schema.weight] = tf.io.FixedLenFeature([], tf.float32)
-    if group and schema.group not in parsing:
-        parsing[schema.group] = tf.io.FixedLenFeature([], tf.string, default_value="")
-    return parsing
+        group = spec.schema.group is not None
+        try:
+            found = check_records(files, spec, group=group).rows
+        except InputError as explained:
+            raise explained from error
+        if rows is not None and found != rows:
+            raise InputError(
+                f"{pattern}: there are {found:,} rows, and {rows:,} were prepared; was "
+                "a file removed or added? Prepare the data again"
+            ) from error
+        raise
 
 
 def _group_key(values):

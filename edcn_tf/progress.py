@@ -15,6 +15,7 @@ from edcn_tf.checkpoints import save_checkpoint
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import Scorer
 from edcn_tf.files import replaced
+from edcn_tf.input_pipeline import check_rows
 from edcn_tf.optimizers import averaged_weights
 
 NAMED_WEIGHTS = 3  # of those that grew most, when training diverges
@@ -35,6 +36,7 @@ class Progress(keras.callbacks.Callback):
         spec,
         correction,
         validation,
+        valid_rows,
         rows,
         epoch,
         state,
@@ -43,21 +45,9 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self.workers, self.epoch = workers, epoch
         self.run, self.config, self.spec = run, config, spec
-        self.correction, self.validation, self.rows = correction, validation, rows
-        self.state = {
-            "epoch": 0,
-            "step": 0,  # of that epoch
-            "loss": [0.0, 0.0],  # sum and rows of its steps so far
-            "epoch_seconds": 0.0,
-            "best_epoch": None,
-            "best_auc": -1.0,
-            "best_log_loss": None,
-            "wait": 0,
-            "drops": 0,
-            "stop": False,
-            "training_seconds": 0.0,
-            **state,
-        }
+        self.correction, self.rows = correction, rows
+        self.validation, self.valid_rows = validation, valid_rows
+        self.state = {**initial_state(rows), **state}
         self.terminated = False
 
     @property
@@ -95,6 +85,7 @@ class Progress(keras.callbacks.Callback):
         self._end_if_terminated()
 
     def on_epoch_end(self, epoch, logs=None):
+        self._check_rows()
         self._add_seconds()
         state = self.state
         seconds = state["epoch_seconds"]
@@ -129,6 +120,12 @@ class Progress(keras.callbacks.Callback):
         """Keras' sum of losses and number of rows in this epoch."""
         return next(m for m in self.model.metrics if m.name == "loss").variables
 
+    def _check_rows(self):
+        """A file that is cut just before a record ends there, without an error."""
+        # Several replicas count otherwise, and a float32 no further.
+        if not tf.distribute.has_strategy() and self.rows < 1 << 24:
+            check_rows(int(self._loss_so_far()[1].numpy()), self.rows)
+
     def _add_seconds(self):
         now = time.perf_counter()
         self.state["epoch_seconds"] += now - self.began
@@ -162,7 +159,9 @@ class Progress(keras.callbacks.Callback):
     def _validate(self):
         """AUC and log loss of the validation split; keeps the best model."""
         with averaged_weights(self.model.optimizer):
-            scores = self.scorer(self.validation).calibrated(self.correction)
+            scores = self.scorer(self.validation)
+            check_rows(len(scores.labels), self.valid_rows)
+            scores = scores.calibrated(self.correction)
             figures = scores.labels, scores.probabilities, scores.weights
             auc = metrics.auc(*figures)
             if auc > self.state["best_auc"]:
@@ -226,6 +225,24 @@ class Progress(keras.callbacks.Callback):
                 self.rows * state["epoch"] / state["training_seconds"]
             ),
         }
+
+
+def initial_state(rows):
+    """What training remembers, before its first step."""
+    return {
+        "epoch": 0,
+        "step": 0,  # of that epoch
+        "loss": [0.0, 0.0],  # sum and rows of its steps so far
+        "rows": rows,  # that its order is one of
+        "epoch_seconds": 0.0,
+        "best_epoch": None,
+        "best_auc": -1.0,
+        "best_log_loss": None,
+        "wait": 0,
+        "drops": 0,
+        "stop": False,
+        "training_seconds": 0.0,
+    }
 
 
 def save_model(model, path):

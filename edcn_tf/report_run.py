@@ -15,7 +15,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.evaluation import Scorer, Scores, load_run, score_split
 from edcn_tf.models import FAMILY
 from edcn_tf.report_page import short
-from edcn_tf.schema import read_json
+from edcn_tf.schema import read_json, read_value
 
 HISTORY = (
     *("epoch", "loss", "learning_rate", "val_auc", "val_log_loss"),
@@ -123,7 +123,7 @@ def read_runs(directories, data=None, split=None):
         InputError: If a run cannot be read, or the first cannot be scored.
     """
     first, *others = directories
-    data = str(data or read_json(f"{first}/result.json")["data"])
+    data = str(data or read_value(f"{first}/result.json", "data"))
     split = split or _split_that_is_there(data)
     runs, left_out = [_read_run(first, data, split, with_sample=True)], []
     for other in others:

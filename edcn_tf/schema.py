@@ -11,6 +11,8 @@ from edcn_tf.files import write_json
 
 KINDS = ("categorical", "numeric")
 POOLINGS = ("mean", "sum")
+MOST_ROWS = 2**31 - 1  # of the table: ids are int32
+MOST_SLOTS = 10_000  # of a field: each takes 4 bytes of every row
 SCALES = ("quantile", "log")
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 DTYPES = {"categorical": ("string", "int64"), "numeric": ("float32", "int64")}
@@ -91,18 +93,18 @@ class Field:
         self._refuse("buckets")
         if self.hash_buckets is not None:
             self._refuse("min_count", "max_size")
-            self._check_int("hash_buckets", 1)
+            self._check_int("hash_buckets", 1, MOST_ROWS)
         else:
             self._default("min_count", 2)
             self._check_int("min_count", 1)
             if self.max_size is not None:
                 self._check_int("max_size", 1)
-        self._check_int("unseen_rows", 1)
+        self._check_int("unseen_rows", 1, MOST_ROWS)
         if not isinstance(self.multiple, bool):
             self._fail("`multiple` must be true or false", self.multiple)
         if self.multiple:
             self._default("max_length", 8)
-            self._check_int("max_length", 1)
+            self._check_int("max_length", 1, MOST_SLOTS)
             self._check_choice("pooling", POOLINGS)
             if not isinstance(self.separator, str) or not self.separator:
                 self._fail("`separator` must be a text", self.separator)
@@ -137,10 +139,12 @@ class Field:
         if getattr(self, key) not in choices:
             self._fail(f"`{key}` must be one of {list(choices)}", getattr(self, key))
 
-    def _check_int(self, key, minimum):
+    def _check_int(self, key, minimum, maximum=None):
         value = getattr(self, key)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             self._fail(f"`{key}` must be a whole number of at least {minimum}", value)
+        if maximum is not None and value > maximum:
+            self._fail(f"`{key}` must be a whole number of at most {maximum}", value)
 
     def _refuse(self, *keys):
         for key in keys:
@@ -270,8 +274,18 @@ def read_json(path):
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # too long a number, or too deep
         raise InputError(f"{path}: is not JSON ({error})") from None
+
+
+def read_value(path, *keys):
+    """A value in a JSON file of objects in objects, by the keys that lead to it."""
+    value = read_json(path)
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            raise InputError(f"{path}: is damaged (it lacks {'.'.join(keys)})")
+        value = value[key]
+    return value
 
 
 def _check_name(name, what):

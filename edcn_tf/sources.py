@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import itertools
 import os
+import re
 import shutil
 import tempfile
 
@@ -219,8 +220,8 @@ def read_text(path, text, columns, progress):
 
 def _header(path, text):
     with opened(path) as (stream, _):
-        line = stream.read(1 << 16).split(b"\n")[0].decode("utf-8", "replace")
-    header = line.strip("\r\ufeff")
+        line = re.split(b"[\r\n]", stream.read(1 << 16))[0].decode("utf-8", "replace")
+    header = line.strip("\ufeff")
     quoting = csv.QUOTE_MINIMAL if text.quotes else csv.QUOTE_NONE
     return next(csv.reader([header], delimiter=text.delimiter, quoting=quoting), [])
 

@@ -12,13 +12,14 @@ import tensorflow as tf
 import yaml
 
 from edcn_tf import calibration, console
+from edcn_tf.bad_records import check_records
 from edcn_tf.checkpoints import (
     FOLDER,
     keep_checkpoint_of,
     latest_checkpoint,
     restore_checkpoint,
 )
-from edcn_tf.encoded_rows import read_encoded
+from edcn_tf.encoded_rows import SPLITS, read_encoded, reading_encoded
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import BATCH_ROWS
@@ -28,7 +29,7 @@ from edcn_tf.optimizers import SparseAdam
 from edcn_tf.pretrained import load_pretrained
 from edcn_tf.progress import Progress
 from edcn_tf.records import compression_of, record_files
-from edcn_tf.schema import read_json
+from edcn_tf.schema import read_json, read_value
 from edcn_tf.vocabulary import FeatureSpec
 from edcn_tf.warm_start import start_from
 from edcn_tf.workers import Workers
@@ -37,7 +38,15 @@ SAMPLE_ROWS = 520
 
 
 def train(
-    data, run, config, *, strategy=None, until=None, encoded=None, warm_start=None
+    data,
+    run,
+    config,
+    *,
+    strategy=None,
+    until=None,
+    encoded=None,
+    skip_corrupt=None,
+    warm_start=None,
 ):
     """Trains until the validation AUC no longer rises; keeps the best model.
 
@@ -64,6 +73,9 @@ def train(
             goes on, as if it had never stopped.
         encoded: Directory that `encode_rows` made of `data`, to read the rows from;
             of one process alone.
+        skip_corrupt: Pass over this many bad records of the training and validation
+            split at most, as `read_records` does; `result.json` then counts them by
+            file as `skipped`. Not with `encoded`.
         warm_start: A finished run whose weights and optimizer's slots this one starts
             from, as far as they belong to values that `data` has too
             (`edcn_tf.warm_start`).
@@ -73,16 +85,20 @@ def train(
 
     Raises:
         InputError: If the run exists with another configuration or is finished, if a
-            split is missing, the loss is no longer a number, or another worker ended.
+            split is missing, a record is bad (and not skipped), the loss is no longer
+            a number, or another worker ended.
     """
+    if encoded is not None and skip_corrupt is not None:
+        raise ValueError("`skip_corrupt` is of records: encoded rows are whole")
     workers = Workers(strategy)
+    reader = functools.partial(_Reader, Path(data), config, encoded, skip_corrupt)
     with workers.ending_together():
         return _train(
-            *(Path(data), Path(run), config, workers, until, encoded, warm_start)
+            *(Path(data), Path(run), config, workers, until, reader, warm_start)
         )
 
 
-def _train(data, run, config, workers, until, encoded, warm_start):
+def _train(data, run, config, workers, until, reader, warm_start):
     workers.batch_size_of_replica(config.batch_size)  # before anything is written
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
@@ -93,9 +109,11 @@ def _train(data, run, config, workers, until, encoded, warm_start):
     checkpoint = _latest(run, workers)
     if checkpoint is None:  # which has them already
         _set_starting_values(model, config, spec, workers, warm_start)
+    reader = reader(spec)
     correction = _sampling_correction(data)
     if workers.is_chief or run.exists():  # as a check, where it does
-        _start(run, data, config, correction, warm_start)
+        with reader.reading():
+            _start(run, data, config, correction, reader.first_valid, warm_start)
     with contextlib.ExitStack() as held:
         if workers.is_chief:
             told = f"{run}: another process trains there"
@@ -104,18 +122,17 @@ def _train(data, run, config, workers, until, encoded, warm_start):
         if checkpoint is not None:
             with workers.strategy.scope():
                 model.optimizer.build(model.trainable_variables)
-            state = restore_checkpoint(checkpoint, model)
+            state = reader.state_of(restore_checkpoint(checkpoint, model))
             if workers.is_chief:
                 steps = f" and {state['step']:,} steps" * bool(state["step"])
                 print(f"{run}: going on after {state['epoch']} epochs{steps}")
-        rows = read_json(data / "summary.json")["splits"]["train"]["rows"]
-        reader = _Reader(data, spec, config, rows, encoded)
         progress = Progress(
             *(run, config, spec, correction),
-            *(reader.validation(), rows, reader.epoch, state, workers),
+            *(reader.validation(), reader.valid_rows, reader.rows, reader.epoch),
+            *(state, workers),
         )
         _fit(model, run, reader, progress, until or config.epochs)
-        result = {"data": str(data), **progress.result(model)}
+        result = {"data": str(data), **progress.result(model), **reader.skipped}
         if workers.is_chief and progress.finished:
             write_json(run / "result.json", result)
             keep_checkpoint_of(run, result["best_epoch"])
@@ -124,18 +141,52 @@ def _train(data, run, config, workers, until, encoded, warm_start):
 
 
 class _Reader:
-    """The training and the validation split, as records or as encoded rows."""
+    """The training and the validation split, as records or as encoded rows.
 
-    def __init__(self, data, spec, config, rows, encoded):
-        self.config, self.spec, self.rows = config, spec, rows
+    Attributes:
+        rows, valid_rows: Number of rows of each.
+        skipped: For `result.json`, of which files how many bad records are skipped.
+        first_valid: A file of records of the validation split.
+    """
+
+    def __init__(self, data, config, encoded, skip_corrupt, spec):
+        self.config, self.spec = config, spec
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.read, folder, ending = read_encoded, encoded, "ids"
+        self.rows, self.valid_rows = (
+            read_value(data / "summary.json", "splits", split, "rows")
+            for split in SPLITS
+        )
+        self.train, self.valid = (f"{data}/{s}-*.tfrecord*" for s in SPLITS)
+        self.skipped = {}
+        if skip_corrupt is not None:
+            self._skip(skip_corrupt)
+        self.first_valid = record_files(self.valid)[0]
+        self.read, self.encoded = read_encoded, encoded
         if encoded is None:
             self.read = functools.partial(read_records, encoder=Encoder(spec))
-            folder, ending = data, "tfrecord*"
-        self.train, self.valid = (
-            f"{folder}/{split}-*.{ending}" for split in ("train", "valid")
-        )
+        else:
+            self.train, self.valid = (f"{encoded}/{split}-*.ids" for split in SPLITS)
+
+    def _skip(self, allowed):
+        """Reads the good records alone from now on."""
+        files = record_files(self.train)
+        train = check_records(files, self.spec, allowed=allowed)
+        files, before = record_files(self.valid), sum(train.skipped.values())
+        valid = check_records(files, self.spec, allowed=allowed, before=before)
+        self.train, self.rows = train.files, train.rows
+        self.valid, self.valid_rows = valid.files, valid.rows
+        self.skipped = {"skipped": {**train.skipped, **valid.skipped}}
+
+    def state_of(self, state):
+        """A checkpoint's state, for these rows.
+
+        With other ones than it was written with, such as those that were found to be
+        good since, their order is another: an epoch that was left within then begins
+        anew.
+        """
+        if state["rows"] == self.rows:
+            return state
+        return {**state, "rows": self.rows, "step": 0, "loss": [0.0, 0.0]}
 
     def training(self, workers, skip=0):
         """What `fit` reads, from the epoch's step number `skip` on."""
@@ -159,9 +210,13 @@ class _Reader:
     def validation(self):
         return self.read(self.valid, self.spec, BATCH_ROWS)
 
+    @contextlib.contextmanager
     def reading(self):
         """Names the record of an error, as `reading` does."""
-        return reading([self.train, self.valid], self.spec)
+        named = reading if self.encoded is None else reading_encoded
+        with named(self.train, self.spec, self.rows):
+            with named(self.valid, self.spec, self.valid_rows):
+                yield
 
 
 def _fit(model, run, reader, progress, last_epoch):
@@ -199,7 +254,7 @@ def _sampling_correction(data):
         raise InputError(f"{path}: {error}") from None
 
 
-def _start(run, data, config, correction, warm_start):
+def _start(run, data, config, correction, valid, warm_start):
     """Makes the run directory, or sees that the one there is this run's."""
     start = warm_start and {"run": str(warm_start)}
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
@@ -211,7 +266,7 @@ def _start(run, data, config, correction, warm_start):
             if start:
                 write_json(partial / "warm_start.json", start)
             (partial / FOLDER).mkdir()
-            _write_sample(data, partial / "sample.tfrecord")
+            _write_sample(valid, partial / "sample.tfrecord")
     elif not (run / "config.yaml").exists():
         raise InputError(f"{run}: exists already and is no run; choose another --out")
     elif (run / "result.json").exists():
@@ -234,10 +289,9 @@ def _started_from(run):
     return read_json(path) if path.exists() else None
 
 
-def _write_sample(data, path):
+def _write_sample(file, path):
     """Copies a few rows of the validation split as they are."""
     with tf.io.TFRecordWriter(str(path)) as writer:
-        file = record_files(f"{data}/valid-*.tfrecord*")[0]
         rows = tf.data.TFRecordDataset(file, compression_of(file))
         for record in rows.take(SAMPLE_ROWS):
             writer.write(record.numpy())

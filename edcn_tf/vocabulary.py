@@ -1,6 +1,7 @@
 """Which values of which fields have a row of the embedding table, and which row."""
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ class FieldSpec:
 
     def row_counts(self):
         """Training values of each row of the range, `[rows]` int64."""
-        return np.fromfile(self.counts, np.int64, sep="\n")
+        return _numbers(self.counts, self.rows)
 
     def values(self):
         """The kept values of a vocabulary, a `pyarrow.Array` of strings or int64."""
@@ -83,7 +84,10 @@ class FieldSpec:
         unseen = [f"<unseen {i}>" for i in range(_unseen_rows(self.field))]
         names = ["<missing>", *(["<unseen>"] if len(unseen) == 1 else unseen)]
         if self.vocabulary:
-            text = self.vocabulary.read_text(encoding="utf-8")
+            try:
+                text = self.vocabulary.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError(f"{self.vocabulary}: is not UTF-8 ({error})") from None
             return names + text.split("\n")[:-1]
         if self.boundaries is None:
             return names + [f"<hash {i}>" for i in range(self.rows - len(names))]
@@ -115,7 +119,11 @@ class FeatureSpec:
         self.day = day
 
     def row_counts(self):
-        """Training values of each row of the table, `[num_rows]` float32."""
+        """Training values of each row of the table, `[num_rows]` float32.
+
+        Raises:
+            InputError: If a file holds anything else.
+        """
         counts = np.zeros(self.num_rows, np.float32)
         for spec in self.fields:
             rows = slice(spec.offset, spec.offset + spec.rows)
@@ -152,7 +160,7 @@ class FeatureSpec:
         try:
             if config["format"] != FORMAT:
                 raise InputError(
-                    f"format must be {FORMAT}. Received: {config['format']}"
+                    f"format must be {FORMAT}. Received: {config['format']!r}"
                 )
             schema = Schema.from_dict(config["schema"])
             fields, offset = [], 1
@@ -162,7 +170,7 @@ class FeatureSpec:
                 offset += spec.rows
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
             raise InputError(f"{path}: is damaged ({error!r})") from None
         return cls(directory, schema, fields, config.get("day", 1))
 
@@ -310,6 +318,8 @@ def _load_field(directory, field, offset, stored):
     boundaries, vocabulary, last_seen = None, None, None
     if field.kind == "numeric":
         boundaries = tuple(float(b) for b in stored["boundaries"])
+        if not np.isfinite(boundaries).all() or (np.diff(boundaries) <= 0).any():
+            raise InputError(f"the boundaries of {field.name!r} do not rise")
         expected = len(boundaries) + 2
     elif field.hash_buckets:
         expected = field.hash_buckets + 1
@@ -332,11 +342,28 @@ def _load_field(directory, field, offset, stored):
 
 
 def _inside(directory, name):
-    """A file's path, which must not lead out of the directory."""
+    """A file's path, which must not lead out of the directory, nor to a device."""
     path = directory / name
     if not path.resolve().is_relative_to(directory.resolve()):
         raise InputError(f"leads out of its directory. Received: {name!r}")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no file")
     return path
+
+
+def _numbers(path, rows):
+    """The numbers of a file of counts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)  # of what is no number
+        try:
+            numbers = np.fromfile(path, np.int64, sep="\n")
+        except (ValueError, DeprecationWarning):
+            numbers = np.empty(0, np.int64)
+    if len(numbers) != rows or (numbers < 0).any():
+        raise InputError(
+            f"{path}: must hold {rows} whole numbers of at least 0, one a line"
+        )
+    return numbers
 
 
 def _lines(path):

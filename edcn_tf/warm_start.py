@@ -24,7 +24,7 @@ from edcn_tf.growth import check_fields
 from edcn_tf.layers import FieldEmbedding, large_table
 from edcn_tf.models.options import widths
 from edcn_tf.optimizers import SparseAdam
-from edcn_tf.schema import read_json
+from edcn_tf.schema import read_value
 from edcn_tf.vocabulary import FeatureSpec
 
 # All other keys of `config.yaml` say what the weights and the optimizer's slots are.
@@ -155,7 +155,7 @@ def start_from(run, model, spec, config):
     has_row &= sources >= 0
     moved = list(_moved_tables(model, spec, before, earlier, sources))
     if same_fields:
-        epoch = read_json(run / "result.json")["best_epoch"]
+        epoch = read_value(run / "result.json", "best_epoch")
         number, read = stored_variables(run, epoch)
         _fill_weights(model, before, moved, read)
         _fill_optimizer(model, moved, has_row, number, read)

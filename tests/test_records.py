@@ -1,5 +1,4 @@
 import gzip
-import pathlib
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,6 @@ from edcn_tf.errors import InputError
 from edcn_tf.records import (
     RecordWriter,
     compression_of,
-    find_broken_record,
     record_files,
     serialize_examples,
 )
@@ -210,58 +208,6 @@ def test_record_files(tmp_path):
     ]
     with pytest.raises(InputError, match="c-\\*: no such TFRecord file"):
         record_files([f"{base}/b-*", f"{base}/c-*"])
-
-
-# Damage
-
-
-@pytest.fixture(params=[None, "GZIP"], ids=["plain", "gzip"])
-def two_files(request, tmp_path):
-    writer = RecordWriter(
-        str(tmp_path / "t"), compression=request.param, rows_per_file=50
-    )
-    for start in (0, 50):
-        writer.write(numbered(start, start + 50))
-    writer.close()
-    return record_files(f"{tmp_path}/t-*")
-
-
-def test_whole_files_have_no_broken_record(two_files):
-    assert find_broken_record(two_files) is None
-
-
-def test_a_file_cut_short(two_files):
-    path = pathlib.Path(two_files[1])
-    path.write_bytes(path.read_bytes()[:-33])
-    message = find_broken_record(two_files)
-    assert message.startswith(f"{two_files[1]}: record ")
-    if not two_files[1].endswith(".gz"):
-        assert ": record 49 is damaged or cut short" in message
-
-
-def test_a_flipped_bit(tmp_path):
-    writer = RecordWriter(str(tmp_path / "t"))
-    writer.write(numbered(1000, 1100))
-    writer.close()
-    [path] = record_files(f"{tmp_path}/t-*")
-    data = pathlib.Path(path).read_bytes()
-    size = len(data) // 100
-    for record, place in ((1, 2), (7, 14), (60, size - 1), (100, 9)):
-        damaged = bytearray(data)
-        damaged[(record - 1) * size + place] ^= 4
-        with open(path, "wb") as file:
-            file.write(damaged)
-        assert find_broken_record([path]).startswith(f"{path}: record {record} ")
-
-
-def test_a_file_that_holds_no_records(tmp_path):
-    (tmp_path / "text.tfrecord").write_text("user,click\nann,1\n")
-    (tmp_path / "none.tfrecord").touch()
-    (tmp_path / "plain.tfrecord.gz").write_text("user,click\nann,1\n")
-    for name in ("text.tfrecord", "plain.tfrecord.gz"):
-        path = str(tmp_path / name)
-        assert find_broken_record([path]).startswith(f"{path}: record 1 ")
-    assert find_broken_record([str(tmp_path / "none.tfrecord")]) is None
 
 
 # Other producers

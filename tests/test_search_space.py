@@ -284,7 +284,7 @@ def test_a_file_is_read_as_a_shipped_space_is(spec, tmp_path):
     ("text", "message"),
     [
         ("bridge: [add", "is not YAML"),
-        ("[bridge]", "must hold lines"),
+        ("[bridge]", "must hold KEY: VALUE lines"),
         ("", "must hold lines"),
         ("bridgee: [add]", "'bridgee' is no key of config.yaml.*'bridge'"),
         ("model: [edcn, dcn]", "model cannot be searched"),

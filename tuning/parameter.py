@@ -12,6 +12,7 @@ from edcn_tf.errors import InputError
 CHOICE_KEYS = {"choice", "when"}
 RANGE_KEYS = {"low", "high", "step", "log", "when"}
 MOST_STEPS = 100
+LARGEST = 1e30
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,6 +155,8 @@ def _choices(name, values):
             f"{name}: `choice` must be a list of values. Received: {values!r}"
         )
     values = [as_number(value) for value in values]
+    if not all(abs(value) <= LARGEST for value in values if _is_number(value)):
+        raise InputError(f"{name}: a number is too large. Received: {values!r}")
     if all(map(_is_number, values)) and any(isinstance(v, float) for v in values):
         values = [float(value) for value in values]
     try:
@@ -181,7 +184,7 @@ def _limits(name, entry, default):
     """The arguments of a `Parameter` that is a range."""
     limits = {k: as_number(entry[k]) for k in ("low", "high", "step") if k in entry}
     for key, value in limits.items():
-        if not _is_number(value) or not math.isfinite(value):
+        if not _is_number(value) or not abs(value) <= LARGEST:
             raise InputError(f"{name}: `{key}` must be a number. Received: {value!r}")
     log = entry.get("log", False)
     if not isinstance(log, bool):

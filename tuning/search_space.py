@@ -263,7 +263,7 @@ def load_space(space):
     """
     path = _path(space)
     entries = read_yaml(path, f"; give a YAML file, or one of {list(SPACES)}")
-    if not isinstance(entries, dict) or not entries:
+    if not entries:
         raise InputError(f"{path}: must hold lines such as bridge: [hadamard, concat]")
     return entries
 

@@ -1,6 +1,13 @@
 """Commands that make and judge models: their arguments."""
 
-from edcn.options import FORMATS, add_settings, add_split, at_least_one, rate
+from edcn.options import (
+    FORMATS,
+    add_settings,
+    add_skip_corrupt,
+    add_split,
+    at_least_one,
+    rate,
+)
 
 
 def add(command):
@@ -54,6 +61,7 @@ def add(command):
         "of which is given this command; batch_size is then that of all together; "
         "default: one device",
     )
+    add_skip_corrupt(train)
 
     evaluate = command(
         "evaluate",
@@ -64,6 +72,7 @@ def add(command):
     evaluate.add_argument("data", metavar="DIR", help="directory that prepare made")
     add_split(evaluate)
     evaluate.add_argument("--json", metavar="FILE", help="write the figures there too")
+    add_skip_corrupt(evaluate)
 
     calibrate = command(
         "calibrate",

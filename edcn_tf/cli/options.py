@@ -32,6 +32,16 @@ def add_split(parser):
     )
 
 
+def add_skip_corrupt(parser):
+    parser.add_argument(
+        "--skip-corrupt",
+        type=at_least_zero,
+        metavar="N",
+        help="look at all records first, pass over N bad ones at most (damaged, or not "
+        "of the schema) and say of which files; default: a bad record is an error",
+    )
+
+
 def shares(text):
     try:
         return tuple(float(share) for share in text.split(","))
@@ -60,6 +70,12 @@ def above_zero(text):
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"expected a number above 0: {text!r}")
+
+
+def at_least_zero(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0: {text!r}")
+    return int(text)
 
 
 def at_least_one(text):

@@ -6,6 +6,7 @@ from edcn_tf.models import parts
 STRUCTURES = ("parallel", "stacked")
 GATE_LAYERS = ("all", "input")
 LARGEST_AUTO_WIDTH = 64
+MOST_LAYERS = 1000
 
 
 # Option -> what decides whether it has a meaning, for which of its values, and what
@@ -64,6 +65,11 @@ def _check_values(options):
             raise ValueError(
                 f"`{option}` must be a whole number, at least 1. Received: {value!r}"
             )
+    if options["num_layers"] > MOST_LAYERS:
+        raise ValueError(
+            f"`num_layers` must be at most {MOST_LAYERS}. "
+            f"Received: {options['num_layers']!r}"
+        )
     for option in NOT_NEGATIVE:
         value = options[option]
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
