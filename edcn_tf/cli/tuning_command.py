@@ -1,6 +1,6 @@
 """The command that searches hyper-parameters: its arguments."""
 
-from edcn.options import above_zero, add_settings, at_least_one
+from edcn.options import above_zero, add_settings, at_least_one, at_least_zero
 
 
 def add(command):
@@ -26,7 +26,10 @@ def add(command):
         help="small, full, or a YAML file of your own; default: small",
     )
     tune.add_argument(
-        "--tuner", choices=("hyperband", "bayesian", "random"), default="hyperband"
+        "--tuner",
+        choices=("hyperband", "bayesian", "random"),
+        default="hyperband",
+        help="default: hyperband",
     )
     tune.add_argument(
         "--trials", type=at_least_one, default=30, help="at most; default: 30"
@@ -62,7 +65,7 @@ def add(command):
     )
     tune.add_argument(
         "--retrain",
-        type=int,
+        type=at_least_zero,
         default=5,
         metavar="N",
         help="train the N best anew with other seeds, beside the default; default: 5",
