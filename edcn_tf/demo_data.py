@@ -180,7 +180,7 @@ DATA = {
                 "l2": 30.0,
                 "learning_rate": 0.02,
             },
-            "edcn": {"embedding_dim": 8},
+            "edcn": {},
         },
         asked="the first row of the test split",
         request=_first_test_row,

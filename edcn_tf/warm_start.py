@@ -72,8 +72,8 @@ class WarmStart:
 def continued_config(run, data, path=None, settings=()):
     """The `TrainingConfig` of a run, with a YAML file and settings over it.
 
-    Widths that the run chose by itself (`embedding_dim=auto`) are written out: they
-    stay, however many values there now are.
+    Widths that the run chose by itself are written out: they stay, however many fields
+    and values there now are.
 
     Args:
         run: The run directory.
@@ -87,19 +87,24 @@ def continued_config(run, data, path=None, settings=()):
     given = TrainingConfig.read(path, settings)
     values = {**stored, **given}
     _check_key("model", stored.get("model"), values.get("model"))
-    width = stored.get("embedding_dim")
-    if width == values.get("embedding_dim") and (
-        width == "auto" or isinstance(width, dict)
-    ):
-        earlier, layout = (
-            FeatureSpec.load(Path(folder) / "features").layout()
-            for folder in (run, data)
-        )
-        now = _widths_by_name(width, layout) if width == "auto" else {}
-        known = {**now, **_widths_by_name(width, earlier)}
-        names = [field["name"] for field in layout]
-        values["embedding_dim"] = {n: known[n] for n in names if n in known}
+    if "embedding_dim" in stored and stored["embedding_dim"] == values["embedding_dim"]:
+        values["embedding_dim"] = _written_out(stored["embedding_dim"], run, data)
     return TrainingConfig.from_dict(values)
+
+
+def _written_out(width, run, data):
+    """The `embedding_dim` by which fields stay as wide as they are in a run."""
+    earlier, layout = (
+        FeatureSpec.load(Path(folder) / "features").layout() for folder in (run, data)
+    )
+    if width is None:
+        return widths(width, earlier)[0]
+    if width != "auto" and not isinstance(width, dict):
+        return width
+    now = _widths_by_name(width, layout) if width == "auto" else {}
+    known = {**now, **_widths_by_name(width, earlier)}
+    names = [field["name"] for field in layout]
+    return {name: known[name] for name in names if name in known}
 
 
 def _widths_by_name(embedding_dim, layout):

@@ -51,7 +51,7 @@ def test_the_table_adds_up():
         sum(parameters_by_layer(model).values()),
         sum(count_flops(model).values()),
     ]
-    tables = 16 * 16 + 16  # the embeddings' and the linear term's
+    tables = 16 * 32 + 16  # the embeddings' and the linear term's
     assert int(without[-1].replace(",", "")) == total[0] - tables
     assert ["cin_0", "CompressedInteraction"] in [row[:2] for row in rows]
 
@@ -100,10 +100,10 @@ def drawn(tmp_path, name, **options):
 def test_edcn_is_drawn(tmp_path):
     text = drawn(tmp_path, "edcn", num_layers=3)
     for label, times in [
-        ("embedding: 3 fields x 16", 1),
+        ("embedding: 3 fields x 32", 1),
         ("softmax gate", 6),
         (">cross<", 3),
-        ("deep 48", 3),
+        ("deep 96", 3),
         ("hadamard", 3),
         ("sigmoid", 1),
     ]:

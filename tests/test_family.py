@@ -15,6 +15,7 @@ from layer_check import assert_close
 import edcn_tf
 from edcn_tf import FAMILY, FieldGate, ParallelCTR, SparseAdam, make_model
 from edcn_tf.layers import MatrixCross
+from edcn_tf.models.options import widths
 from edcn_tf.models.parts import BRIDGES, EXPLICIT, GATES
 
 ROWS = (4, 5, 3)
@@ -546,6 +547,15 @@ def test_widths_by_the_number_of_values():
     model = ParallelCTR(spec, embedding_dim="auto")
     assert model.widths == [8, 20, 60, 64]
     assert model.get_config()["embedding_dim"] == "auto"
+
+
+@pytest.mark.parametrize("count, width", [(1, 32), (16, 32), (17, 16), (39, 16)])
+def test_the_width_where_none_is_given(count, width):
+    fields = [{"name": f"f{i}", "slots": 1, "pooling": "mean"} for i in range(count)]
+    assert widths(None, fields) == [width] * count
+    model = ParallelCTR({"fields": fields, "num_rows": 1 + count})
+    assert model.widths == [width] * count
+    assert model.get_config()["embedding_dim"] is None
 
 
 def test_unknown_member():

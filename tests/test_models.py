@@ -394,7 +394,7 @@ def test_takes_the_counts_of_a_feature_spec(tmp_path):
     model = EDCN(spec, l2=0.37)
     model(ids, training=True)
     table = model.embedding.table.numpy()
-    assert table.shape == (7, 16)
+    assert table.shape == (7, 32)
     counts = [0, 3, 0, 2, 5, 1, 4]
     assert_close(model.losses, [reference.l2(table, ids, counts, 0.37)])
     assert EDCN(spec).get_config()["spec"] == {

@@ -77,7 +77,7 @@ def conditions(space):
 )
 def test_by_default_it_is_the_default_model(spec, name, base):
     space = SearchSpace(spec, name, base)
-    default = TrainingConfig.from_dict(base)
+    default = TrainingConfig.from_dict({**base, "embedding_dim": 32})
     hp = declared(space)
     assert space.config(hp) == space.config(HyperParameters()) == default
     values = default.to_dict()
@@ -183,7 +183,7 @@ def test_forms(spec):
         "linear": False,
         "deep_units": None,
         "unseen_rate": 0.0,  # 0.05, as near to both
-        "embedding_dim": 15,  # 16
+        "embedding_dim": 32,
     }
     assert chosen(space, deep_units="[256, 128]")["deep_units"] == [256, 128]
 
@@ -391,7 +391,7 @@ def test_build_fills_what_is_not_there(spec):
     hp = HyperParameters()
     hp.values = {"gate": "none"}
     model = space.build(hp)
-    assert hp.values == {"gate": "none", "embedding_dim": 5}  # near 16
+    assert hp.values == {"gate": "none", "embedding_dim": 5}  # near 32
     assert model.get_config()["gate"] == "none"
     assert model.widths == [5, 5]
 

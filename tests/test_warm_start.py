@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 import tensorflow as tf
+import yaml
 from edcn import main
 
 import edcn_tf
@@ -368,6 +369,17 @@ def test_widths_of_auto_stay(tmp_path, first):
     start_from(tmp_path / "run", compiled_model(chosen, spec), spec, chosen)
     with pytest.raises(InputError, match="embedding_dim of field 'user' must stay"):
         start_from(tmp_path / "run", compiled_model(auto, spec), spec, auto)
+
+
+def test_the_width_of_a_run_stays_where_none_was_given(tmp_path, first, second):
+    """More fields would have another one."""
+    (tmp_path / "run").mkdir()
+    shutil.copytree(first / "data/features", tmp_path / "run/features")
+    for model, width in [("edcn", {"embedding_dim": 32}), ("logistic_regression", {})]:
+        settings = edcn_tf.TrainingConfig.from_dict({"model": model}).to_dict()
+        (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(settings))
+        chosen = continued_config(tmp_path / "run", second)
+        assert chosen.to_dict() == {**settings, **width}
 
 
 # Runs

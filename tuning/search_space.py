@@ -61,6 +61,9 @@ class SearchSpace(keras_tuner.HyperModel):
         super().__init__()
         self.spec, self.base = spec, dict(base or {})
         self._defaults = TrainingConfig.from_dict(self.base).to_dict()
+        if self._defaults.get("embedding_dim", 0) is None:  # the fields decide
+            width = options.widths(None, spec.layout())[0]
+            self.base["embedding_dim"] = self._defaults["embedding_dim"] = width
         entries, source = space, "the space"
         if not isinstance(space, dict):
             entries, source = load_space(space), _path(space)

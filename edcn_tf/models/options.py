@@ -6,6 +6,8 @@ from edcn_tf.models import parts
 STRUCTURES = ("parallel", "stacked")
 GATE_LAYERS = ("all", "input")
 LARGEST_AUTO_WIDTH = 64
+# Towers are as wide as all fields together, so few fields need wider embeddings.
+FEW_FIELDS, WIDTH_OF_FEW, WIDTH_OF_MANY = 16, 32, 16
 MOST_LAYERS = 1000
 
 
@@ -177,16 +179,19 @@ def widths(embedding_dim, fields):
     """The width of each field's embedding, a list.
 
     Args:
-        embedding_dim: One number; a list in the fields' order; a dict by the fields'
-            names; or `"auto"`: 6 times the fourth root of the field's rows (Wang et
-            al. 2017, section 4.1), up to the next multiple of 4, so that few tables
-            are needed, and at most 64.
+        embedding_dim: `None`, for 32 of at most 16 fields and 16 of more; one number; a
+            list in the fields' order; a dict by the fields' names; or `"auto"`: 6
+            times the fourth root of the field's rows (Wang et al. 2017, section 4.1),
+            up to the next multiple of 4, so that few tables are needed, and at most
+            64.
         fields: The fields, dicts with `name` and, for `"auto"`, `rows`.
 
     Raises:
         ValueError: If it is none of these.
     """
     names = [field["name"] for field in fields]
+    if embedding_dim is None:
+        embedding_dim = WIDTH_OF_FEW if len(fields) <= FEW_FIELDS else WIDTH_OF_MANY
     if embedding_dim == "auto":
         if any("rows" not in field for field in fields):
             raise ValueError("embedding_dim='auto' needs the fields' `rows`")

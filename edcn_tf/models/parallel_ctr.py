@@ -40,9 +40,10 @@ class ParallelCTR(Towers):
 
     Args:
         spec: `FeatureSpec`.
-        embedding_dim: Width D of each field's embedding; or, for fields of unequal
-            width, a list in the fields' order, a dict by their names, or `"auto"`, by
-            the number of their values (`edcn_tf.models.options.widths`).
+        embedding_dim: Width D of each field's embedding; 32 of at most 16 fields and
+            16 of more if `None`. For fields of unequal width, a list in the fields'
+            order, a dict by their names, or `"auto"`, by the number of their values
+            (`edcn_tf.models.options.widths`).
         num_layers: Layers of the explicit tower, L, and of the deep one unless
             `deep_units` says otherwise. FM and inner products have one.
         explicit: The explicit tower: `"cross"` (DCN), `"cross_matrix"` (DCN-V2),
@@ -104,7 +105,7 @@ class ParallelCTR(Towers):
         self,
         spec,
         *,
-        embedding_dim=16,
+        embedding_dim=None,
         num_layers=2,
         explicit="cross",
         cross_rank=None,
