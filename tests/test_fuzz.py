@@ -13,6 +13,7 @@ import resource
 import shutil
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -36,7 +37,7 @@ from edcn_tf.tuning.search_space import SPACES, SearchSpace, load_space
 
 MORE = 25  # times as many cases, of the slow tests
 SECONDS = 120  # for one case, on a busy machine
-MEMORY = 2048  # MiB that all may add: Keras keeps some of each model that is loaded
+MEMORY = 1024  # MiB that all may add
 RAN, ERRORS, ADDED = (collections.Counter() for _ in range(3))
 
 runs = pytest.mark.parametrize("times", [1, pytest.param(MORE, marks=pytest.mark.slow)])
@@ -522,6 +523,7 @@ def test_model_files(tmp_path, run, times):
         path.write_bytes(content)
         with one_line():
             load_run(tmp_path / "run")
+        keras.backend.clear_session()  # which holds 0.2 MiB of each model until then
 
 
 @runs
