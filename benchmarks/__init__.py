@@ -1,6 +1,7 @@
 """Measurements of this library on this machine: `edcn benchmark`."""
 
 from edcn_tf.benchmarks.incremental import benchmark_incremental
+from edcn_tf.benchmarks.limits import benchmark_limits
 from edcn_tf.benchmarks.models import benchmark_models
 from edcn_tf.benchmarks.pipeline import benchmark_input, benchmark_prepare
 from edcn_tf.benchmarks.pipeline_growth import benchmark_prepare_growth
@@ -16,6 +17,7 @@ BENCHMARKS = {
     "quality": benchmark_quality,
     "studies": benchmark_studies,
     "input": benchmark_input,
+    "limits": benchmark_limits,
     "prepare": benchmark_prepare,
     "prepare-growth": benchmark_prepare_growth,
     "serving": benchmark_serving,

@@ -15,7 +15,7 @@ def add(command):
         "what",
         choices=(
             *("input", "prepare", "prepare-growth"),
-            *("serving", "training", "training-growth"),
+            *("serving", "training", "training-growth", "limits"),
             *("models", "quality", "studies", "incremental"),
         ),
     )
