@@ -1,10 +1,14 @@
 """Training: the best model is kept, and an interrupted run goes on."""
 
+import numpy as np
 import pytest
 from small_log import history, prepare_small_log
 
 import edcn_tf
+from edcn_tf.checkpoints import latest_checkpoint
 from edcn_tf.config import model_options
+from edcn_tf.evaluation import load_run
+from edcn_tf.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +147,28 @@ def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path):
         edcn_tf.train(
             data, tmp_path / "run", config(learning_rate=1e30, average_decay=None)
         )
+
+
+def test_a_loss_that_is_no_number_stops_training(data, tmp_path, monkeypatch):
+    """It names step, rate and weights; the last good checkpoint and model stay."""
+    run, settings = tmp_path / "run", config(epochs=4, steps_per_execution=1)
+    begin = Progress.on_epoch_begin
+
+    def diverge(self, epoch, logs=None):
+        begin(self, epoch, logs)
+        if epoch == 2:
+            self.model.optimizer.learning_rate = 1e25
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_epoch_begin", diverge)
+        with pytest.raises(
+            edcn_tf.InputError,
+            match=r"became (nan|inf) in epoch 3, by step \d, at a learning rate of "
+            r"1e\+25; (no longer numbers|grown most): .*/.*Lower learning_rate",
+        ) as caught:
+            edcn_tf.train(data, run, settings)
+    assert len(str(caught.value).splitlines()) == 1
+    assert latest_checkpoint(run)[:2] == (2, 0)
+    model, _ = load_run(run)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    assert edcn_tf.train(data, run, settings)["epochs"] == 4
