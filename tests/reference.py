@@ -181,10 +181,15 @@ def deep(h, w, b, norm=None, activation_first=False):
     return z if activation_first else relu(z)
 
 
-def bridge(kind, x, h, w=None):
-    """Section 4.1; `w` has the weights by name, `hidden_both` etc. where shared."""
+def bridge(kind, x, h, w=None, scale=False):
+    """Section 4.1; `w` has the weights by name, `hidden_both` etc. where shared.
+
+    With `scale`, hadamard's h has the root mean square 1.
+    """
     if kind == "add":
         return x + h
+    if kind == "hadamard" and scale:
+        return x * h / np.sqrt((h**2).sum(axis=1, keepdims=True) / h.shape[1] + 1e-6)
     if kind == "hadamard":
         return x * h
     if kind == "concat":
@@ -254,7 +259,8 @@ def parallel_logits(w, e, widths, options, linear=None, x0_of="first layer"):
             h = deep_layer(layer, below[1])
         if options["bridge"] != "none":
             own = part(w, f"bridge_{layer}")
-            f = model_bridge(options["bridge"], x.reshape(len(x), -1), h, own)
+            scale = options["bridge_scale"]
+            f = model_bridge(options["bridge"], x.reshape(len(x), -1), h, own, scale)
     seen = [xs[-1].reshape(len(e), -1)] if xs else []
     if explicit == "cin":
         seen = [np.concatenate([maps.sum(axis=2) for maps in xs], axis=1)]
@@ -361,11 +367,11 @@ def interact(kind, own, x0, x, widths, options):
     raise ValueError(kind)
 
 
-def model_bridge(kind, x, h, own):
+def model_bridge(kind, x, h, own, scale=False):
     """A bridge, after the projections of towers of another width."""
     x = x @ own["project_x/kernel"] if "project_x/kernel" in own else x
     h = h @ own["project_h/kernel"] if "project_h/kernel" in own else h
-    return bridge(kind, x, h, own)
+    return bridge(kind, x, h, own, scale)
 
 
 def log_loss(labels, logits):

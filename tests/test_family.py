@@ -46,6 +46,7 @@ CASES = {
     **{f"{name}, gates": (name, ON_INPUT) for name in PARALLEL},
     **{f"{name}, both": (name, BOTH) for name in PARALLEL},
     **{f"edcn, {bridge}": ("edcn", {"bridge": bridge}) for bridge in BRIDGES},
+    "edcn, plain product": ("edcn", {"bridge_scale": False}),
     **{f"edcn, {gate}": ("edcn", {"gate": gate}) for gate in GATES},
     "edcn, sigmoid not doubled": (
         "edcn",
@@ -208,7 +209,8 @@ def test_no_bridge_and_no_gates_are_dcn():
 
 def test_the_shorter_tower_is_bridged_again():
     """Section 4.4.2: with each further layer of the longer one."""
-    model = made("edcn", num_layers=1, deep_units=[6, 6, 6], gate="none")
+    deep = {"num_layers": 1, "deep_units": [6, 6, 6], "gate": "none"}
+    model = made("edcn", bridge_scale=False, **deep)
     w = layer_check.named_weights(model)
     e = reference.pooled(w["embedding/table"], IDS, FIELDS).reshape(5, -1)
     x = reference.cross(e, e, w["cross_0/kernel"], w["cross_0/bias"])
@@ -301,7 +303,7 @@ def test_the_linear_term_and_the_embedding_draw_the_same_unseen_ids():
         {"fields": fields, "num_rows": 3}, linear=True, unseen_rate=0.5, l2=0.0
     )
     model.build((None, 1))
-    model.embedding.table.assign(np.arange(3)[:, None] * np.ones((1, 16)))
+    model.embedding.table.assign(np.arange(3)[:, None] * np.ones((1, 32)))
     model.linear.table.assign(np.arange(3)[:, None])
     ids = np.full((200, 1), 2)
     for _ in range(2):
@@ -522,7 +524,7 @@ def test_wrong_options(options, message):
             "layer 1 of the deep tower",
         ),
         # A gate of one's own that gives something else.
-        ({"gate": keras.layers.Dense(5), "bridge": "add"}, "give back the 48.*Dense"),
+        ({"gate": keras.layers.Dense(5), "bridge": "add"}, "give back the 96.*Dense"),
     ],
 )
 def test_gates_without_fields(options, message):

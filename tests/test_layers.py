@@ -21,13 +21,18 @@ from edcn_tf.layers.bridge import KINDS
 LN2 = math.log(2)
 
 
-def bridge_case(kind, shared_weights=False, widths=(4, 4), units=None):
-    config = {"kind": kind, "shared_weights": shared_weights, "units": units}
+def bridge_case(kind, shared_weights=False, widths=(4, 4), units=None, scale=False):
+    config = {
+        "kind": kind,
+        "shared_weights": shared_weights,
+        "units": units,
+        "scale": scale,
+    }
     initializer = keras.initializers.RandomNormal(stddev=0.37)
     return Case(
         functools.partial(Bridge, **config, kernel_initializer=initializer),
         floats(*((width,) for width in widths)),
-        lambda w, x, h, training: reference.model_bridge(kind, x, h, w),
+        lambda w, x, h, training: reference.model_bridge(kind, x, h, w, scale),
         {**config, "kernel_initializer": keras.initializers.serialize(initializer)},
     )
 
@@ -65,6 +70,8 @@ CASES = {
     **{f"bridge_{kind}": bridge_case(kind) for kind in KINDS},
     "bridge_attention_shared": bridge_case("attention", True),
     "bridge_attention_components_shared": bridge_case("attention_components", True),
+    "bridge_scaled": bridge_case("hadamard", scale=True),
+    "bridge_scaled_4_3_4": bridge_case("hadamard", False, (4, 3), 4, scale=True),
     **{
         f"bridge_{kind}_{x}_{h}_{units}": bridge_case(kind, False, (x, h), units)
         for kind in KINDS
@@ -99,6 +106,7 @@ def test_towers_compile_with_xla():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: Bridge("add", scale=True), "scale.*hadamard alone.*Received.*'add'"),
         (lambda: Bridge("multiply"), "kind.*hadamard.*Received: 'multiply'"),
         (lambda: Deep(0), "units.*at least 1.*Received: 0"),
         (lambda: Deep(dropout=1.0), "dropout.*Received: 1.0"),
@@ -223,6 +231,8 @@ def bridge_with(kind, shared_weights=False, **weights):
 def test_bridges_without_attention_by_hand():
     assert_close(bridge_with("add")(X, H), [[4.0, 1.0]])
     assert_close(bridge_with("hadamard")(X, H), [[3.0, -2.0]])
+    size = math.sqrt((9 + 1) / 2 + 1e-6)
+    assert_close(Bridge("hadamard", scale=True)(X, H), [[3 / size, -2 / size]])
     layer = bridge_with(
         "concat",
         joint_kernel=[[1, 0], [0, 1], [1, 0], [0, 2]],

@@ -176,7 +176,7 @@ def test_training_computes_what_inference_does(gate, activation_first):
 
 
 def test_a_batch_trains_by_itself():
-    model = made()
+    model = made(dropout=0.0, unseen_rate=0.0)
     model.compile(SparseAdam(1e-3), "binary_crossentropy")
     first = model.train_on_batch(IDS, LABELS)
     assert model.train_on_batch(IDS, LABELS) < first
@@ -508,3 +508,19 @@ def test_candidates_of_a_linear_model_and_in_half_precision(random):
     own = tf.cast(random.normal(size=(4, 1, width)), tf.bfloat16)
     logits = model.logits_of_candidates([shared], [own], [False, True, False])
     assert logits.dtype == tf.float32
+
+
+def test_five_layers_of_products_keep_the_size_of_the_embeddings(random):
+    """The paper's formula loses a factor of ten and more with each."""
+    ids = random.integers(1, 11, size=(64, 6))
+    fields = [{"name": f"f{i}", "slots": 1, "pooling": "mean"} for i in range(6)]
+    left = {}
+    for scale in (True, False):
+        keras.utils.set_random_seed(5)
+        model = EDCN(
+            {"fields": fields, "num_rows": 11}, num_layers=5, bridge_scale=scale
+        )
+        model(ids)
+        (*_, bridged), _ = model._outputs(model.embedding(ids))  # x, h and f
+        left[scale] = np.std(bridged) / np.std(model.embedding.table)
+    assert left[True] > 0.2 and left[False] < 1e-4

@@ -113,6 +113,7 @@ def test_what_full_offers_only_where_it_means_something(spec):
     gates = ["softmax", "lhuc", "squeeze_excitation", "gatenet_scalar"]
     gates += ["gatenet_vector", "dense"]
     assert conditions(SearchSpace(spec, "full")) == {
+        "bridge_scale": {"bridge": ["hadamard"]},
         "bridge_shared_weights": {"bridge": ["attention", "attention_components"]},
         "gate_layers": {"gate": gates},
         "gate_scale": {"gate": [gates[0], *gates[2:5]]},

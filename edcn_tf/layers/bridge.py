@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+EPSILON = 1e-6
 KINDS = ("add", "hadamard", "concat", "attention", "attention_components")
 
 
@@ -19,6 +20,14 @@ class Bridge(keras.layers.Layer):
         attention_components  f = a(x) * x + a(h) * h            a(z) in R^d
                               a(z) = softmax(P ReLU(W z + b))    P in R^{d x d}
 
+    With `scale`, the product of hadamard is as large as x, whatever the size of h:
+
+        hadamard              f = x * h / sqrt(mean(h^2) + 1e-6)     mean over d
+
+    Embeddings start small, so each product of the paper's formula is some ten times
+    smaller than x, and after three layers too small to be learned from. (The divisor is
+    that of RMSNorm, Zhang and Sennrich 2019.)
+
     The paper's text has the softmax run over the two towers' scores, which is
     `"attention"`; public implementations run it over the d components of each, which
     is `"attention_components"`. Whether x and h have weights W, b, p of their own is
@@ -32,6 +41,7 @@ class Bridge(keras.layers.Layer):
     Args:
         kind: One of the five above.
         units: Width of the output; `None` for that of x and h, which are then equal.
+        scale: Whether the product is divided by the size of h. Only of hadamard.
         shared_weights: Whether the attention uses one set of weights for x and h.
         kernel_initializer: Keras initializer of W, p, P and the projections.
 
@@ -47,7 +57,8 @@ class Bridge(keras.layers.Layer):
         TensorShape([2, 8])
 
     Raises:
-        ValueError: For an unknown kind, or towers of unequal width without `units`.
+        ValueError: For an unknown kind, `scale` with another than hadamard, or towers
+            of unequal width without `units`.
 
     Reference:
         Chen et al. 2021 (EDCN), section 4.1.
@@ -58,6 +69,7 @@ class Bridge(keras.layers.Layer):
         kind="hadamard",
         *,
         units=None,
+        scale=False,
         shared_weights=False,
         kernel_initializer="glorot_uniform",
         **kwargs,
@@ -67,8 +79,11 @@ class Bridge(keras.layers.Layer):
             raise ValueError(f"`kind` must be one of {list(KINDS)}. Received: {kind!r}")
         if units is not None and units < 1:
             raise ValueError(f"`units` must be at least 1. Received: {units}")
+        if scale and kind != "hadamard":
+            raise ValueError(f"`scale` is of hadamard alone. Received: kind={kind!r}")
         self.kind = kind
         self.units = units
+        self.scale = scale
         self.shared_weights = shared_weights
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
@@ -123,7 +138,7 @@ class Bridge(keras.layers.Layer):
         if self.kind == "add":
             return x + h
         if self.kind == "hadamard":
-            return x * h
+            return x * (h * _inverse_size(h) if self.scale else h)
         score_x = self.score[0](self.hidden[0](x))  # [B, 1] or [B, d]
         score_h = self.score[-1](self.hidden[-1](h))
         if self.kind == "attention":
@@ -139,6 +154,14 @@ class Bridge(keras.layers.Layer):
             **super().get_config(),
             "kind": self.kind,
             "units": self.units,
+            "scale": self.scale,
             "shared_weights": self.shared_weights,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+def _inverse_size(h):
+    """One over the root mean square of the components, `[B, 1]`."""
+    squares = ops.square(ops.cast(h, "float32"))
+    size = ops.sqrt(ops.mean(squares, axis=-1, keepdims=True) + EPSILON)
+    return ops.cast(1 / size, h.dtype)

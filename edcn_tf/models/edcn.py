@@ -47,6 +47,7 @@ PRESETS = {
     "paper": {
         "embedding_dim": 40,
         "num_layers": 3,
+        "bridge_scale": False,
         "gate_scale": False,
         "deep_batch_norm": True,
         "dropout": 0.1,
@@ -58,6 +59,7 @@ PRESETS = {
     "mindspore": {
         "embedding_dim": 80,
         "num_layers": 3,
+        "bridge_scale": False,
         "gate_scale": False,
         "gate_batch_norm": "shared_scalar",
         "activation_first": True,
@@ -72,6 +74,7 @@ PRESETS = {
         "num_layers": 3,
         "temperature": 20.0,
         "cross_residual": False,
+        "bridge_scale": False,
         "gate_scale": False,
         "gate_batch_norm": "feature",
         "dropout": 0.0,

@@ -19,6 +19,7 @@ BELONGS = {
     "cross_experts": ("explicit", ("cross_mixture",), 4),
     "feature_maps": ("explicit", ("cin",), None),
     "attention_heads": ("explicit", ("self_attention",), 2),
+    "bridge_scale": ("bridge", ("hadamard",), True),
     "bridge_shared_weights": ("bridge", ("attention", "attention_components"), False),
     "gate_units": ("gate", ("lhuc",), None),
     "temperature": ("gate", ("softmax",), 1.0),
@@ -33,8 +34,8 @@ WHOLE = ("num_layers", "cross_experts", "attention_heads")
 WHOLE_OR_NONE = ("cross_rank", "feature_maps", "gate_units")
 NOT_NEGATIVE = ("dropout", "unseen_rate", "l2", "linear_l2")
 FLAGS = (
-    *("cross_residual", "linear", "bridge_shared_weights", "gate_scale"),
-    *("deep_batch_norm", "activation_first"),
+    *("cross_residual", "linear", "bridge_scale", "bridge_shared_weights"),
+    *("gate_scale", "deep_batch_norm", "activation_first"),
 )
 
 

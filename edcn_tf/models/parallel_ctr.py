@@ -63,6 +63,8 @@ class ParallelCTR(Towers):
         linear: Whether to add a linear (wide) term, one weight a row of the table.
         bridge: `"add"`, `"hadamard"`, `"concat"`, `"attention"`,
             `"attention_components"`, `"none"` (late fusion), or a layer of your own.
+        bridge_scale: Whether hadamard divides the product by the size of the deep
+            tower's output, so that it does not vanish over the layers (`Bridge`).
         bridge_shared_weights: Whether the attention bridges use one set of weights
             for both towers.
         gate: `"softmax"` (the paper's), `"lhuc"`, `"squeeze_excitation"`,
@@ -117,6 +119,7 @@ class ParallelCTR(Towers):
         structure="parallel",
         linear=False,
         bridge="hadamard",
+        bridge_scale=True,
         bridge_shared_weights=False,
         gate="softmax",
         gate_layers="all",

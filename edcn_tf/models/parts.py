@@ -56,7 +56,10 @@ EXPLICIT = {
 }
 BRIDGES = {
     kind: lambda options, kind=kind, **kwargs: layers.Bridge(
-        kind, shared_weights=options["bridge_shared_weights"], **kwargs
+        kind,
+        scale=kind == "hadamard" and options["bridge_scale"],
+        shared_weights=options["bridge_shared_weights"],
+        **kwargs,
     )
     for kind in KINDS
 }
