@@ -331,7 +331,7 @@ def report(args):
 def benchmark(args):
     from edcn_tf import benchmarks
 
-    names = ("rows", "peers", "figure", "out", "seeds")
+    names = ("rows", "peers", "figure", "out", "seeds", "data")
     given = {name: getattr(args, name) for name in names}
     options = {name: value for name, value in given.items() if value is not None}
     known = inspect.signature(benchmarks.BENCHMARKS[args.what]).parameters

@@ -170,6 +170,17 @@ def test_models_are_trained_and_an_interrupted_call_goes_on(monkeypatch, tmp_pat
         benchmarks.run("quality", out=tmp_path / "out", seeds=1, rows=2000)
 
 
+def test_chosen_data_sets_alone(monkeypatch, tmp_path):
+    made, trainings, _ = stub("edcn", 0.4)
+    monkeypatch.setattr(quality, "our_contenders", lambda: {"edcn": made})
+    monkeypatch.setattr(quality, "prepared", lambda *args, **kwargs: None)
+    benchmarks.run("quality", out=tmp_path, seeds=1, data=["flights"])
+    written = json.loads((tmp_path / "quality.json").read_text())
+    assert list(written["results"]) == ["flights-chance", "flights-time"]
+    with pytest.raises(InputError, match="no data set 'films'"):
+        benchmarks.run("quality", out=tmp_path, seeds=1, data=["films"])
+
+
 def test_a_run_of_another_setting_is_not_taken_for_this_one(monkeypatch, tmp_path):
     """Where a default has changed, which the run's name does not say."""
     run = tmp_path / "runs/edcn-0"

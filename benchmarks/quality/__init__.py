@@ -13,6 +13,7 @@ from edcn_tf.benchmarks.runs import markdown, mean, prepared
 from edcn_tf.comparison import RESAMPLES, bootstrap_auc, interval
 from edcn_tf.console import progress_bar
 from edcn_tf.demo_data import DATA
+from edcn_tf.errors import InputError
 from edcn_tf.files import replaced, write_json
 
 SPLIT_SEED = 2021
@@ -26,7 +27,7 @@ PARTS = (
 OURS = "edcn"
 
 
-def benchmark_quality(out, seeds=SEEDS, rows=ROWS, peers=None):
+def benchmark_quality(out, seeds=SEEDS, rows=ROWS, peers=None, data=None):
     """Trains each model on each data set, split and seed; prints and keeps the table.
 
     Each is trained until its validation AUC no longer rises, and the best epoch is
@@ -41,25 +42,31 @@ def benchmark_quality(out, seeds=SEEDS, rows=ROWS, peers=None):
         rows: Rows of the synthetic log.
         peers: Directory of the peers' virtual environments, which are made there if
             they are not yet; without it, no peers are measured.
+        data: Names of the data sets; all by default.
 
     Raises:
-        InputError: If the directory has runs of other rows or settings.
+        InputError: If the directory has runs of other rows or settings, or for an
+            unknown data set.
     """
     out = Path(out)
+    unknown = {*(data or ())} - {name for name, _ in PARTS}
+    if unknown:
+        raise InputError(f"There is no data set {min(unknown)!r} to compare models on")
+    parts = [part for part in PARTS if not data or part[0] in data]
     contenders = our_contenders()
     if peers:
         contenders.update(peer_contenders(peers))
     results = {}
-    with progress_bar("Training", len(PARTS) * len(contenders), unit="") as bar:
-        for data, split_by in PARTS:
-            folder = out / f"{data}-{split_by}"
-            best = prepared(folder, data, rows, split_by=split_by, seed=SPLIT_SEED)
+    with progress_bar("Training", len(parts) * len(contenders), unit="") as bar:
+        for name, split_by in parts:
+            folder = out / f"{name}-{split_by}"
+            best = prepared(folder, name, rows, split_by=split_by, seed=SPLIT_SEED)
             judged = {}
-            for name, contender in contenders.items():
-                judged[name] = _judged(folder, contender, seeds)
+            for model, contender in contenders.items():
+                judged[model] = _judged(folder, contender, seeds)
                 bar.update(1)
             results[folder.name] = {
-                "title": f"{DATA[data].title}; split by {split_by}",
+                "title": f"{DATA[name].title}; split by {split_by}",
                 "best_possible_auc": best,
                 **_compared(judged),
             }

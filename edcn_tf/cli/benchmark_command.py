@@ -38,6 +38,12 @@ def add(command):
         help="for models, quality and studies: of each; default: 3, 5 and 3",
     )
     benchmark.add_argument(
+        "--data",
+        nargs="+",
+        choices=("movielens", "flights", "synthetic"),
+        help="for quality: on these only; default: on all three",
+    )
+    benchmark.add_argument(
         "--peers",
         metavar="DIR",
         help="for training: compare with DeepCTR and PyTorch, for quality with "
