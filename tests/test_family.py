@@ -260,6 +260,16 @@ def test_config_comes_back(case):
     np.testing.assert_array_equal(restored(IDS), model(IDS))
 
 
+@pytest.mark.parametrize("bridge", ["hadamard", "add"])
+def test_a_model_from_before_products_were_scaled_stays_as_it_was(bridge):
+    config = made("edcn", bridge=bridge).get_config()
+    del config["bridge_scale"]
+    assert ParallelCTR.from_config(config).get_config() == {
+        **config,
+        "bridge_scale": bridge == "add",
+    }
+
+
 @pytest.fixture(scope="module")
 def reloaded(tmp_path_factory):
     """Outputs before and after each model was saved, and loaded in a new process."""

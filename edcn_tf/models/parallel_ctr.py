@@ -264,4 +264,6 @@ class ParallelCTR(Towers):
 
     @classmethod
     def from_config(cls, config):
+        if "bridge_scale" not in config:  # made before there was one
+            config = {**config, "bridge_scale": config["bridge"] != "hadamard"}
         return cls(**parts.from_config(config))
