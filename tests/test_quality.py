@@ -171,7 +171,7 @@ def test_models_are_trained_and_an_interrupted_call_goes_on(monkeypatch, tmp_pat
 
 
 def test_chosen_data_sets_alone(monkeypatch, tmp_path):
-    made, trainings, _ = stub("edcn", 0.4)
+    made, *_ = stub("edcn", 0.4)
     monkeypatch.setattr(quality, "our_contenders", lambda: {"edcn": made})
     monkeypatch.setattr(quality, "prepared", lambda *args, **kwargs: None)
     benchmarks.run("quality", out=tmp_path, seeds=1, data=["flights"])
