@@ -13,6 +13,7 @@ from edcn_tf.benchmarks.quality import SPLIT_SEED
 from edcn_tf.benchmarks.runs import Entry, markdown, mean, prepared, tested
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import progress_bar
+from edcn_tf.errors import InputError
 from edcn_tf.files import replaced, write_json
 from edcn_tf.plotting import LINES, MARKERS
 
@@ -74,7 +75,7 @@ STUDIES = {
 }
 
 
-def benchmark_studies(out, seeds=SEEDS):
+def benchmark_studies(out, seeds=SEEDS, data=None):
     """Trains EDCN with each option changed on each data set and seed; a table, a plot.
 
     A directory that holds an earlier, interrupted call's runs is gone on with; that of
@@ -84,9 +85,16 @@ def benchmark_studies(out, seeds=SEEDS):
         out: Directory that gets data, runs, `studies.md`, `studies.json` and
             `studies.svg`.
         seeds: Number of seeds, of weights, dropout and order.
+        data: Names of the data sets, of `STUDIED`; all by default.
+
+    Raises:
+        InputError: For an unknown data set, or runs of another setting.
     """
     out = Path(out)
-    folders = {name: out / f"{name}-chance" for name in STUDIED}
+    unknown = {*(data or ())} - {*STUDIED}
+    if unknown:
+        raise InputError(f"There is no data set {min(unknown)!r} to study EDCN on")
+    folders = {name: out / f"{name}-chance" for name in data or STUDIED}
     for name, folder in folders.items():
         prepared(folder, name, seed=SPLIT_SEED)
     entries = [DEFAULT, *(entry for study in STUDIES.values() for entry in study)]
@@ -126,12 +134,12 @@ def _ahead(entry, figures, name, key):
 def _section(title, study, figures):
     """A title and a table, as Markdown."""
     heads = ["EDCN with", "`edcn train --set`"]
-    for name in STUDIED:
+    for name in figures[DEFAULT.key]:
         heads += [f"{name}: test AUC", "less the default's", "on validation"]
     table = [heads, ["---", "---"] + ["---:"] * (len(heads) - 2)]
     for entry in study:
         cells = [entry.title, f"`{entry.configuration}`"]
-        for name in STUDIED:
+        for name in figures[DEFAULT.key]:
             cells.append(mean(each["auc"] for each in figures[entry.key][name]))
             for key in ("auc", "valid_auc"):
                 ahead = statistics.mean(_ahead(entry, figures, name, key))
@@ -149,7 +157,7 @@ def _draw(path, figures):
 def _draw_study(axes, title, study, figures):
     axes.set_title(title, fontsize="medium", loc="left")
     places = range(len(study))
-    for i, name in enumerate(STUDIED):
+    for i, name in enumerate(figures[DEFAULT.key]):
         ahead = [_ahead(entry, figures, name, "auc") for entry in study]
         heights = [place + 0.2 * (2 * i - 1) for place in places]
         color = LINES[i][0]

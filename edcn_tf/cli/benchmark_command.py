@@ -41,7 +41,7 @@ def add(command):
         "--data",
         nargs="+",
         choices=("movielens", "flights", "synthetic"),
-        help="for quality: on these only; default: on all three",
+        help="for quality and studies: on these only; default: on all",
     )
     benchmark.add_argument(
         "--peers",
