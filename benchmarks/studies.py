@@ -155,11 +155,11 @@ def _draw(path, figures):
 
 
 def _draw_study(axes, title, study, figures):
-    axes.set_title(title, fontsize="medium", loc="left")
-    places = range(len(study))
-    for i, name in enumerate(figures[DEFAULT.key]):
+    axes.set_title(title.partition(" (")[0], fontsize="medium", loc="left")
+    places, names = range(len(study)), list(figures[DEFAULT.key])
+    for i, name in enumerate(names):
         ahead = [_ahead(entry, figures, name, "auc") for entry in study]
-        heights = [place + 0.2 * (2 * i - 1) for place in places]
+        heights = [place + 0.4 * (i - (len(names) - 1) / 2) for place in places]
         color = LINES[i][0]
         axes.hlines(heights, [*map(min, ahead)], [*map(max, ahead)], color=color)
         means = [statistics.mean(each) for each in ahead]
@@ -167,8 +167,9 @@ def _draw_study(axes, title, study, figures):
     axes.set_yticks(places, [entry.title for entry in study])
     axes.axvline(0, color="gray", linewidth=0.8)
     axes.invert_yaxis()
-    axes.margins(y=0.1)
+    axes.margins(y=0.15)
     axes.grid(axis="y", visible=False)
-    axes.locator_params(axis="x", nbins=5)
+    axes.locator_params(axis="x", nbins=4)
     axes.set_xlabel("test AUC less the default's")
-    axes.legend(fontsize="small")
+    if len(names) > 1:
+        axes.legend(fontsize="small")
