@@ -79,13 +79,8 @@ def _many_values(folder, size):
 def _large_log(folder, size):
     log = folder / "log.tsv"
     synthesize(log, size)
-    yield (
-        "prepare",
-        [
-            *(EDCN, "prepare", log, "--format", "criteo"),
-            *("--out", folder / "data"),
-        ],
-    )
+    prepare = [EDCN, "prepare", log, "--format", "criteo", "--out", folder / "data"]
+    yield "prepare", prepare
     yield from _learn(folder)
 
 

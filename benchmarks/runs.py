@@ -41,6 +41,21 @@ class Entry:
         return " ".join(f"{key}={_short(value)}" for key, value in settings.items())
 
 
+def chosen(data, known):
+    """The names of data sets that were asked for; all where there were none.
+
+    Raises:
+        InputError: If one is not known.
+    """
+    unknown = {*(data or ())} - {*known}
+    if unknown:
+        raise InputError(
+            f"There is no data set {min(unknown)!r} to compare models on; "
+            f"known are {', '.join(known)}"
+        )
+    return [name for name in known if not data or name in data]
+
+
 def prepared(folder, name, rows=None, *, split_by="chance", seed=0):
     """Prepares a data set as `folder/data`, unless it is there.
 

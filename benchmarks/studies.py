@@ -10,10 +10,9 @@ from pathlib import Path
 
 from edcn_tf.benchmarks.figures import draw_panels
 from edcn_tf.benchmarks.quality import SPLIT_SEED
-from edcn_tf.benchmarks.runs import Entry, markdown, mean, prepared, tested
+from edcn_tf.benchmarks.runs import Entry, chosen, markdown, mean, prepared, tested
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import progress_bar
-from edcn_tf.errors import InputError
 from edcn_tf.files import replaced, write_json
 from edcn_tf.plotting import LINES, MARKERS
 
@@ -23,9 +22,9 @@ DEFAULT = Entry("the default", "edcn")
 PANEL = (6.2, 3.6)  # inches
 
 
-def each(option, *values, title="{}"):
+def each(option, *values):
     """An entry for each value of an option."""
-    return [Entry(title.format(v), "edcn", {option: v}) for v in values]
+    return [Entry(str(value), "edcn", {option: value}) for value in values]
 
 
 STUDIES = {
@@ -91,10 +90,7 @@ def benchmark_studies(out, seeds=SEEDS, data=None):
         InputError: For an unknown data set, or runs of another setting.
     """
     out = Path(out)
-    unknown = {*(data or ())} - {*STUDIED}
-    if unknown:
-        raise InputError(f"There is no data set {min(unknown)!r} to study EDCN on")
-    folders = {name: out / f"{name}-chance" for name in data or STUDIED}
+    folders = {name: out / f"{name}-chance" for name in chosen(data, STUDIED)}
     for name, folder in folders.items():
         prepared(folder, name, seed=SPLIT_SEED)
     entries = [DEFAULT, *(entry for study in STUDIES.values() for entry in study)]

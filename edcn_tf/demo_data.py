@@ -1,6 +1,7 @@
 """The data sets that `edcn demo` can go its way on."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 
@@ -40,9 +41,18 @@ class DemoData:
     request: Callable
 
 
-def _movielens_logs(directory, rows, seed):
+def _linear(l2):
+    """Settings of a logistic regression.
+
+    The L2 and the learning rate on a data set are those that served it best on the
+    validation split (on the synthetic log, of an L2 of 3, 10 and 30).
+    """
+    return {"model": "logistic_regression", "l2": l2, "learning_rate": 0.02}
+
+
+def _tfds_logs(name, directory, rows, seed):
     os.environ["TFDS_DATA_DIR"] = str(directory / "tfds")
-    return ["tfds:movielens_latest_small"], None
+    return [f"tfds:{name}"], None
 
 
 def _three_films(directory):
@@ -60,11 +70,6 @@ def _three_films(directory):
             ]
         ],
     }
-
-
-def _flights_logs(directory, rows, seed):
-    os.environ["TFDS_DATA_DIR"] = str(directory / "tfds")
-    return ["tfds:flights"], None
 
 
 def _three_departures(directory):
@@ -123,15 +128,9 @@ DATA = {
                 Field(name="weekday"),
             ),
         ),
-        logs=_movielens_logs,
+        logs=functools.partial(_tfds_logs, "movielens_latest_small"),
         runs={
-            # Its L2 and learning rate are those that served it best on the
-            # validation split.
-            "logistic_regression": {
-                "model": "logistic_regression",
-                "l2": 1.0,
-                "learning_rate": 0.02,
-            },
+            "logistic_regression": _linear(1.0),
             "edcn": {},
         },
         asked="one user; The Shawshank Redemption, Pulp Fiction, Battlefield Earth",
@@ -155,13 +154,9 @@ DATA = {
                 Field(name="sched_dep_time", candidate=True),
             ),
         ),
-        logs=_flights_logs,
+        logs=functools.partial(_tfds_logs, "flights"),
         runs={
-            "logistic_regression": {
-                "model": "logistic_regression",
-                "l2": 1.0,
-                "learning_rate": 0.02,
-            },
+            "logistic_regression": _linear(1.0),
             "edcn": {},
         },
         asked="10 July, New York to Los Angeles; departures at 6:30, 9:35 and 17:00",
@@ -174,12 +169,7 @@ DATA = {
         format="criteo",
         logs=_synthetic_logs,
         runs={
-            # Of an L2 of 3, 10 and 30 the one that served best on the validation split.
-            "logistic_regression": {
-                "model": "logistic_regression",
-                "l2": 30.0,
-                "learning_rate": 0.02,
-            },
+            "logistic_regression": _linear(30.0),
             "edcn": {},
         },
         asked="the first row of the test split",

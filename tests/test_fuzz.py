@@ -523,7 +523,8 @@ def test_model_files(tmp_path, run, times):
         path.write_bytes(content)
         with one_line():
             load_run(tmp_path / "run")
-        keras.backend.clear_session()  # which holds 0.2 MiB of each model until then
+        if RAN["model_files"] % 50 == 0:  # Keras holds 0.2 MiB of each model until then
+            keras.backend.clear_session()
 
 
 @runs

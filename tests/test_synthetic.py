@@ -319,12 +319,17 @@ def test_an_interrupted_command_leaves_nothing(tmp_path):
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        # What a shell starts in the background ignores it, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while not os.listdir(tmp_path):
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    assert "interrupted" in process.communicate()[1]
+    try:
+        while not os.listdir(tmp_path):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert "interrupted" in process.communicate(timeout=60)[1]
+    finally:
+        process.kill()  # which would go on until the disk is full
     assert process.returncode == 130
     assert os.listdir(tmp_path) == []
 

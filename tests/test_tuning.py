@@ -288,8 +288,8 @@ def returns(value):
     return value + 1
 
 
-def raises():
-    raise InputError("a reason\nof two lines")
+def raises(kind):
+    raise kind("a reason\nof two lines")
 
 
 def ends(kind):
@@ -303,8 +303,10 @@ def test_process(tmp_path):
     log = tmp_path / "log.txt"
     assert run_apart(returns, 1, log=log) == 2
     assert "told 1" in log.read_text()
-    with pytest.raises(ProcessError, match="^a reason of two lines"):
-        run_apart(raises, log=log)
+    with pytest.raises(ProcessError, match="^ValueError: a reason of two lines"):
+        run_apart(raises, ValueError, log=log)
+    with pytest.raises(ProcessError, match=r"^a reason\\nof two lines"):  # its escape
+        run_apart(raises, InputError, log=log)
     with pytest.raises(ProcessError, match="memory runs out"):
         run_apart(ends, signal.SIGKILL, log=log)
     with pytest.raises(ProcessError, match="SIGSEGV"):

@@ -9,11 +9,10 @@ from edcn_tf import metrics
 from edcn_tf.benchmarks.quality.contenders import our_contenders
 from edcn_tf.benchmarks.quality.figure import draw
 from edcn_tf.benchmarks.quality.peers import peer_contenders
-from edcn_tf.benchmarks.runs import markdown, mean, prepared
+from edcn_tf.benchmarks.runs import chosen, markdown, mean, prepared
 from edcn_tf.comparison import RESAMPLES, bootstrap_auc, interval
 from edcn_tf.console import progress_bar
 from edcn_tf.demo_data import DATA
-from edcn_tf.errors import InputError
 from edcn_tf.files import replaced, write_json
 
 SPLIT_SEED = 2021
@@ -49,10 +48,8 @@ def benchmark_quality(out, seeds=SEEDS, rows=ROWS, peers=None, data=None):
             unknown data set.
     """
     out = Path(out)
-    unknown = {*(data or ())} - {name for name, _ in PARTS}
-    if unknown:
-        raise InputError(f"There is no data set {min(unknown)!r} to compare models on")
-    parts = [part for part in PARTS if not data or part[0] in data]
+    names = chosen(data, dict.fromkeys(name for name, _ in PARTS))
+    parts = [part for part in PARTS if part[0] in names]
     contenders = our_contenders()
     if peers:
         contenders.update(peer_contenders(peers))

@@ -121,6 +121,4 @@ class Flights(tfds.core.GeneratorBasedBuilder):
             "timestamp": hours.astype("int64") + 60 * frame["minute"],
             "arr_delay": frame["arr_delay"],
         }
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-        for key, row in enumerate(rows):
-            yield key, dict(zip(columns, row, strict=True))
+        return r_data.examples(columns)

@@ -114,6 +114,4 @@ class MovielensLatestSmall(tfds.core.GeneratorBasedBuilder):
             # Day 0, 1970-01-01, was a Thursday.
             "weekday": ((timestamp // 86400 + 3) % 7).astype(str),
         }
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-        for key, row in enumerate(rows):
-            yield key, dict(zip(columns, row, strict=True))
+        return r_data.examples(columns)

