@@ -6,6 +6,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
+LONG = [  # files of a minute and more
+    *("test_tuning.py", "test_resume.py", "test_cli.py", "test_bad_records.py"),
+    *("test_warm_start.py", "test_search.py", "test_tutorial.py", "test_fuzz.py"),
+    *("test_export.py", "test_distribution.py", "test_family.py", "test_client.py"),
+    *("test_export_variety.py", "test_benchmarks.py", "test_signatures.py"),
+]
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONG)  # else as they were
+
 
 @pytest.fixture
 def random():
