@@ -1,9 +1,11 @@
 """Bring the columns of a log to the types that the schema asks for."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from edcn_tf.errors import InputError
+from edcn_tf.schema import MISSING
 
 ARROW_TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
 # In a number column of a text log these mean that the number is missing.
@@ -16,7 +18,9 @@ def normalize(batch, schema, columns, path, first_row):
 
     Single-valued fields and the group become `string`, `int64` or `float32` as the
     field's `dtype` says; lists become `list<...>`; the label `int64` in {0, 1}; the
-    timestamp `int64`; the weight `float32`. Empty strings and NaN become null.
+    timestamp `int64`; the weight `float32`. Empty strings and NaN become null. In a
+    sequence along another what is missing keeps its place (`MISSING` stands for it),
+    and of both the newest `max_length` positions stay.
 
     Args:
         batch: `pyarrow.RecordBatch` that holds at least `columns`.
@@ -40,7 +44,7 @@ def normalize(batch, schema, columns, path, first_row):
                 arrays.append(_timestamp(column))
             elif name == schema.weight:
                 arrays.append(_weight(column))
-            elif name in fields and fields[name].multiple:
+            elif name in fields and fields[name].is_list:
                 arrays.append(_list(column, fields[name]))
             else:  # a single-valued field, or a group that is not a field
                 dtype = fields[name].dtype if name in fields else "string"
@@ -55,7 +59,59 @@ def normalize(batch, schema, columns, path, first_row):
                 f"{path}: column {name!r} cannot be used as it is. "
                 f"Received: a column of {column.type}"
             ) from None
-    return pa.RecordBatch.from_arrays(arrays, names=columns)
+    batch = pa.RecordBatch.from_arrays(arrays, names=columns)
+    for group in schema.sequences:
+        present = [field for field in group if field.name in columns]
+        if present and present[0] is group[0]:
+            batch = _aligned(batch, present, path, first_row)
+    return batch
+
+
+def without_missing(values):
+    """With null for what `MISSING` stands for."""
+    kind = values.type
+    if pa.types.is_floating(kind):
+        missing = pc.is_nan(values)
+    else:
+        name = "int64" if pa.types.is_integer(kind) else "string"
+        missing = pc.equal(values, pa.scalar(MISSING[name], kind))
+    return pc.if_else(missing, pa.scalar(None, kind), values)
+
+
+def _aligned(batch, fields, path, first_row):
+    """Of a sequence and those along it, the newest positions that have a value."""
+    main, *others = (batch.column(field.name) for field in fields)
+    lengths = main.value_lengths().fill_null(0).to_numpy()
+    for field, column in zip(fields[1:], others):
+        differs = np.flatnonzero(
+            column.value_lengths().fill_null(0).to_numpy() != lengths
+        )
+        if len(differs):
+            row = differs[0]
+            raise InputError(
+                f"{path}: row {first_row + row}, column {field.name!r}: must have as "
+                f"many values as {fields[0].name!r}, {lengths[row]}. Received: "
+                f"{column[row].as_py()!r}"
+            )
+    kept = main.flatten().is_valid().to_numpy(zero_copy_only=False)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    left = np.bincount(rows[kept], minlength=len(lengths))
+    places = np.cumsum(kept) - 1  # of each value among all that are kept
+    ends = np.cumsum(left)
+    kept &= places >= (ends - fields[0].max_length)[rows]
+    left = np.minimum(left, fields[0].max_length)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(left)]), pa.int32())
+    for field, column in zip(fields, [main, *others]):
+        values = column.flatten().filter(pa.array(kept))
+        values = values.fill_null(MISSING[field.dtype])
+        number = batch.schema.get_field_index(field.name)
+        column = pa.ListArray.from_arrays(offsets, values)
+        batch = batch.set_column(number, field.name, column)
+    return batch
+
+
+def _lengths(column):
+    return column.value_lengths().fill_null(0).to_numpy()
 
 
 class _BadValue(Exception):

@@ -105,6 +105,7 @@ def prepare(args):
             vocabulary_of=args.vocabulary_of,
             forget_after=args.forget_after,
             refit=args.refit,
+            history=args.history,
         )
     print_summary(summary)
     goes_on = " --warm-start RUN" if args.vocabulary_of else ""

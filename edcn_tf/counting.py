@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from edcn_tf.columns import without_missing
 from edcn_tf.draws import FIRST_FIELD, draws
 
 SAMPLE_SIZE = 1 << 18  # numbers kept of a numeric column: quantiles to about 0.1 %
@@ -128,20 +129,22 @@ class FieldCounter:
     Args:
         field: The `edcn_tf.schema.Field`.
         number: Its number in the schema, for draws of its own.
+        owner: The field whose rows its values have, if not its own.
     """
 
-    def __init__(self, field, number):
+    def __init__(self, field, number, owner=None):
         self.field = field
         self.number = number
+        self.owner = owner or field
         self.missing = 0
         self.kept = 0  # occurrences of the values that have a row (`keep`)
-        if field.kind == "numeric":
+        if field.has_ranges:
             self.numbers = NumberSample()
-        elif field.hash_buckets:
-            self.bucket_counts = np.zeros(field.hash_buckets, np.int64)
+        elif self.owner.hash_buckets:
+            self.bucket_counts = np.zeros(self.owner.hash_buckets, np.int64)
         else:
             self.values = ValueCounts()
-            self.unseen = np.zeros(field.unseen_rows, np.int64)
+            self.unseen = np.zeros(self.owner.unseen_rows, np.int64)
 
     def add(self, column, keys):
         """Counts a normalized column (`edcn_tf.columns.normalize`).
@@ -150,7 +153,14 @@ class FieldCounter:
             column: `[rows]` values or lists.
             keys: The rows' keys (`edcn_tf.draws.row_keys`), `[rows]` uint64.
         """
-        if self.field.multiple:
+        parents = None
+        if self.field.kind == "sequence":  # in which a missing value has its place
+            lengths = pc.fill_null(pc.list_value_length(column), 0)
+            parents = column.value_parent_indices().to_numpy(zero_copy_only=False)
+            column = without_missing(column.flatten())
+            self.missing += pc.sum(pc.equal(lengths, 0)).as_py() or 0
+            self.missing += column.null_count
+        elif self.field.multiple:
             # A list of nothing but nulls is as missing as an empty one.
             present = pc.is_valid(column.flatten()).to_numpy(zero_copy_only=False)
             parents = column.value_parent_indices().to_numpy(zero_copy_only=False)
@@ -158,12 +168,15 @@ class FieldCounter:
             column = column.flatten()
         else:
             self.missing += column.null_count
-        if self.field.kind == "numeric":
-            self.numbers.add(column, draws(keys, FIRST_FIELD + self.number))
-        elif self.field.hash_buckets:
+        if self.field.has_ranges:
+            priorities = draws(keys, FIRST_FIELD + self.number)
+            if parents is not None:  # the numbers of a row's list go together
+                priorities = priorities[parents]
+            self.numbers.add(column, priorities)
+        elif self.owner.hash_buckets:
             counts = column.drop_null().value_counts()
             self.bucket_counts += bucket_counts(
-                counts.field("values"), counts.field("counts"), self.field.hash_buckets
+                counts.field("values"), counts.field("counts"), self.owner.hash_buckets
             )
         else:
             self.values.add(column)
@@ -171,9 +184,9 @@ class FieldCounter:
     def merge(self, other):
         """Adds another's counts of the same field to these, and returns them."""
         self.missing += other.missing
-        if self.field.kind == "numeric":
+        if self.field.has_ranges:
             self.numbers.merge(other.numbers)
-        elif self.field.hash_buckets:
+        elif self.owner.hash_buckets:
             self.bucket_counts += other.bucket_counts
         else:
             self.values.merge(other.values)
@@ -240,12 +253,37 @@ class FieldCounter:
         self.values.add_table(kept.select(["value", "count"]))
         return kept
 
+    def counts_of(self, kept):
+        """How often each of another field's kept values occurs, `[values]` int64.
+
+        The other values move to the unseen ones.
+
+        Args:
+            kept: The values that have a row, a `pyarrow` array of all of them.
+        """
+        table = self.values.table()
+        counts = np.zeros(len(kept), np.int64)
+        if table is not None:
+            places = pc.index_in(table["value"], kept).fill_null(-1).to_numpy()
+            number = table["count"].to_numpy()
+            known = places >= 0
+            counts[places[known]] = number[known]
+            unknown = table.filter(pa.array(~known))
+            if len(self.unseen) == 1:
+                self.unseen += number[~known].sum()
+            else:
+                self.unseen += bucket_counts(
+                    unknown["value"], unknown["count"], len(self.unseen)
+                )
+        self.kept = int(counts.sum())
+        return counts
+
     def shares(self):
         """Shares of the missing and of the unseen values, when `keep` has chosen."""
         unseen = 0
-        if self.field.kind == "numeric":
+        if self.field.has_ranges:
             known = self.numbers.total
-        elif self.field.hash_buckets:
+        elif self.owner.hash_buckets:
             known = int(self.bucket_counts.sum())
         else:
             known, unseen = self.kept, int(self.unseen.sum())

@@ -5,9 +5,8 @@ import tensorflow as tf
 
 from edcn_tf.errors import InputError
 from edcn_tf.hashing import hash_bucket
+from edcn_tf.schema import MISSING
 
-# What stands for a missing value where a tensor needs one.
-MISSING = {"string": "", "int64": np.iinfo(np.int64).min, "float32": float("nan")}
 TF_DTYPES = {"string": tf.string, "int64": tf.int64, "float32": tf.float32}
 
 
@@ -36,11 +35,11 @@ class Encoder(tf.Module):
 
         `[B]` for a single value, `[B, length]` for lists (any length; the shorter
         ones filled up with missing values). A missing value is the empty string,
-        NaN, or the smallest int64.
+        NaN, or the smallest int64. Sequences along another have its length.
         """
         return {
             field.name: tf.TensorSpec(
-                [None, None] if field.multiple else [None],
+                [None, None] if field.is_list else [None],
                 TF_DTYPES[field.dtype],
                 name=field.name,
             )
@@ -56,7 +55,7 @@ class Encoder(tf.Module):
 
         Args:
             features: Name -> tensor `[B]`, or `[B, length]` (dense or ragged) for a
-                multi-valued field.
+                multi-valued field or a sequence.
             names: The fields to encode; all of the schema by default.
 
         Returns:
@@ -70,12 +69,16 @@ class Encoder(tf.Module):
         ]
         # Together what can be: many small ops are most of the time of a small request.
         groups, blocks, order = {}, [], []  # order: which fields the blocks hold
+        sequences = self._encode_sequences(fields, features)
         for number, spec in enumerate(fields):
-            if spec.field.multiple:
+            if spec.field.kind == "sequence":
+                blocks.append(sequences[spec.field.name])
+                order.append(number)
+            elif spec.field.multiple:
                 blocks.append(self._encode_list(spec, features[spec.field.name]))
                 order.append(number)
             else:
-                kind = (spec.field.kind, spec.field.dtype)
+                kind = (spec.field.has_ranges, spec.field.dtype)
                 groups.setdefault(kind, []).append(number)
         for numbers in groups.values():
             group = [fields[number] for number in numbers]
@@ -104,9 +107,10 @@ class Encoder(tf.Module):
 
         The rows before that are those of unseen values, so theirs are negative.
         """
-        if spec.field.kind == "numeric":
+        if spec.field.has_ranges:
             values = tf.cast(values, tf.float32)
             return tf.raw_ops.Bucketize(input=values, boundaries=list(spec.boundaries))
+        spec = spec.owner
         if not spec.vocabulary:
             return hash_bucket(values, spec.field.hash_buckets)
         table = self.tables.get(spec.field.name)
@@ -127,7 +131,33 @@ class Encoder(tf.Module):
             present = values.with_flat_values(tf.not_equal(values.flat_values, missing))
         else:
             present = tf.not_equal(values, missing)
-        values = tf.ragged.boolean_mask(values, present)
+        return self._rows_of_lists(spec, tf.ragged.boolean_mask(values, present))
+
+    def _encode_sequences(self, fields, features):
+        """Name -> rows `[B, max_length]` int32 of each sequence's newest values.
+
+        Oldest first. Where a sequence has no value, those along it have no place.
+        """
+        specs, encoded = {spec.field.name: spec for spec in fields}, {}
+        for group in self.spec.schema.sequences:
+            if group[0].name not in specs:
+                continue
+            main = features[group[0].name]
+            flat = main.flat_values if isinstance(main, tf.RaggedTensor) else main
+            present = _is_present(flat, group[0].dtype)
+            if isinstance(main, tf.RaggedTensor):
+                present = main.with_flat_values(present)
+            for field in group:
+                values = features[field.name]
+                same = same_lengths(group[0], main, field, values)
+                with tf.control_dependencies([same]):
+                    values = tf.ragged.boolean_mask(values, present)
+                newest = values[:, -field.max_length :]
+                encoded[field.name] = self._rows_of_lists(specs[field.name], newest)
+        return encoded
+
+    def _rows_of_lists(self, spec, values):
+        """Ragged values -> `[B, max_length]` int32, 0 in unused slots."""
         rows = self._encode([spec], [values.flat_values])[:, 0]
         rows = values.with_flat_values(rows)
         rows = rows.to_tensor(shape=[None, spec.field.max_length])  # 0 is padding
@@ -137,11 +167,30 @@ class Encoder(tf.Module):
         return tf.cast(rows, tf.int32)
 
 
+def _is_present(values, dtype):
+    if dtype == "float32":
+        return tf.logical_not(tf.math.is_nan(values))
+    return tf.not_equal(values, MISSING[dtype])
+
+
+def same_lengths(main, of_main, field, values):
+    """Fails unless a sequence has the lengths of the one that it is along."""
+    if field is main:
+        return tf.no_op()
+    told = f"{field.name!r} must have as many values in each row as {main.name!r}"
+    if isinstance(values, tf.RaggedTensor):
+        lengths = [values.row_splits, of_main.row_splits]
+    else:
+        lengths = [tf.shape(values), tf.shape(of_main)]
+    same = tf.reduce_all(tf.equal(*lengths))
+    return tf.debugging.Assert(same, [told])
+
+
 def parsing_of_fields(schema):
     """Name -> how `tf.io.parse_example` reads that field of a tf.Example."""
     return {
         field.name: tf.io.RaggedFeature(TF_DTYPES[field.dtype])
-        if field.multiple
+        if field.is_list
         else tf.io.FixedLenFeature(
             [], TF_DTYPES[field.dtype], default_value=MISSING[field.dtype]
         )

@@ -12,7 +12,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.vocabulary import FeatureSpec
 
 # What the rows of a field's values, and what is made of them, depend on.
-MEANING = ("kind", "dtype", "hash_buckets", "unseen_rows", "pooling")
+MEANING = ("kind", "dtype", "hash_buckets", "unseen_rows", "pooling", "of", "along")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Growth:
         """Raises an `InputError` for fields that cannot be gone on with."""
         check_fields(self.spec.schema, schema)
         before = {field.name: field for field in self.spec.schema.fields}
-        numeric = [field for field in schema.fields if field.kind == "numeric"]
+        numeric = [field for field in schema.fields if field.has_ranges]
         for name in self.refit:
             if name not in [field.name for field in numeric]:
                 raise InputError(

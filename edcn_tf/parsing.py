@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from edcn_tf.encoder import parsing_of_fields
+from edcn_tf.encoder import parsing_of_fields, same_lengths
 
 
 def parsing_of(schema, group):
@@ -31,5 +31,10 @@ def parsed(records, parsing, schema):
         told = f"the weight {schema.weight!r} must be finite, at least 0; received"
         good = tf.reduce_all((weight >= 0) & tf.math.is_finite(weight))
         checks.append(tf.debugging.Assert(good, [told, weight]))
+    checks += [
+        same_lengths(main, columns[main.name], field, columns[field.name])
+        for main, *others in schema.sequences
+        for field in others
+    ]
     with tf.control_dependencies([check for check in checks if check is not None]):
         return {name: tf.identity(column) for name, column in columns.items()}

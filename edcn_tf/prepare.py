@@ -4,6 +4,7 @@ import collections
 import contextlib
 import multiprocessing
 import os
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from edcn_tf.counting import ValueCounts
 from edcn_tf.errors import InputError
 from edcn_tf.files import new_directory, refuse_existing
 from edcn_tf.growth import Growth
+from edcn_tf.histories import History, number_of_groups
 from edcn_tf.prepare_plan import Counts, Plan
 from edcn_tf.records import RecordWriter
 from edcn_tf.sources import LogPart, log_bytes
@@ -37,6 +39,7 @@ def prepare(
     vocabulary_of=None,
     forget_after=None,
     refit=(),
+    history=None,
 ):
     """Writes TFRecord splits, the FeatureSpec and a summary of raw logs.
 
@@ -73,6 +76,10 @@ def prepare(
             have lose their row; by default none.
         refit: Names of numeric fields whose ranges are fitted anew, where the others
             keep those of the days before.
+        history: `"USER:ITEM:TIME"`, the names of three columns: each row gets the items
+            that its user clicked strictly before its time, in any of the logs
+            (`edcn_tf.histories`), as the schema's sequence `of` ITEM, or as a new one,
+            `ITEM_history`.
 
     Returns:
         The summary, a dict: rows and click rate of each split, kept values of each
@@ -83,6 +90,8 @@ def prepare(
     """
     directory = Path(directory)
     refuse_existing(directory)
+    if history:
+        history, schema = History.parse(history, schema)
     growth = None
     if vocabulary_of:
         growth = Growth(vocabulary_of, forget_after, tuple(refit))
@@ -91,7 +100,7 @@ def prepare(
         raise InputError("What to forget or fit anew needs an earlier vocabulary")
     plan = _plan(
         logs,
-        *(format, compression, growth),
+        *(format, compression, growth, history),
         schema=schema,
         seed=seed,
         split=tuple(split),
@@ -115,7 +124,7 @@ def prepare(
                 plan.count_times(part, times, bar.update)
         plan = plan.with_times(times)
     counts = Counts(schema)
-    with new_directory(directory) as partial:
+    with new_directory(directory) as partial, _histories(plan, parts, partial) as found:
         with (
             _writers(partial, compression, workers) as write,
             console.progress_bar("Preparing", total) as bar,
@@ -127,11 +136,37 @@ def prepare(
                 bar.update(done)
 
             for log, part in parts:
-                plan.prepare(log, part, counts, write, progress)
+                plan.prepare(log, part, counts, write, progress, found(log))
         return plan.write(counts, partial)
 
 
-def _plan(logs, format, compression, growth, **options):
+@contextlib.contextmanager
+def _histories(plan, parts, directory):
+    """Builds the histories; a function that gives the directory of a log's."""
+    if plan.history is None:
+        yield lambda log: None
+        return
+    total = log_bytes(plan.logs)
+    groups = number_of_groups(total)
+    with tempfile.TemporaryDirectory(dir=directory) as work:
+
+        def folder(kind, log):
+            path = Path(work, kind, str(log))
+            path.mkdir(parents=True, exist_ok=True)
+            return path
+
+        gathered, joined = ([folder(kind, log) for log, _ in parts] for kind in "gj")
+        with console.progress_bar("Reading histories", total) as bar:
+            for (_, part), target in zip(parts, gathered):
+                plan.history.gather(part, plan, groups, target, bar.update)
+        with console.progress_bar("Joining histories", groups) as bar:
+            for group in range(groups):
+                plan.history.join(group, gathered, joined)
+                bar.update(1)
+        yield joined.__getitem__
+
+
+def _plan(logs, format, compression, growth, history, **options):
     """The `Plan` of `prepare`'s arguments."""
     if not isinstance(logs, dict):
         one = isinstance(logs, (str, Path))
@@ -139,13 +174,14 @@ def _plan(logs, format, compression, growth, **options):
         if not logs:
             raise InputError("There is no log to prepare")
         splits = (None,) * len(logs)
-        return Plan(logs, splits, Splitter(**options), format, compression, growth)
+        splitter = Splitter(**options)
+        return Plan(logs, splits, splitter, format, compression, growth, history)
     if not logs.get("train"):
         raise InputError("A split of your own needs logs for training: --train")
     pairs = [(str(log), split) for split, part in logs.items() for log in part]
     options["split"] = None
     splitter = Splitter(**options)
-    return Plan(*zip(*pairs), splitter, format, compression, growth)
+    return Plan(*zip(*pairs), splitter, format, compression, growth, history)
 
 
 @contextlib.contextmanager

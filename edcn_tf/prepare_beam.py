@@ -3,6 +3,8 @@
 The logs are divided into parts (`edcn_tf.sources.log_parts`), each of which a worker
 prepares as `edcn_tf.prepare` prepares whole logs:
 
+    parts -> users, times and items, a file for each group of users
+          -> a group's files joined: the history of each row   (only for --history)
     parts -> timestamps, their counts merged         (only for a split by time)
     parts -> records, in files with the part's number
           -> counts, a piece for each field and hash range of its values
@@ -22,6 +24,7 @@ from pathlib import Path
 from edcn_tf.counting import ValueCounts
 from edcn_tf.errors import InputError
 from edcn_tf.files import flush, new_directory, partial_directory
+from edcn_tf.histories import number_of_groups
 from edcn_tf.prepare_plan import Counts
 from edcn_tf.records import RecordWriter
 from edcn_tf.schema import read_json
@@ -65,11 +68,13 @@ def prepare_on_beam(plan, directory, runner, options=()):
         for part in log_parts(path, plan.format)
     ]
     files = {p.piece if p.path.startswith("tfds:") else p.path for _, p in parts}
-    ranges = min(1 + log_bytes(files) // BYTES_PER_RANGE, MOST_RANGES)
+    size = log_bytes(files)
+    ranges = min(1 + size // BYTES_PER_RANGE, MOST_RANGES)
     with new_directory(directory) as partial:
         (partial / WORK).mkdir()
         pipeline = _pipeline(runner, options)
-        _build(pipeline, plan, parts, ranges, str(partial.absolute()))
+        groups = number_of_groups(size)
+        _build(pipeline, plan, parts, ranges, groups, str(partial.absolute()))
         try:
             pipeline.run().wait_until_finish()
         except Exception as error:
@@ -91,7 +96,7 @@ def _pipeline(runner, options):
         raise InputError(f"--runner: {error}") from error
 
 
-def _build(pipeline, plan, parts, ranges, directory):
+def _build(pipeline, plan, parts, ranges, groups, directory):
     """Adds all steps to a pipeline."""
     numbered = [(number, *part) for number, part in enumerate(parts)]
     parts = pipeline | "Parts" >> beam.Create(numbered) | beam.Reshuffle()
@@ -103,10 +108,30 @@ def _build(pipeline, plan, parts, ranges, directory):
             | "Merge times" >> beam.CombineGlobally(Merge())
             | "Split times" >> beam.Map(plan.with_times)
         )
+    if plan.history:
+        gathered = (
+            parts
+            | "Gather histories" >> beam.ParDo(GatherPart(plan, directory, groups))
+            | "All gathered" >> beam.combiners.Count.Globally()
+        )
+        joined = (
+            pipeline
+            | "Groups" >> beam.Create(range(groups))
+            | "Spread" >> beam.Reshuffle()
+            | "Join histories"
+            >> beam.ParDo(
+                JoinGroup(plan, directory, len(numbered)),
+                beam.pvalue.AsSingleton(gathered),
+            )
+            | "All joined" >> beam.combiners.Count.Globally()
+        )
+        done = (beam.pvalue.AsSingleton(joined),)  # waited for
+    else:
+        done = ()
     prepare = PreparePart(directory, len(numbered), ranges)
     counts = (
         parts
-        | "Prepare" >> beam.ParDo(prepare, split_plan)
+        | "Prepare" >> beam.ParDo(prepare, split_plan, *done)
         | "Merge" >> beam.CombinePerKey(Merge())
     )
     if plan.growth is None:  # else a rare value may have its row from earlier days
@@ -148,6 +173,55 @@ class CountTimes(beam.DoFn):
         yield counts
 
 
+class GatherPart(beam.DoFn):
+    """A part of the logs -> a file for each group of users in it."""
+
+    def __init__(self, plan, directory, groups):
+        self.plan, self.directory, self.groups = plan, directory, groups
+
+    def process(self, element):
+        number, _, part = element
+        with _attempt(self.directory, f"gather-{number}") as attempt:
+            self.plan.history.gather(part, self.plan, self.groups, attempt)
+            _take(attempt, _gathered(self.directory, number))
+        yield number
+
+
+class JoinGroup(beam.DoFn):
+    """A group of users -> the histories of its rows, a file for each part."""
+
+    def __init__(self, plan, directory, parts):
+        self.plan, self.directory, self.parts = plan, directory, parts
+
+    def process(self, group, gathered):
+        numbers = range(self.parts)
+        sources = [_gathered(self.directory, number) for number in numbers]
+        with _attempt(self.directory, f"join-{group}") as attempt:
+            folders = [attempt / str(number) for number in numbers]
+            for folder in folders:
+                folder.mkdir()
+            self.plan.history.join(group, sources, folders)
+            for number, folder in zip(numbers, folders):
+                _take(folder, _joined(self.directory, number))
+        yield group
+
+
+def _gathered(directory, part):
+    return Path(directory, WORK, "gathered", str(part))
+
+
+def _joined(directory, part):
+    return Path(directory, WORK, "joined", str(part))
+
+
+def _take(attempt, target):
+    """Gives what a try made its place, that of an earlier try replaced."""
+    target.mkdir(parents=True, exist_ok=True)
+    flush(attempt)
+    for path in attempt.iterdir():
+        os.replace(path, target / path.name)
+
+
 class PreparePart(beam.DoFn):
     """A part of the logs -> its records, and pieces of its counts.
 
@@ -159,8 +233,9 @@ class PreparePart(beam.DoFn):
     def __init__(self, directory, parts, ranges):
         self.directory, self.parts, self.ranges = directory, parts, ranges
 
-    def process(self, element, plan):
+    def process(self, element, plan, joined=None):
         number, log, part = element
+        histories = _joined(self.directory, number) if plan.history else None
         counts = Counts(plan.schema)
         with _attempt(self.directory, number) as records:
             writers = {
@@ -173,7 +248,9 @@ class PreparePart(beam.DoFn):
                 for split in SPLITS
             }
             plan.prepare(
-                log, part, counts, lambda split, rows: writers[split].write(rows)
+                *(log, part, counts),
+                lambda split, rows: writers[split].write(rows),
+                histories=histories,
             )
             for writer in writers.values():
                 writer.close()

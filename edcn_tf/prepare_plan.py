@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from edcn_tf.errors import InputError
 from edcn_tf.files import write_json
 from edcn_tf.growth import Growth
+from edcn_tf.histories import History
 from edcn_tf.sources import read_part
 from edcn_tf.splitting import SPLITS, Splitter, time_shares
 from edcn_tf.vocabulary import FeatureCounter
@@ -28,6 +29,7 @@ class Plan:
         format: Format of the logs, or None to tell it from their names.
         compression: Of the records, `None` or `"GZIP"`.
         growth: How the FeatureSpec goes on from an earlier one, or None.
+        history: The `History` that rows get, or None.
     """
 
     logs: tuple[str, ...]
@@ -36,6 +38,7 @@ class Plan:
     format: str | None = None
     compression: str | None = None
     growth: Growth | None = None
+    history: History | None = None
 
     @property
     def schema(self):
@@ -56,7 +59,7 @@ class Plan:
         splitter = dataclasses.replace(self.splitter, times=times)
         return dataclasses.replace(self, splitter=splitter)
 
-    def prepare(self, log, part, counts, write, progress=None):
+    def prepare(self, log, part, counts, write, progress=None, histories=None):
         """Splits and counts the rows of a part of a log, and has them written.
 
         Args:
@@ -65,15 +68,21 @@ class Plan:
             counts: `Counts`, which are added to.
             write: Called with a split's name and a batch of its rows.
             progress: As for `edcn_tf.sources.read_log`.
+            histories: Directory with those of the part's rows, if they get any.
         """
-        for first_row, batch in read_part(
-            part, self.schema, self.format, progress=progress
-        ):
+        for first_row, batch in self._rows(part, progress, histories):
             for split, rows, keys in self.splitter.pieces(
                 batch, self.splits[log], log, first_row
             ):
                 counts.add(split, rows, keys)
                 write(split, rows)
+
+    def _rows(self, part, progress, histories):
+        if self.history is None:
+            return read_part(part, self.schema, self.format, progress=progress)
+        names = [n for n in self.schema.columns if n not in self.history.names]
+        rows = read_part(part, self.schema, self.format, names, progress)
+        return self.history.added(rows, histories, self.schema)
 
     def write(self, counts, directory):
         """Writes `features/` and `summary.json`; returns what the latter holds.

@@ -9,13 +9,16 @@ from pathlib import Path
 from edcn_tf.errors import InputError
 from edcn_tf.files import write_json
 
-KINDS = ("categorical", "numeric")
+KINDS = ("categorical", "numeric", "sequence")
 POOLINGS = ("mean", "sum")
 MOST_ROWS = 2**31 - 1  # of the table: ids are int32
 MOST_SLOTS = 10_000  # of a field: each takes 4 bytes of every row
 SCALES = ("quantile", "log")
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 DTYPES = {"categorical": ("string", "int64"), "numeric": ("float32", "int64")}
+# What stands for a missing value where there must be one.
+MISSING = {"string": "", "int64": -(2**63), "float32": float("nan")}
+SEQUENCE_LENGTH = 50  # by default
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,11 +27,13 @@ class Field:
 
     Args:
         name: The column's name, in the log and in requests to the served model.
-        kind: `"categorical"` (each value has its own embedding) or `"numeric"`
-            (each of `buckets` ranges has its own embedding).
+        kind: `"categorical"` (each value has its own embedding), `"numeric"`
+            (each of `buckets` ranges has its own embedding) or `"sequence"` (a list
+            whose order counts, such as a user's history: oldest first, newest last;
+            of numbers if it has `buckets`).
         dtype: How values are stored and served: `"string"` (default) or `"int64"`
-            for a categorical field, `"float32"` (default) or `"int64"` for a
-            numeric one.
+            for categorical values, `"float32"` (default) or `"int64"` for numbers;
+            for a sequence `of` a field, that field's.
         min_count: Categorical. A value seen in fewer training rows is treated as
             unseen. The default of 2 leaves some training rows for the unseen
             value's embedding to learn from.
@@ -38,8 +43,15 @@ class Field:
         unseen_rows: Categorical. Number of rows that unseen values are hashed to.
         multiple: Categorical. Whether a row holds a list of values.
         separator: What separates the values of a list in a text log.
-        max_length: At most this many values of a list are used, the first ones.
+        max_length: At most this many values of a list are used: the first ones (by
+            default 8), of a sequence the newest, which are the last (50).
         pooling: `"mean"` or `"sum"` of the embeddings of a list.
+        of: Sequence. Name of the categorical field whose values it holds, and whose
+            embeddings it shares: a history of films is of the field that is the film.
+            Without, the sequence has a vocabulary, or ranges, of its own.
+        along: Sequence. Name of another sequence whose positions it tells more about,
+            value by value: the category of each film, or how long ago it was. What
+            positions there are, and the longest length, is said by that one.
         buckets: Numeric. At most this many ranges.
         candidate: Whether the field describes what is ranked (the ad, the item) and
             not the user or the context. Where some fields do, the exported model can
@@ -66,6 +78,8 @@ class Field:
     buckets: int | None = None
     scale: str = "quantile"
     candidate: bool = False
+    of: str | None = None
+    along: str | None = None
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not FIELD_NAME.fullmatch(self.name):
@@ -79,17 +93,61 @@ class Field:
         self._check_choice("kind", KINDS)
         if not isinstance(self.candidate, bool):
             self._fail("`candidate` must be true or false", self.candidate)
+        if self.kind == "sequence":
+            self._check_sequence()
+        else:
+            self._refuse("of", "along")
+        if self.shares_rows:
+            return  # whose dtype the schema knows
+        kind = "numeric" if self.has_ranges else "categorical"
         if self.dtype is None:
-            object.__setattr__(self, "dtype", DTYPES[self.kind][0])
-        self._check_choice("dtype", DTYPES[self.kind])
-        if self.kind == "numeric":
-            self._refuse("min_count", "max_size", "hash_buckets", "max_length")
-            if self.multiple:
-                self._fail("`multiple` is for categorical fields", self.multiple)
-            self._default("buckets", 32)
-            self._check_int("buckets", 2)
-            self._check_choice("scale", SCALES)
-            return
+            object.__setattr__(self, "dtype", DTYPES[kind][0])
+        self._check_choice("dtype", DTYPES[kind])
+        if self.has_ranges:
+            self._check_ranges()
+        else:
+            self._check_values()
+        if self.multiple:
+            self._default("max_length", 8)
+            self._check_int("max_length", 1, MOST_SLOTS)
+            self._check_list()
+        elif self.kind != "sequence":
+            self._refuse("max_length")
+
+    def _check_sequence(self):
+        if self.multiple:
+            self._fail("a sequence is a list without `multiple`", self.multiple)
+        if self.candidate:
+            self._fail(
+                "a sequence tells of the user, so it cannot be `candidate`",
+                self.candidate,
+            )
+        if self.along is None:
+            self._default("max_length", SEQUENCE_LENGTH)
+        if self.along is None or self.max_length is not None:
+            self._check_int("max_length", 1, MOST_SLOTS)
+        self._check_list()
+        if self.of is not None:
+            self._refuse("min_count", "max_size", "hash_buckets", "buckets")
+            if self.unseen_rows != 1:
+                self._fail(
+                    "`unseen_rows` are those of the field `of`", self.unseen_rows
+                )
+
+    def _check_list(self):
+        self._check_choice("pooling", POOLINGS)
+        if not isinstance(self.separator, str) or not self.separator:
+            self._fail("`separator` must be a text", self.separator)
+
+    def _check_ranges(self):
+        self._refuse("min_count", "max_size", "hash_buckets")
+        if self.multiple:
+            self._fail("`multiple` is for categorical fields", self.multiple)
+        self._default("buckets", 32)
+        self._check_int("buckets", 2)
+        self._check_choice("scale", SCALES)
+
+    def _check_values(self):
         self._refuse("buckets")
         if self.hash_buckets is not None:
             self._refuse("min_count", "max_size")
@@ -102,24 +160,32 @@ class Field:
         self._check_int("unseen_rows", 1, MOST_ROWS)
         if not isinstance(self.multiple, bool):
             self._fail("`multiple` must be true or false", self.multiple)
-        if self.multiple:
-            self._default("max_length", 8)
-            self._check_int("max_length", 1, MOST_SLOTS)
-            self._check_choice("pooling", POOLINGS)
-            if not isinstance(self.separator, str) or not self.separator:
-                self._fail("`separator` must be a text", self.separator)
-        else:
-            self._refuse("max_length")
+
+    @property
+    def is_list(self):
+        """Whether a row of the log holds a list."""
+        return self.multiple or self.kind == "sequence"
+
+    @property
+    def has_ranges(self):
+        """Whether its values are numbers, in ranges with a row each."""
+        numbers = self.kind == "sequence" and self.buckets is not None
+        return self.kind == "numeric" or numbers
+
+    @property
+    def shares_rows(self):
+        """Whether its values' rows are those of another field."""
+        return self.of is not None
 
     @property
     def slots(self):
         """Number of ids that one row of the log has for this field."""
-        return self.max_length if self.multiple else 1
+        return self.max_length if self.is_list else 1
 
     @property
     def has_vocabulary(self):
-        """Whether values have rows of their own: categorical, not hashed."""
-        return self.kind == "categorical" and not self.hash_buckets
+        """Whether values have rows of its own, by a vocabulary."""
+        return not (self.has_ranges or self.hash_buckets or self.shares_rows)
 
     def to_dict(self):
         """The field as JSON, without what is at its default."""
@@ -152,6 +218,10 @@ class Field:
                 what = "a hashed field" if self.hash_buckets else f"a {self.kind} field"
                 if key == "max_length":
                     what = "a field that is not `multiple`"
+                elif key in ("of", "along"):
+                    what = "a field that is no sequence"
+                elif self.shares_rows:
+                    what = "a sequence that shares the rows of a field"
                 self._fail(f"`{key}` has no meaning for {what}", getattr(self, key))
 
     def _fail(self, message, received):
@@ -171,7 +241,8 @@ class Schema:
         weight: Column with each row's weight in the loss, not negative.
 
     Raises:
-        InputError: If a column is named twice, or there is no field.
+        InputError: If a column is named twice, there is no field, or a sequence is of,
+            or along, what it cannot be.
     """
 
     label: str
@@ -212,10 +283,10 @@ class Schema:
                 "label, group, timestamp and weight must be different columns. "
                 f"Received: {[self.label, self.group, self.timestamp, self.weight]}"
             )
-        if any(field.multiple for field in self.fields if field.name == self.group):
+        if any(field.is_list for field in self.fields if field.name == self.group):
             raise InputError(
-                "The group column must have one value a row, but the field is "
-                f"`multiple`. Received: {self.group!r}"
+                "The group column must have one value a row, but the field is a list. "
+                f"Received: {self.group!r}"
             )
         if self.timestamp in names:
             raise InputError(
@@ -223,6 +294,24 @@ class Schema:
                 "means (hour, weekday) as columns of their own. "
                 f"Received: {self.timestamp!r}"
             )
+        by_name = {field.name: field for field in self.fields}
+        fields = tuple(_completed(field, by_name) for field in self.fields)
+        object.__setattr__(self, "fields", fields)
+
+    def owner(self, field):
+        """The field whose rows of the table a field's values have: mostly its own."""
+        if not field.shares_rows:
+            return field
+        return next(owner for owner in self.fields if owner.name == field.of)
+
+    @property
+    def sequences(self):
+        """Each sequence that is along no other, with those along it: lists."""
+        return [
+            [main, *(f for f in self.fields if f.along == main.name)]
+            for main in self.fields
+            if main.kind == "sequence" and main.along is None
+        ]
 
     @property
     def columns(self):
@@ -286,6 +375,37 @@ def read_value(path, *keys):
             raise InputError(f"{path}: is damaged (it lacks {'.'.join(keys)})")
         value = value[key]
     return value
+
+
+def _completed(field, by_name):
+    """A sequence with what it has from the fields that it is of and along."""
+    if field.kind != "sequence":
+        return field
+    inherited = {}
+    if field.of is not None:
+        owner = by_name.get(field.of) if isinstance(field.of, str) else None
+        if owner is None or owner.kind != "categorical" or owner.multiple:
+            raise InputError(
+                f"Field {field.name!r}: `of` must name a categorical field with one "
+                f"value a row. Received: {field.of!r}"
+            )
+        inherited["dtype"] = owner.dtype
+    if field.along is not None:
+        main = by_name.get(field.along) if isinstance(field.along, str) else None
+        if main is None or main.kind != "sequence" or main.along is not None:
+            raise InputError(
+                f"Field {field.name!r}: `along` must name a sequence that is along no "
+                f"other. Received: {field.along!r}"
+            )
+        inherited["max_length"] = main.max_length
+    for key, value in inherited.items():
+        if getattr(field, key) not in (None, value):
+            raise InputError(
+                f"Field {field.name!r}: `{key}` is that of "
+                f"{field.of if key == 'dtype' else field.along!r}, {value!r}; leave it "
+                f"out. Received: {getattr(field, key)!r}"
+            )
+    return dataclasses.replace(field, **inherited)
 
 
 def _check_name(name, what):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from edcn_tf.counting import FieldCounter
 from edcn_tf.draws import row_keys
@@ -21,9 +22,9 @@ PADDING = 0  # the id in the unused slots of a list
 class FieldSpec:
     """One field's range of rows in the fused table.
 
-    The rows are, in order: one for a missing value, `field.unseen_rows` for values
-    that have no row (none for numbers and hashed fields), then one for each kept
-    value, hash bucket or range of numbers.
+    A sequence `of` another field has that one's. The rows are, in order: one for a
+    missing value, `field.unseen_rows` for values that have no row (none for numbers
+    and hashed fields), then one for each kept value, hash bucket or range of numbers.
 
     Attributes:
         field: The `Field` of the schema.
@@ -38,6 +39,7 @@ class FieldSpec:
             the vocabulary goes on from that of earlier ones.
         last_seen: Text file with a number a line, for each kept value: the last day
             that had it. Only where the vocabulary goes on from an earlier one.
+        of: The `FieldSpec` of the field whose rows these are, if not its own.
     """
 
     field: Field
@@ -47,6 +49,12 @@ class FieldSpec:
     vocabulary: Path | None
     counts: Path
     last_seen: Path | None = None
+    of: "FieldSpec | None" = None
+
+    @property
+    def owner(self):
+        """The `FieldSpec` of the field whose rows these are."""
+        return self.of or self
 
     @property
     def first_unseen(self):
@@ -56,7 +64,7 @@ class FieldSpec:
     @property
     def first_value(self):
         """Row of the first kept value, hash bucket or range."""
-        return self.offset + 1 + _unseen_rows(self.field)
+        return self.offset + 1 + _unseen_rows(self.owner.field)
 
     def row_counts(self):
         """Training values of each row of the range, `[rows]` int64."""
@@ -81,7 +89,7 @@ class FieldSpec:
 
     def row_names(self):
         """What each row of the range stands for, a list of strings."""
-        unseen = [f"<unseen {i}>" for i in range(_unseen_rows(self.field))]
+        unseen = [f"<unseen {i}>" for i in range(_unseen_rows(self.owner.field))]
         names = ["<missing>", *(["<unseen>"] if len(unseen) == 1 else unseen)]
         if self.vocabulary:
             try:
@@ -114,7 +122,7 @@ class FeatureSpec:
         self.directory = Path(directory)
         self.schema = schema
         self.fields = tuple(fields)
-        self.num_rows = self.fields[-1].offset + self.fields[-1].rows
+        self.num_rows = max(spec.offset + spec.rows for spec in self.fields)
         self.num_slots = sum(spec.field.slots for spec in self.fields)
         self.day = day
 
@@ -125,27 +133,24 @@ class FeatureSpec:
             InputError: If a file holds anything else.
         """
         counts = np.zeros(self.num_rows, np.float32)
-        for spec in self.fields:
+        for spec in self.fields:  # of a shared row, the values of all that share it
             rows = slice(spec.offset, spec.offset + spec.rows)
-            counts[rows] = spec.row_counts()
+            counts[rows] += spec.row_counts()
         return counts
+
+    @property
+    def owners(self):
+        """The fields with rows of their own, which together are all of the table's."""
+        return [spec for spec in self.fields if spec.of is None]
 
     def layout(self):
         """What a model has to know of the fields, as JSON.
 
         A list with `name`, `slots` (ids a row), `rows` (of its range), `pooling` and
-        `unseen` (id of an unseen value, or None) of each field.
+        `unseen` (id of an unseen value, or None) of each field; of a sequence also
+        `kind`, and the names of the fields that it is `of` and `along`, or None.
         """
-        return [
-            {
-                "name": spec.field.name,
-                "slots": spec.field.slots,
-                "rows": spec.rows,
-                "pooling": spec.field.pooling,
-                "unseen": spec.first_unseen if _unseen_rows(spec.field) else None,
-            }
-            for spec in self.fields
-        ]
+        return [_layout(spec) for spec in self.fields]
 
     @classmethod
     def load(cls, directory):
@@ -163,11 +168,7 @@ class FeatureSpec:
                     f"format must be {FORMAT}. Received: {config['format']!r}"
                 )
             schema = Schema.from_dict(config["schema"])
-            fields, offset = [], 1
-            for field, stored in zip(schema.fields, config["fields"], strict=True):
-                spec = _load_field(Path(directory), field, offset, stored)
-                fields.append(spec)
-                offset += spec.rows
+            fields = _load_fields(Path(directory), schema, config["fields"])
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
@@ -189,7 +190,8 @@ class FeatureCounter:
         self.seed = seed
         self.rows = 0
         self.counters = [
-            FieldCounter(field, i) for i, field in enumerate(schema.fields)
+            FieldCounter(field, i, schema.owner(field))
+            for i, field in enumerate(schema.fields)
         ]
 
     def add(self, batch, keys=None):
@@ -221,15 +223,17 @@ class FeatureCounter:
         (directory / "counts").mkdir()
         if growth:
             (directory / "last_seen").mkdir()
-        stored = []
-        for i, counter in enumerate(self.counters):
-            name = f"{i:03d}-{counter.field.name}.txt"
-            stored.append(_write_field(directory, name, counter, growth))
+        stored, kept = {}, {}  # by the fields' names
+        # Those that others share the rows of come first.
+        for counter in sorted(self.counters, key=lambda each: each.field.shares_rows):
+            field = counter.field
+            name = f"{counter.number:03d}-{field.name}.txt"
+            stored[field.name] = _write_field(directory, name, counter, growth, kept)
         config = {
             "format": FORMAT,
             "rows_counted": self.rows,
             "schema": self.schema.to_dict(),
-            "fields": stored,
+            "fields": [stored[field.name] for field in self.schema.fields],
         }
         if growth:
             config["day"] = growth.day
@@ -241,17 +245,37 @@ def _unseen_rows(field):
     return field.unseen_rows if field.has_vocabulary else 0
 
 
-def _write_field(directory, file_name, counter, growth):
+def _layout(spec):
+    field = spec.field
+    layout = {
+        "name": field.name,
+        "slots": field.slots,
+        "rows": spec.rows,
+        "pooling": field.pooling,
+        "unseen": spec.first_unseen if _unseen_rows(spec.owner.field) else None,
+    }
+    if field.kind == "sequence":
+        layout.update(kind=field.kind, of=field.of, along=field.along)
+    return layout
+
+
+def _write_field(directory, file_name, counter, growth, all_kept):
+    """Writes a field's files and adds the values that have a row to `all_kept`."""
     field, stored = counter.field, {"name": counter.field.name}
     earlier = growth.earlier(field) if growth else None
-    if field.kind == "numeric":
+    if field.has_ranges:
         boundaries = np.array(earlier.boundaries, np.float32) if earlier else None
         boundaries, counts = _ranges(field, counter.numbers, boundaries)
         stored["boundaries"] = [float(b) for b in boundaries]
-    elif field.hash_buckets:
+    elif counter.owner.hash_buckets:
         counts = counter.bucket_counts
+    elif field.shares_rows:
+        kept = all_kept[field.of]
+        counts = counter.counts_of(kept)
+        counts = np.concatenate([counter.unseen, counts])
     else:
         kept = growth.keep(counter) if growth else counter.keep()
+        all_kept[field.name] = kept["value"]
         counts = np.concatenate([counter.unseen, kept["count"].to_numpy()])
         stored["vocabulary"] = f"vocabulary/{file_name}"
         _write_lines(directory / stored["vocabulary"], kept["value"])
@@ -259,9 +283,13 @@ def _write_field(directory, file_name, counter, growth):
             stored["last_seen"] = f"last_seen/{file_name}"
             _write_lines(directory / stored["last_seen"], kept["last_seen"])
     counts = np.concatenate([[counter.missing], counts])
-    if earlier:  # the kept values' are those of all days already
-        rows = earlier.first_value - earlier.offset if field.has_vocabulary else None
-        counts[:rows] += earlier.row_counts()[:rows]
+    if earlier:
+        before, values = earlier.row_counts(), earlier.owner.vocabulary
+        rows = earlier.first_value - earlier.offset if values else None
+        counts[:rows] += before[:rows]
+        if values and field.shares_rows:  # a field's own are those of all days already
+            places = pc.index_in(kept, earlier.owner.values()).fill_null(-1).to_numpy()
+            counts[rows:] += np.where(places < 0, 0, before[rows:][places])
     stored["rows"] = len(counts)
     stored["counts"] = f"counts/{file_name}"
     _write_lines(directory / stored["counts"], pa.array(counts, pa.int64()))
@@ -310,13 +338,32 @@ def _write_lines(path, values):
             file.write("".join(f"{value}\n" for value in chunk))
 
 
+def _load_fields(directory, schema, stored):
+    """The `FieldSpec`s, those first that others share the rows of."""
+    pairs = list(zip(schema.fields, stored, strict=True))
+    owners, offset = {}, 1
+    for field, own in pairs:
+        if own["name"] != field.name:
+            raise InputError(f"fields are out of order at {field.name!r}")
+        if not field.shares_rows:
+            owners[field.name] = _load_field(directory, field, offset, own)
+            offset += owners[field.name].rows
+    return [
+        _load_sharing(directory, field, owners[field.of], own)
+        if field.shares_rows
+        else owners[field.name]
+        for field, own in pairs
+    ]
+
+
+def _load_sharing(directory, field, owner, stored):
+    counts = _counts_of(directory, field, stored, owner.rows)
+    return FieldSpec(field, owner.offset, owner.rows, None, None, counts, of=owner)
+
+
 def _load_field(directory, field, offset, stored):
-    if stored["name"] != field.name:
-        raise InputError(f"fields are out of order at {field.name!r}")
-    counts = _inside(directory, stored["counts"])
-    rows = _lines(counts)
     boundaries, vocabulary, last_seen = None, None, None
-    if field.kind == "numeric":
+    if field.has_ranges:
         boundaries = tuple(float(b) for b in stored["boundaries"])
         if not np.isfinite(boundaries).all() or (np.diff(boundaries) <= 0).any():
             raise InputError(f"the boundaries of {field.name!r} do not rise")
@@ -333,12 +380,20 @@ def _load_field(directory, field, offset, stored):
                     f"{last_seen}: must have as many lines as {vocabulary}; was a file "
                     "of this directory changed or cut short?"
                 )
+    counts = _counts_of(directory, field, stored, expected)
+    return FieldSpec(field, offset, expected, boundaries, vocabulary, counts, last_seen)
+
+
+def _counts_of(directory, field, stored, expected):
+    """The path of a field's counts, of which there must be so many."""
+    counts = _inside(directory, stored["counts"])
+    rows = _lines(counts)
     if rows != expected or rows != stored["rows"]:
         raise InputError(
             f"{counts}: has {rows} lines where {expected} and {stored['rows']} were "
             "expected; was a file of this directory changed or cut short?"
         )
-    return FieldSpec(field, offset, rows, boundaries, vocabulary, counts, last_seen)
+    return counts
 
 
 def _inside(directory, name):

@@ -172,7 +172,7 @@ def start_from(run, model, spec, config):
     if averages and same_fields and config.average_decay != old_config.average_decay:
         model.optimizer.take_average_of(old_config.average_decay)
     return WarmStart(
-        sum(own.rows - (own.first_value - own.offset) for own in spec.fields),
+        sum(own.rows - (own.first_value - own.offset) for own in spec.owners),
         ~has_row,
         tuple(name for name in new if name not in old),
         tuple(name for name in old if name not in new),
@@ -194,7 +194,7 @@ def row_sources(earlier, spec):
     has_row = np.ones(spec.num_rows, bool)
     sources[0] = 0  # padding
     before = {own.field.name: own for own in earlier.fields}
-    for own in spec.fields:
+    for own in spec.owners:
         if own.field.name in before:
             rows = slice(own.offset, own.offset + own.rows)
             sources[rows], has_row[rows] = _of_field(before[own.field.name], own)
@@ -204,7 +204,7 @@ def row_sources(earlier, spec):
 
 def _of_field(old, new):
     first = old.offset + np.arange(old.first_value - old.offset)  # missing, unseen
-    if new.field.kind == "numeric":
+    if new.field.has_ranges:
         lowest = np.float32([-np.inf, *new.boundaries])
         places = np.searchsorted(np.float32(old.boundaries), lowest, side="right")
         has_row = np.ones(new.rows, bool)
@@ -297,7 +297,7 @@ def _rows_of(group, spec):
     """Rows of the table of all fields that a group's own table has."""
     rows = [np.zeros(1, np.int32)]
     for own, has in zip(spec.fields, group.has):
-        if has:
+        if has and own.of is None:
             rows.append(own.offset + np.arange(own.rows, dtype=np.int32))
     return np.concatenate(rows)
 

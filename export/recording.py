@@ -104,7 +104,7 @@ class _Rows:
         self.features = {
             field.name: (
                 parsed[field.name].to_tensor(MISSING[field.dtype])
-                if field.multiple
+                if field.is_list
                 else parsed[field.name]
             ).numpy()
             for field in self.fields
@@ -183,7 +183,7 @@ def _odd_records(fields, records):
         base.ParseFromString(records[0])
     for field in fields:
         values = [[], *[[value] for value in EXTREMES[field.dtype]]]
-        if field.multiple:
+        if field.is_list:
             first, second = EXTREMES[field.dtype][:2]
             empty = b"" if field.dtype == "string" else MISSING[field.dtype]
             values += [[first] * 3 * field.max_length, [empty, second, empty]]

@@ -66,7 +66,7 @@ def rank_inputs(encoder):
     """Name -> `tf.TensorSpec`: as `Encoder.signature`, candidates' with N before."""
     inputs = {}
     for field in encoder.spec.schema.fields:
-        rank = 1 + field.candidate + field.multiple
+        rank = 1 + field.candidate + field.is_list
         inputs[field.name] = tf.TensorSpec(
             [None] * rank, TF_DTYPES[field.dtype], name=field.name
         )
@@ -83,7 +83,7 @@ def slot_ranges(spec):
     for field in spec.fields:
         has_unseen = field.first_value > field.first_unseen
         other = field.first_unseen if has_unseen else field.offset
-        slot = (field.offset, field.offset + field.rows, other, field.field.multiple)
+        slot = (field.offset, field.offset + field.rows, other, field.field.is_list)
         slots += [slot] * field.field.slots
     return [list(column) for column in zip(*slots)]
 

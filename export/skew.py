@@ -180,11 +180,11 @@ def _examined(session, table, logged, differs, tolerance, schema):
 
 
 def _unseen(field):
-    if field.kind == "numeric":
+    if field.has_ranges:
         return None
     value = EXTREMES[field.dtype][0 if field.dtype == "string" else -1]
     value = value.decode() if isinstance(value, bytes) else value
-    return [value] if field.multiple else value
+    return [value] if field.is_list else value
 
 
 def _worst_value(column, differs):

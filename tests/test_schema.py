@@ -38,6 +38,8 @@ FULL = {
             "buckets": 9,
             "scale": "log",
         },
+        {"name": "past", "kind": "sequence", "of": "device", "max_length": 7},
+        {"name": "since", "kind": "sequence", "buckets": 5, "along": "past"},
     ],
 }
 
@@ -68,13 +70,15 @@ def test_every_key_of_a_field_is_in_the_round_trip():
 
 
 def test_loaded_values_are_those_of_the_file():
-    tags, device, price = Schema.from_dict(FULL).fields
+    tags, device, price, past, since = Schema.from_dict(FULL).fields
     assert (tags.dtype, tags.min_count, tags.max_size) == ("int64", 3, 70)
     assert (tags.unseen_rows, tags.separator, tags.pooling) == (4, ";", "sum")
     assert (tags.multiple, tags.max_length, tags.slots) == (True, 5, 5)
     assert (device.hash_buckets, device.min_count, device.slots) == (11, None, 1)
     assert (price.kind, price.dtype, price.buckets) == ("numeric", "int64", 9)
     assert price.scale == "log"
+    assert (past.of, past.dtype, past.slots) == ("device", "string", 7)
+    assert (since.along, since.dtype, since.slots) == ("past", "float32", 7)
 
 
 def test_defaults():

@@ -43,6 +43,8 @@ def add(command):
         "prepare",
         "turn raw logs into TFRecord splits and a vocabulary",
         "edcn prepare clicks.csv --schema schema.json --out data\n"
+        "  edcn prepare clicks.csv --schema schema.json --out data \\\n"
+        "      --history user_id:movie_id:timestamp --split-by time\n"
         "  edcn prepare day2.csv --vocabulary-of data --out data2",
     )
     prepare.add_argument(
@@ -77,6 +79,12 @@ def add(command):
     )
     add_split_by(prepare, "chance")
     prepare.add_argument("--seed", type=int, default=0, help="default: 0")
+    prepare.add_argument(
+        "--history",
+        metavar="USER:ITEM:TIME",
+        help="names of three columns: each row gets the items that its user clicked "
+        "before its time",
+    )
     prepare.add_argument(
         "--negative-sampling-rate",
         type=rate,

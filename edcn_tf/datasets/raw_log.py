@@ -34,7 +34,7 @@ class RawLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """The `DatasetInfo`: the preset schema's columns, and other `options`."""
         schema = SCHEMAS[self.FORMAT]
         whole = {schema.label, schema.timestamp}
-        numbers = {field.name for field in schema.fields if field.kind == "numeric"}
+        numbers = {field.name for field in schema.fields if field.has_ranges}
         features = {
             name: tfds.features.Scalar(np.int64)
             if name in whole

@@ -21,6 +21,13 @@ from edcn_tf.layers.gates import (
     LHUCGate,
     SqueezeExcitationGate,
 )
+from edcn_tf.layers.history import (
+    Dice,
+    HistoryLayer,
+    HistoryTransformer,
+    InterestEvolution,
+    LocalActivation,
+)
 from edcn_tf.layers.log_odds import LogOdds
 
 __all__ = [
@@ -29,6 +36,7 @@ __all__ = [
     "Cross",
     "Deep",
     "DenseGate",
+    "Dice",
     "ExplicitLayer",
     "FactorizationMachine",
     "FeatureEmbeddingGate",
@@ -36,8 +44,12 @@ __all__ = [
     "FieldEmbedding",
     "FieldGate",
     "Gate",
+    "HistoryLayer",
+    "HistoryTransformer",
     "InnerProducts",
+    "InterestEvolution",
     "LHUCGate",
+    "LocalActivation",
     "LogOdds",
     "MatrixCross",
     "MixtureCross",

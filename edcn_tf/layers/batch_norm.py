@@ -4,8 +4,8 @@ import keras
 import tensorflow as tf
 
 
-def batch_norm(dtype, name="normalization"):
+def batch_norm(dtype, name="normalization", **kwargs):
     """A BatchNorm over the whole batch, also where replicas share it."""
     return keras.layers.BatchNormalization(
-        synchronized=tf.distribute.has_strategy(), dtype=dtype, name=name
+        synchronized=tf.distribute.has_strategy(), dtype=dtype, name=name, **kwargs
     )

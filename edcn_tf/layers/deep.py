@@ -4,6 +4,9 @@ import keras
 from keras import ops
 
 from edcn_tf.layers.batch_norm import batch_norm as make_batch_norm
+from edcn_tf.layers.history.dice import Dice
+
+ACTIVATIONS = ("relu", "dice")
 
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
@@ -13,10 +16,11 @@ class Deep(keras.layers.Layer):
         h_{l+1} = dropout(ReLU(BN(W h_l + b)))
         h_{l+1} = BN(W dropout(ReLU(h_l)) + b)               with `activation_first`
 
-    where BN is there only with `batch_norm`.
+    where BN is there only with `batch_norm`, and `Dice` may stand for ReLU.
 
     Args:
         units: Width of the output; that of the input if `None`, which bridges need.
+        activation: `"relu"`, or `"dice"` (DIN's).
         activation_first: Apply ReLU and dropout before the matrix, as the authors'
             MindSpore code does, rather than after it as in the paper.
         batch_norm: Whether to normalize after the matrix, as the paper's experiments.
@@ -43,6 +47,7 @@ class Deep(keras.layers.Layer):
         self,
         units=None,
         *,
+        activation="relu",
         activation_first=False,
         batch_norm=False,
         dropout=0.0,
@@ -54,7 +59,13 @@ class Deep(keras.layers.Layer):
             raise ValueError(f"`units` must be at least 1. Received: {units}")
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: {dropout}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"`activation` must be one of {list(ACTIVATIONS)}. "
+                f"Received: {activation!r}"
+            )
         self.units = units
+        self.activation = activation
         self.activation_first = activation_first
         self.batch_norm = batch_norm
         self.dropout = dropout
@@ -72,6 +83,9 @@ class Deep(keras.layers.Layer):
         if self.batch_norm:
             self.normalization = make_batch_norm(self.dtype_policy)
             self.normalization.build((None, units))
+        if self.activation == "dice":
+            self.dice = Dice(dtype=self.dtype_policy, name="dice")
+            self.dice.build(input_shape if self.activation_first else (None, units))
         if self.dropout:
             self.dropout_layer = keras.layers.Dropout(
                 self.dropout, dtype=self.dtype_policy, name="dropout"
@@ -95,7 +109,10 @@ class Deep(keras.layers.Layer):
         return x if self.activation_first else self._activated(x, training)
 
     def _activated(self, x, training):
-        x = ops.relu(x)
+        if self.activation == "dice":
+            x = self.dice(x, training=training)
+        else:
+            x = ops.relu(x)
         return self.dropout_layer(x, training=training) if self.dropout else x
 
     def compute_output_shape(self, input_shape):
@@ -105,6 +122,7 @@ class Deep(keras.layers.Layer):
         return {
             **super().get_config(),
             "units": self.units,
+            "activation": self.activation,
             "activation_first": self.activation_first,
             "batch_norm": self.batch_norm,
             "dropout": self.dropout,

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras import ops
 
 from edcn_tf.layers import large_table
-from edcn_tf.layers.pooling import pooled
+from edcn_tf.layers.pooling import pooled, whole
 from edcn_tf.layers.width_groups import groups_of
 
 
@@ -36,6 +36,9 @@ class FieldEmbedding(keras.layers.Layer):
     are those of these fields, and ids stay what they are: rows of one table of
     `num_rows`, in which each field has a range of its own.
 
+    A sequence whose name is among `whole` is not pooled, nor are those along it: their
+    embeddings come side by side for each position, for a layer that looks at the order.
+
     Tables are float32 whatever the dtype policy; the output has the compute dtype.
 
     Args:
@@ -43,7 +46,8 @@ class FieldEmbedding(keras.layers.Layer):
             `slots` (ids a row), `pooling` (`"mean"` or `"sum"`) and, if there is
             one, `unseen` (id of an unseen value), as `FeatureSpec.layout()` gives it.
             Where widths are unequal also `rows`, of the field's range; the ranges
-            follow each other from row 1 on.
+            follow each other from row 1 on. A sequence has `kind`, and may have `of`
+            (the field whose range it shares) and `along`.
         num_rows: Rows of the table; ids are in [0, num_rows).
         embedding_dim: Width D, or a list with the width of each field.
         l2: Strength of the regularization, 0 for none.
@@ -53,12 +57,17 @@ class FieldEmbedding(keras.layers.Layer):
         unseen_rate: Share of the ids that training replaces, in [0, 1).
         seed: Seed of that replacement.
         embeddings_initializer: Keras initializer of the tables.
+        whole: Names of sequences along no other to leave whole; then all fields must
+            have one width.
 
     Input shape:
         `[B, S]` int32, S the sum of the fields' slots.
 
     Output shape:
-        `[B, F, D]`, or for unequal widths `[B, d]`, the fields side by side.
+        `[B, F, D]`, or for unequal widths `[B, d]`, the fields side by side. With
+        `whole`, a list of that of the other fields and, for each sequence, a list of
+        `[B, T, P * D]` (its own embedding and those of the P - 1 along it) and
+        `[B, T]` bool, which positions there are.
 
     Example:
         >>> fields = [{"name": "user", "slots": 1, "pooling": "mean"},
@@ -83,6 +92,7 @@ class FieldEmbedding(keras.layers.Layer):
         unseen_rate=0.0,
         seed=None,
         embeddings_initializer=None,
+        whole=(),
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -125,6 +135,14 @@ class FieldEmbedding(keras.layers.Layer):
         self.num_slots = sum(field["slots"] for field in self.fields)
         self.is_uniform = len(set(self.widths)) == 1
         self.groups = groups_of(self.fields, self.widths, num_rows)
+        self.whole = list(whole)
+        self.sequences = [self._sequence(name) for name in self.whole]
+        self.unpooled = [name for names in self.sequences for name in names]
+        if self.whole and not self.is_uniform:
+            raise ValueError(
+                "Sequences that are left whole need fields of one width: set "
+                f"`embedding_dim` to one number. Received: {embedding_dim}"
+            )
         # XLA can compile neither the sparse update of the table nor its gather's
         # tf.unique, so Keras must not turn on jit_compile="auto" (as it would on GPU).
         self.supports_jit = False
@@ -154,6 +172,17 @@ class FieldEmbedding(keras.layers.Layer):
                 trainable=False,
             )
         self.built = True
+
+    def _sequence(self, name):
+        """A sequence's name and the names of those along it."""
+        found = [field for field in self.fields if field["name"] == name]
+        if not found or found[0].get("kind") != "sequence" or found[0].get("along"):
+            raise ValueError(
+                "`whole` are names of sequences that are along no other. "
+                f"Received: {name!r}"
+            )
+        along = [f["name"] for f in self.fields if f.get("along") == name]
+        return [name, *along]
 
     @property
     def table(self):
@@ -242,7 +271,8 @@ class FieldEmbedding(keras.layers.Layer):
             names: Names of the fields, in that order.
 
         Returns:
-            `[B, len(names), D]`, or `[B, d']` for fields of unequal width.
+            `[B, len(names), D]`, or `[B, d']` for fields of unequal width; if some are
+            left whole, a list as of `call`.
         """
         by_name = {field["name"]: field for field in self.fields}
         fields = [by_name[name] for name in names]
@@ -279,6 +309,15 @@ class FieldEmbedding(keras.layers.Layer):
 
     def _side_by_side(self, parts, fields):
         """The embeddings of the fields, of lists pooled: `[B, F, D]` or `[B, d]`."""
+        names = {field["name"] for field in fields}
+        sequences = [each for each in self.sequences if each[0] in names]
+        if sequences:
+            [(_, _, part, ids)] = parts
+            part = ops.cast(part, self.compute_dtype)
+            return [
+                pooled(part, ids, fields, self.unpooled),
+                *([*whole(part, ids, fields, each)] for each in sequences),
+            ]
         tensors = [
             pooled(ops.cast(part, self.compute_dtype), ids, mine)
             for mine, _, part, ids in parts
@@ -309,8 +348,22 @@ class FieldEmbedding(keras.layers.Layer):
         return ops.where(replaced, unseen, ids)
 
     def compute_output_shape(self, input_shape):
+        batch, width = input_shape[0], self.widths[0]
+        if self.whole:
+            slots = {field["name"]: field["slots"] for field in self.fields}
+            others = len(self.fields) - len(self.unpooled)
+            return [
+                (batch, others, width),
+                *(
+                    [
+                        (batch, slots[each[0]], len(each) * width),
+                        (batch, slots[each[0]]),
+                    ]
+                    for each in self.sequences
+                ),
+            ]
         if self.is_uniform:
-            return (input_shape[0], len(self.fields), self.widths[0])
+            return (batch, len(self.fields), width)
         return (input_shape[0], sum(self.widths))
 
     def get_config(self):
@@ -325,6 +378,7 @@ class FieldEmbedding(keras.layers.Layer):
             "embeddings_initializer": keras.initializers.serialize(
                 self.embeddings_initializer
             ),
+            "whole": self.whole,
         }
 
 

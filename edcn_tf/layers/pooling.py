@@ -1,37 +1,72 @@
-"""From the slots of a row to its fields: lists are pooled."""
+"""From the slots of a row to its fields: lists are pooled, or left whole."""
 
 from keras import ops
 
 
-def pooled(embeddings, ids, fields):
-    """`[B, S, D]` of the fields' slots -> `[B, F, D]`."""
-    if all(field["slots"] == 1 for field in fields):
+def pooled(embeddings, ids, fields, left_out=()):
+    """`[B, S, D]` of the fields' slots -> `[B, F, D]`, of all fields but some."""
+    if all(field["slots"] == 1 for field in fields) and not left_out:
         return embeddings
-    # By way of bool: TensorFlow compares and slices int32 in the host's memory.
-    used = ops.cast(ops.cast(ids, "bool"), embeddings.dtype)  # [B, S]
-    pooled = []
-    for start, stop, field in _runs(fields):
+    used = _used(ids, embeddings.dtype)
+    parts = []
+    for start, stop, field in _runs(fields, left_out):
         part = embeddings[:, start:stop]
         if field is not None:
             part = _pool(part, used[:, start:stop], field["pooling"])
-        pooled.append(part)
-    return ops.concatenate(pooled, axis=1)
+        parts.append(part)
+    return ops.concatenate(parts, axis=1) if parts else embeddings[:, :0]
 
 
-def _runs(fields):
-    """(start, stop, field): each list, and each run of fields of one slot."""
-    start = stop = 0
+def whole(embeddings, ids, fields, names):
+    """Lists of equal length as they are, position by position.
+
+    Args:
+        embeddings, ids, fields: As for `pooled`.
+        names: Of the lists; the first says which positions are used.
+
+    Returns:
+        Their embeddings side by side, `[B, length, P * D]`, zeros in unused slots, and
+        which positions are used, `[B, length]` bool.
+    """
+    starts = {field["name"]: start for start, _, field in _each(fields)}
+    slots = {field["name"]: field["slots"] for field in fields}
+    used = _used(ids, embeddings.dtype)
+    parts = []
+    for name in names:
+        own = slice(starts[name], starts[name] + slots[name])
+        parts.append(embeddings[:, own] * used[:, own, None])
+    first = slice(starts[names[0]], starts[names[0]] + slots[names[0]])
+    return ops.concatenate(parts, axis=2), ops.cast(ids[:, first], "bool")
+
+
+def _used(ids, dtype):
+    # By way of bool: TensorFlow compares and slices int32 in the host's memory.
+    return ops.cast(ops.cast(ids, "bool"), dtype)  # [B, S]
+
+
+def _each(fields):
+    """(start, stop, field) of each field."""
+    start = 0
     for field in fields:
-        if field["slots"] == 1:
-            stop += 1
+        yield start, start + field["slots"], field
+        start += field["slots"]
+
+
+def _runs(fields, left_out):
+    """(start, stop, field): each list, and each run of other fields, without one."""
+    run = None
+    for start, stop, field in _each(fields):
+        single = field["slots"] == 1 and field["name"] not in left_out
+        if single:
+            run = (run[0] if run else start, stop)
             continue
-        if stop > start:
-            yield start, stop, None
-        start, stop = stop, stop + field["slots"]
-        yield start, stop, field
-        start = stop
-    if stop > start:
-        yield start, stop, None
+        if run:
+            yield *run, None
+            run = None
+        if field["name"] not in left_out:
+            yield start, stop, field
+    if run:
+        yield *run, None
 
 
 def _pool(embeddings, used, pooling):

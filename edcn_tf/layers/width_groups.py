@@ -29,7 +29,16 @@ def groups_of(fields, widths, num_rows):
             "Fields of unequal width each need `rows`, the size of their range. "
             f"Received: {fields}"
         )
-    rows = np.array([field["rows"] for field in fields])
+    owners = [field.get("of") or field["name"] for field in fields]
+    names = [field["name"] for field in fields]
+    of = np.array([names.index(owner) for owner in owners])  # whose rows each has
+    own_rows = of == np.arange(len(fields))
+    if any(widths[i] != widths[of[i]] for i in range(len(fields))):
+        raise ValueError(
+            "A sequence has the embeddings of the field that it is `of`, so both must "
+            f"have one width. Received: {dict(zip(names, widths))}"
+        )
+    rows = np.where(own_rows, [field["rows"] for field in fields], 0)
     if rows.sum() + 1 != num_rows:
         raise ValueError(
             f"The fields' `rows` must add up to {num_rows - 1}, num_rows but "
@@ -40,6 +49,6 @@ def groups_of(fields, widths, num_rows):
     for width in sorted(set(widths)):
         mine = np.array(widths) == width
         own = np.where(mine, rows, 0)
-        shifts = firsts - (1 + np.cumsum(own) - own)
+        shifts = (firsts - (1 + np.cumsum(own) - own))[of]
         groups.append(Group(width, mine.tolist(), int(own.sum()) + 1, shifts))
     return groups

@@ -18,7 +18,7 @@ def together(shared, own, is_own, widths):
     """
     if len(own.shape) == 3:
         widths = [1] * len(is_own)  # what a field takes on axis 1
-    shared = _repeated(shared, own)
+    shared = repeated(shared, own)
     taken, parts = [0, 0], []
     for mine, start, end in runs(is_own):
         first = taken[mine]
@@ -65,7 +65,7 @@ def product(dense, shared, own, is_own):
     return _plus(rows, of_users)
 
 
-def _repeated(shared, own):
+def repeated(shared, own):
     """Each row of B as often as there are rows of `own` for it."""
     rows = ops.maximum(ops.shape(shared)[0], 1)
     return ops.repeat(shared, ops.shape(own)[0] // rows, axis=0)

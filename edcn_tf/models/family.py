@@ -24,10 +24,17 @@ class Member:
     options: dict
     model: type[ClickModel] = ParallelCTR
 
+    @property
+    def needs_history(self):
+        """Whether it is for data with a field of kind `sequence` alone."""
+        return self.options.get("history", "pooling") != "pooling"
+
 
 PLAIN = {"bridge": "none", "gate": "none"}
 WIDE = {**PLAIN, "linear": True}
 NO_DEEP = {"deep_units": []}
+# A deep network on a history: sizes of DIN's code, for all of them.
+STACKED = {**PLAIN, "explicit": "none", "deep_units": [200, 80]}
 FAMILY = {
     "logistic_regression": Member(
         "logistic regression", "", {}, model=LogisticRegression
@@ -72,6 +79,17 @@ FAMILY = {
     "dcn_mix": Member(
         "DCN-Mix", "Wang et al. 2021", {**PLAIN, "explicit": "cross_mixture"}
     ),
+    "din": Member(
+        "DIN",
+        "Zhou et al. 2018",
+        {**STACKED, "history": "din", "deep_activation": "dice"},
+    ),
+    "dien": Member(
+        "DIEN",
+        "Zhou et al. 2019",
+        {**STACKED, "history": "dien", "deep_activation": "dice"},
+    ),
+    "bst": Member("BST", "Chen et al. 2019", {**STACKED, "history": "transformer"}),
     "edcn": Member("EDCN", "Chen et al. 2021", {}, model=EDCN),
 }
 

@@ -1,5 +1,6 @@
 """What a model's options mean and which exclude each other."""
 
+from edcn_tf.layers.deep import ACTIVATIONS
 from edcn_tf.layers.gates.field_gate import BATCH_NORMS
 from edcn_tf.models import parts
 
@@ -24,15 +25,22 @@ BELONGS = {
     "gate_units": ("gate", ("lhuc",), None),
     "temperature": ("gate", ("softmax",), 1.0),
     "gate_batch_norm": ("gate", ("softmax",), None),
+    "history_units": ("history", ("din",), None),
+    "auxiliary_weight": ("history", ("dien",), 1.0),
+    "history_heads": ("history", ("transformer",), 2),
+    "history_blocks": ("history", ("transformer",), 1),
     "gate_scale": (
         "gate",
         ("softmax", "squeeze_excitation", "gatenet_scalar", "gatenet_vector"),
         True,
     ),
 }
-WHOLE = ("num_layers", "cross_experts", "attention_heads")
+WHOLE = (
+    *("num_layers", "cross_experts", "attention_heads"),
+    *("history_heads", "history_blocks"),
+)
 WHOLE_OR_NONE = ("cross_rank", "feature_maps", "gate_units")
-NOT_NEGATIVE = ("dropout", "unseen_rate", "l2", "linear_l2")
+NOT_NEGATIVE = ("dropout", "unseen_rate", "l2", "linear_l2", "auxiliary_weight")
 FLAGS = (
     *("cross_residual", "linear", "bridge_scale", "bridge_shared_weights"),
     *("gate_scale", "deep_batch_norm", "activation_first"),
@@ -47,6 +55,7 @@ def check(options, fields):
         ("structure", STRUCTURES),
         ("gate_layers", GATE_LAYERS),
         ("gate_batch_norm", (*BATCH_NORMS, "shared_scalar")),
+        ("deep_activation", ACTIVATIONS),
     ]:
         if options[option] not in list(known):
             raise ValueError(
@@ -56,6 +65,7 @@ def check(options, fields):
     _check_values(options)
     _check_owners(options)
     _check_towers(options)
+    _check_history(options, fields)
     _check_gate_fields(options, fields)
 
 
@@ -95,7 +105,8 @@ def _check_owners(options):
     """Refuses what would be passed over without a word."""
     for option, (owner, values, neutral) in BELONGS.items():
         chosen = options[owner]
-        if options[option] == neutral or chosen == "none" or chosen in list(values):
+        nothing = "none" if owner != "history" else None
+        if options[option] == neutral or chosen == nothing or chosen in list(values):
             continue
         owners = " or ".join(map(repr, values))
         raise ValueError(
@@ -141,6 +152,53 @@ def check_explicit(layer, is_uniform):
             "have one width: set `embedding_dim` to one number, or `explicit` to a "
             "cross network"
         )
+
+
+def sequences(fields):
+    """Names of the sequences that are along no other, in their order."""
+    return [
+        field["name"]
+        for field in fields
+        if field.get("kind") == "sequence" and not field["along"]
+    ]
+
+
+def _check_history(options, fields):
+    units = options["history_units"]
+    if units is not None and (
+        not isinstance(units, (list, tuple))
+        or not units
+        or any(isinstance(u, bool) or not isinstance(u, int) or u < 1 for u in units)
+    ):
+        raise ValueError(
+            "`history_units` must be a list of whole numbers of at least 1. "
+            f"Received: {units!r}"
+        )
+    if options["history"] == "pooling":
+        return
+    names = sequences(fields)
+    if not names:
+        raise ValueError(
+            f"history={_named(options['history'])!r} needs a field of kind 'sequence', "
+            "and the data has none: add one to the schema, or set history='pooling'"
+        )
+    of = {field["name"]: field.get("of") for field in fields}
+    without = [name for name in names if of[name] is None]
+    if without:
+        raise ValueError(
+            f"history={_named(options['history'])!r} looks at a history for a "
+            f"candidate, and {without[0]!r} is not `of` a field that could be one: say "
+            "so in the schema, or set history='pooling'"
+        )
+    if len(set(widths(options["embedding_dim"], fields))) > 1:
+        raise ValueError(
+            f"history={_named(options['history'])!r} needs fields of one width: set "
+            "`embedding_dim` to one number, or history='pooling'"
+        )
+
+
+def _named(part):
+    return part if isinstance(part, str) else type(part).__name__
 
 
 def _check_gate_fields(options, fields):

@@ -28,12 +28,12 @@ class ParallelCTR(Towers):
     section 4.4.2). Stacked instead of parallel, the deep tower takes what the explicit
     one gives, and the output sees the deep tower alone.
 
-    In place of a name, `explicit`, `bridge` and `gate` take a layer of your own, of
-    which each layer of the model gets a new copy by its config. A bridge is called with
-    x and h, `[B, d_x]` and `[B, d_h]`, and gives `[B, d]`, d the widths of the fields
-    together; a gate with the fields, `[B, F, D]`, or `[B, d]` of unequal widths, and
-    gives the same shape (with `takes_context`, also with what `gate_fields` name,
-    `context`, `[B, k]`).
+    In place of a name, `explicit`, `bridge`, `gate` and `history` take a layer of your
+    own, of which each layer of the model gets a new copy by its config. A bridge is
+    called with x and h, `[B, d_x]` and `[B, d_h]`, and gives `[B, d]`, d the widths of
+    the fields together; a gate with the fields, `[B, F, D]`, or `[B, d]` of unequal
+    widths, and gives the same shape (with `takes_context`, also with what `gate_fields`
+    name, `context`, `[B, k]`).
 
     The defaults are EDCN's, those that measured best on small public data. `FAMILY`
     has the options of the models with a name; `make_model` makes one.
@@ -80,7 +80,17 @@ class ParallelCTR(Towers):
             GateNet are doubled.
         gate_batch_norm: BatchNorm after each softmax gate: `None`, `"scalar"`,
             `"feature"`, or `"shared_scalar"`, one for all layers of a tower.
+        history: What becomes of each sequence that is along no other, such as a user's
+            history, and of those along it: `"pooling"`, each by its schema's `pooling`,
+            or one layer for them together, by the candidate that the sequence is `of`:
+            `"din"` (local activation), `"dien"` (two GRUs), `"transformer"` (BST), or a
+            `HistoryLayer` of your own. Either way each sequence is a field that gates,
+            bridges and towers see as any other.
+        history_units: Widths of DIN's hidden layers; 80 and 40 if `None`.
+        auxiliary_weight: Strength of DIEN's loss of the next item.
+        history_heads, history_blocks: The transformer's attention heads, and blocks.
         deep_batch_norm: Whether the deep layers normalize.
+        deep_activation: That of the deep layers: `"relu"`, or `"dice"` (DIN's).
         activation_first: Whether the deep layers apply ReLU before the matrix.
         dropout: Share of what the deep layers' ReLU gives that training sets to 0.
         unseen_rate: Share of the ids that training replaces by their field's unseen
@@ -128,7 +138,13 @@ class ParallelCTR(Towers):
         temperature=1.0,
         gate_scale=True,
         gate_batch_norm=None,
+        history="pooling",
+        history_units=None,
+        auxiliary_weight=1.0,
+        history_heads=2,
+        history_blocks=1,
         deep_batch_norm=False,
+        deep_activation="relu",
         activation_first=False,
         dropout=0.1,
         unseen_rate=0.05,
@@ -155,10 +171,15 @@ class ParallelCTR(Towers):
         if cross_rank is None:
             given["cross_rank"] = max(1, sum(self.widths) // 4)
         self._make_embeddings()
+        self.histories = [
+            self._part("history", given, f"history_of_{names[0]}")
+            for names in self.embedding.sequences
+        ]
         explicit = self._make_explicit(given)
         deep = [
             Deep(
                 width,
+                activation=deep_activation,
                 activation_first=activation_first,
                 batch_norm=deep_batch_norm,
                 dropout=dropout,
@@ -207,10 +228,12 @@ class ParallelCTR(Towers):
             # Where one has the unseen row in place of an id, so has the other.
             shared["seed"] = random.randrange(2**31)
         is_uniform = len(set(self.widths)) == 1
+        is_pooled = self.options["history"] == "pooling"
         self.embedding = self._field_embedding(
             self.widths[0] if is_uniform else self.widths,
             self.options["l2"],
             self.options["embeddings_initializer"],
+            whole=() if is_pooled else options.sequences(self.spec["fields"]),
             **shared,
         )
         if self.options["linear"]:

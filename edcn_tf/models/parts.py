@@ -1,4 +1,4 @@
-"""The gates, bridges and explicit towers that have a name, and how each is made.
+"""The gates, bridges, towers and history layers that have a name; how each is made.
 
 A name stands for a layer; a model takes a Keras layer of one's own in its place.
 """
@@ -63,13 +63,29 @@ BRIDGES = {
     )
     for kind in KINDS
 }
-NAMED = {"gate": GATES, "explicit": EXPLICIT, "bridge": BRIDGES}
+HISTORIES = {
+    "din": lambda options, **kwargs: layers.LocalActivation(
+        *([options["history_units"]] if options["history_units"] else []), **kwargs
+    ),
+    "dien": lambda options, **kwargs: layers.InterestEvolution(
+        options["auxiliary_weight"], **kwargs
+    ),
+    "transformer": lambda options, **kwargs: layers.HistoryTransformer(
+        options["history_heads"],
+        options["history_blocks"],
+        options["dropout"],
+        **kwargs,
+    ),
+}
+NAMED = {"gate": GATES, "explicit": EXPLICIT, "bridge": BRIDGES, "history": HISTORIES}
+NOTHING = {"history": "pooling"}  # what stands for no layer, if not "none"
+OWN = {"explicit": layers.ExplicitLayer, "history": layers.HistoryLayer}
 
 
 def check(option, value):
     """Raises `ValueError` unless the option's value is a name, `"none"` or a layer."""
-    known = ["none", *NAMED[option]]
-    own = layers.ExplicitLayer if option == "explicit" else keras.layers.Layer
+    known = [NOTHING.get(option, "none"), *NAMED[option]]
+    own = OWN.get(option, keras.layers.Layer)
     if not isinstance(value, own) and value not in known:
         raise ValueError(
             f"`{option}` must be one of {known}, or a {own.__name__} of your own. "
@@ -81,7 +97,7 @@ def make(option, options, *, dtype, name, **kwargs):
     """A layer of a model's options.
 
     Args:
-        option: `"gate"`, `"explicit"` or `"bridge"`.
+        option: `"gate"`, `"explicit"`, `"bridge"` or `"history"`.
         options: The model's options.
         dtype: The model's dtype policy.
         name: The layer's name.
@@ -91,7 +107,7 @@ def make(option, options, *, dtype, name, **kwargs):
         The layer, or `None` where there is none.
     """
     value = options[option]
-    if value == "none":
+    if value == NOTHING.get(option, "none"):
         return None
     if isinstance(value, keras.layers.Layer):
         config = {**value.get_config(), "name": name, "dtype": dtype}

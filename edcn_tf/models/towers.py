@@ -18,15 +18,29 @@ class Towers(ClickModel):
     - `explicit_layers` and `deep_layers`, of which one list may be empty;
     - `explicit_gates` and `deep_gates`: of each layer, of the first only, or none;
     - `bridges`: of each layer of the longer tower, or none;
+    - `histories`: of each of the embedding's `sequences`, or none;
     - `output_layer`.
     """
 
     def build(self, input_shape):
         shape = self.embedding.compute_output_shape(input_shape)
-        self.fields_shape = tuple(shape[1:])
         # A pass without numbers builds each layer from what it meets; before the
         # tables, since it is here that options are found not to fit together.
-        fields = keras.KerasTensor((None, *shape[1:]), self.compute_dtype)
+        if self.histories:
+            others, *sequences = shape
+            fields = self._with_histories(
+                keras.KerasTensor(others, self.compute_dtype),
+                [
+                    (
+                        keras.KerasTensor(a, self.compute_dtype),
+                        keras.KerasTensor(b, bool),
+                    )
+                    for a, b in sequences
+                ],
+            )
+        else:
+            fields = keras.KerasTensor((None, *shape[1:]), self.compute_dtype)
+        self.fields_shape = tuple(fields.shape[1:])
         weighed, logits = self._outputs(fields)
         shapes = [[part.shape for part in tensors] for tensors in (weighed, logits)]
         self.output_layer.build(*shapes)
@@ -35,10 +49,15 @@ class Towers(ClickModel):
         self.built = True
 
     def logits_of_fields(self, fields, linear=None, training=False):
+        if self.histories:
+            others, *sequences = fields
+            fields = self._with_histories(others, sequences, training)
         return self._log_odds(*self._outputs(fields, training), linear)
 
     def logits_of_candidates(self, shared, own, is_own):
         gates = [*self.explicit_gates[:1], *self.deep_gates[:1]]
+        if self.histories:
+            return self._logits_of_histories(shared, own, is_own)
         if (
             not self.deep_layers
             or self._is_stacked
@@ -59,6 +78,53 @@ class Towers(ClickModel):
         if self.linear is not None:
             linear = candidates.together(shared[1], own[1], is_own, None)
         return self._log_odds(*self._from_first_layers(x0, h, None, False), linear)
+
+    def _logits_of_histories(self, shared, own, is_own):
+        """`logits_of_candidates` where the user's history is judged for each."""
+        (of_user, *sequences), *rest = shared
+        unpooled = self.embedding.unpooled
+        is_own_pooled = [
+            mine
+            for mine, field in zip(is_own, self.spec["fields"])
+            if field["name"] not in unpooled
+        ]
+        fields = candidates.together(of_user, own[0], is_own_pooled, None)
+        sequences = [
+            [candidates.repeated(part, own[0]) for part in pair] for pair in sequences
+        ]
+        linear = candidates.together(rest[0], own[1], is_own, None) if rest else None
+        return self.logits_of_fields([fields, *sequences], linear)
+
+    def _with_histories(self, fields, sequences, training=False):
+        """Puts what the history layers give in its place among the fields.
+
+        Args:
+            fields: `[B, F', D]`: the others.
+            sequences: Of each layer the history `[B, T, P * D]` and the mask `[B, T]`.
+            training: Whether this is training.
+
+        Returns:
+            `[B, F, D]`.
+        """
+        names = [field["name"] for field in self.spec["fields"]]
+        of = {field["name"]: field.get("of") for field in self.spec["fields"]}
+        width = fields.shape[2]
+        others = [name for name in names if name not in self.embedding.unpooled]
+        found = {name: fields[:, i : i + 1] for i, name in enumerate(others)}
+        nothing = ops.zeros_like(fields[:, 0])
+        for layer, group, (history, mask) in zip(
+            self.histories, self.embedding.sequences, sequences
+        ):
+            # What goes along with a history and is of no field, such as the time since,
+            # the candidate does not have.
+            own = [found[of[n]][:, 0] if of[n] else nothing for n in group]
+            candidate = ops.concatenate(own, axis=1)
+            pooled = layer(history, candidate, mask, training=training)
+            if training:
+                self.keep_losses(layer)
+            pooled = ops.reshape(pooled, (-1, len(group), width))
+            found |= {name: pooled[:, i : i + 1] for i, name in enumerate(group)}
+        return ops.concatenate([found[name] for name in names], axis=1)
 
     def gates(self):
         return {
