@@ -56,7 +56,7 @@ def chosen(data, known):
     return [name for name in known if not data or name in data]
 
 
-def prepared(folder, name, rows=None, *, split_by="chance", seed=0):
+def prepared(folder, name, rows=None, *, split_by="chance", seed=0, history=False):
     """Prepares a data set as `folder/data`, unless it is there.
 
     Its rows are also encoded, in `folder/encoded`, once for all runs on them.
@@ -67,6 +67,7 @@ def prepared(folder, name, rows=None, *, split_by="chance", seed=0):
         rows: Rows of a synthetic log.
         split_by: `"chance"` or `"time"`.
         seed: Of the split, and of a synthetic log.
+        history: Whether rows also have what their user clicked before.
 
     Returns:
         The best possible AUC of the test split, or None where nobody knows it.
@@ -88,7 +89,7 @@ def prepared(folder, name, rows=None, *, split_by="chance", seed=0):
     if folder.exists():
         raise InputError(f"{folder}: was left unfinished; remove it, and start again")
     folder.mkdir(parents=True)
-    data = DATA[name]
+    data = DATA[name].with_history() if history else DATA[name]
     logs, best = data.logs(folder, rows, seed)
     prepare(
         logs,
@@ -97,6 +98,7 @@ def prepared(folder, name, rows=None, *, split_by="chance", seed=0):
         format=data.format,
         split_by=split_by,
         seed=seed,
+        history=data.history if history else None,
     )
     encode_rows(folder / "data", folder / "encoded")
     best = best and best["auc"]

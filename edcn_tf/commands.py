@@ -35,6 +35,7 @@ def demo(args):
         data=args.data,
         rows=args.rows,
         split_by=args.split_by,
+        history=args.history,
         seed=args.seed,
     )
 

@@ -19,7 +19,15 @@ from edcn_tf.report import write_report
 from edcn_tf.training import train
 
 
-def run_demo(directory, *, data="movielens", rows=None, split_by="chance", seed=0):
+def run_demo(
+    directory,
+    *,
+    data="movielens",
+    rows=None,
+    split_by="chance",
+    history=False,
+    seed=0,
+):
     """Prepares, trains EDCN and a logistic regression, judges, exports, reports.
 
     Args:
@@ -29,6 +37,7 @@ def run_demo(directory, *, data="movielens", rows=None, split_by="chance", seed=
         data: `"movielens"`, `"flights"` or `"synthetic"` (`edcn_tf.demo_data.DATA`).
         rows: Rows of the synthetic log; 200,000 by default.
         split_by: `"chance"` or, where the rows have a time, `"time"`.
+        history: Whether each row also has what its user clicked before (MovieLens).
         seed: Of the log, of the split and of both models.
 
     Returns:
@@ -42,6 +51,10 @@ def run_demo(directory, *, data="movielens", rows=None, split_by="chance", seed=
     chosen = DATA[data]
     if rows is not None and data != "synthetic":
         raise InputError(f"Only the synthetic log takes a number of rows, not {data}")
+    if history:
+        if chosen.history is None:
+            raise InputError(f"The rows of {data} are of no users with a history")
+        chosen = chosen.with_history()
     if split_by == "time" and chosen.schema.timestamp is None:
         raise InputError(f"The rows of {data} have no time to split them by")
     out = Path(directory)
@@ -57,6 +70,7 @@ def run_demo(directory, *, data="movielens", rows=None, split_by="chance", seed=
         format=chosen.format,
         split_by=split_by,
         seed=seed,
+        history=chosen.history if history else None,
     )
     for name, split in summary["splits"].items():
         print(
@@ -117,7 +131,7 @@ def ask(version, signature, inputs):
 
 
 def _array(value):
-    numbers = isinstance(value[0], float)
+    numbers = isinstance(np.ravel(np.array(value, object))[0], float)
     return np.array(value, np.float32 if numbers else object)
 
 

@@ -29,6 +29,9 @@ class DemoData:
         runs: Name -> settings of each run (`TrainingConfig`).
         asked: What the sample request is about.
         request: A function (directory) -> signature and inputs of that request.
+        history: Where users have a history, how it is built (`prepare`'s `history`).
+        history_fields: The sequences that it then adds to the schema.
+        history_request: What it adds to the request's inputs.
     """
 
     title: str
@@ -39,6 +42,24 @@ class DemoData:
     runs: dict
     asked: str
     request: Callable
+    history: str | None = None
+    history_fields: tuple[Field, ...] = ()
+    history_request: dict = dataclasses.field(default_factory=dict)
+
+    def with_history(self):
+        """The same data, of which each row also has what its user clicked before."""
+        fields = (*self.schema.fields, *self.history_fields)
+        return dataclasses.replace(
+            self,
+            title=f"{self.title}; with each user's history",
+            schema=dataclasses.replace(self.schema, fields=fields),
+            asked=f"{self.asked}; what the user clicked last",
+            request=self._request_with_history,
+        )
+
+    def _request_with_history(self, directory):
+        signature, inputs = self.request(directory)
+        return signature, {**inputs, **self.history_request}
 
 
 def _linear(l2):
@@ -135,6 +156,21 @@ DATA = {
         },
         asked="one user; The Shawshank Redemption, Pulp Fiction, Battlefield Earth",
         request=_three_films,
+        history="user_id:movie_id:timestamp",
+        history_fields=(
+            Field(name="history", kind="sequence", of="movie_id", max_length=30),
+            Field(
+                name="seconds_since",
+                kind="sequence",
+                buckets=16,
+                along="history",
+            ),
+        ),
+        # The Godfather and Fargo, a day and an hour ago.
+        history_request={
+            "history": [["858", "608"]],
+            "seconds_since": [[86400.0, 3600.0]],
+        },
     ),
     "flights": DemoData(
         title="flights from New York in 2013, 327,346; late by over 15 minutes",

@@ -34,6 +34,9 @@ NAMES = {
     layers.CompressedInteraction: "CIN",
     layers.FieldAttention: "self-attention",
     layers.InnerProducts: "inner products",
+    layers.LocalActivation: "local activation",
+    layers.InterestEvolution: "interest evolution",
+    layers.HistoryTransformer: "transformer",
 }
 SUFFIXES = (".svg", ".png", ".pdf")
 EXPLICIT, MIDDLE, DEEP = -1.0, 0.0, 1.0  # where columns stand
@@ -107,9 +110,16 @@ def _towers(drawing, model):
     each = f"{widths[0]}" if len(widths) == 1 else f"{widths[0]} to {widths[-1]}"
     text = f"embedding: {len(model.widths)} fields x {each}"
     embedding = drawing.box("embedding", text, MIDDLE, 0, WIDE)
+    y = 0
+    for layer, names in zip(model.histories, model.embedding.sequences):
+        y += STEP
+        text = f"{_label(layer)} of {names[0]}"
+        history = drawing.box("embedding", text, MIDDLE, y, WIDE)
+        drawing.arrow(embedding, history)
+        embedding = history
     below = {"explicit": embedding, "deep": embedding}  # what a tower goes on from
     ends = {}  # tower -> its last box
-    y = STEP
+    y += STEP
     for layer, columns in _rounds(model):
         gates = {tower: _gates(model, tower)[layer : layer + 1] for tower in columns}
         for tower, column in columns.items():

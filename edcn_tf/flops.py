@@ -9,6 +9,7 @@ import functools
 import math
 import re
 
+import keras
 import tensorflow as tf
 
 # What one example costs is the difference of two batches: what is computed once for a
@@ -43,9 +44,9 @@ def count_flops(model):
         outside of its sublayers' calls.
 
     Raises:
-        ValueError: If the model has a loop, a branch or a `tf.function` inside, or an
-            operation whose shapes depend on values: what these cost is not in the
-            graph.
+        ValueError: If the model has a loop (but that of a recurrent layer), a branch or
+            a `tf.function` inside, or an operation whose shapes depend on values: what
+            these cost is not in the graph.
     """
     fewer, more = (_costs(model, rows) for rows in BATCH_SIZES)
     flops = {name: more[name] - fewer[name] for name in more}
@@ -102,7 +103,7 @@ def _operations(model, rows):
     slots = model.embedding.num_slots
     if not model.built:
         model.build((None, slots))
-    with _scopes(model.layers):
+    with _scopes(model.layers), _unrolled(model):
         function = tf.function(
             lambda ids: model(ids, training=False), autograph=False
         ).get_concrete_function(tf.TensorSpec((rows, slots), tf.int32))
@@ -132,6 +133,23 @@ def _scopes(layers):
             del layer.call
             if call is not None:
                 layer.call = call
+
+
+@contextlib.contextmanager
+def _unrolled(model):
+    """Has recurrent layers do step after step, each of which then counts."""
+    recurrent = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.RNN) and not layer.unroll
+    ]
+    try:
+        for layer in recurrent:
+            layer.unroll = True
+        yield
+    finally:
+        for layer in recurrent:
+            layer.unroll = False
 
 
 def _scoped(scope, call):

@@ -35,10 +35,12 @@ class History:
     """Which histories a log gets.
 
     Attributes:
+        text: As it was given, `USER:ITEM:TIME`.
         user: The column that tells users apart.
         fields: The schema's sequence `of` the item, and those along it.
     """
 
+    text: str
     user: str
     fields: tuple[Field, ...]
 
@@ -90,7 +92,7 @@ class History:
                     f"Field {field.name!r}: what goes along a history that is built is "
                     "`of` a field, or has `buckets` (of the time since)"
                 )
-        return cls(user, tuple(group)), schema
+        return cls(text, user, tuple(group)), schema
 
     @property
     def names(self):
@@ -203,7 +205,7 @@ class History:
             else:
                 times = rows[TIME].to_numpy()
                 since = np.repeat(times[chosen], lengths) - times[of]
-                values = pa.array(since).cast(kind)
+                values = pa.array(since).cast(kind, safe=False)
             lists[field.name] = pa.ListArray.from_arrays(
                 pa.array(offsets, pa.int32()), values
             )

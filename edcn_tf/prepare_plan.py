@@ -110,6 +110,8 @@ class Plan:
                 for pair in zip(spec.fields, counts.features.counters)
             ],
         }
+        if self.history:
+            summary["history"] = self.history.text
         if growth:
             summary["vocabulary_of"] = str(growth.directory)
             summary["day"] = growth.day

@@ -9,6 +9,7 @@ from edcn_tf.files import replaced
 from edcn_tf.report_cost import cost
 from edcn_tf.report_figures import curves, difference_chart, learning
 from edcn_tf.report_gates import gates, gates_of
+from edcn_tf.report_histories import histories
 from edcn_tf.report_importance import importance
 from edcn_tf.report_page import breakable, note, page, scrolled, table
 from edcn_tf.report_run import read_runs
@@ -58,6 +59,7 @@ def write_report(run, data=None, *, others=(), split=None, baseline=None, path=N
         curves(runs),
         "<h2>Gates</h2>" + of_first,
         gates(runs[0], weights),
+        histories(runs[0]),
         "<h2>Importance of fields</h2>" + of_first,
         importance(runs[0], weights),
         "<h2>Values of fields</h2>" + of_first,

@@ -93,7 +93,7 @@ class _Rows:
         self.calibration = servable.calibration
         self.fields = self.encoder.spec.schema.fields
         self.number = sum(ROWS_AND_CANDIDATES)
-        odd = _odd_records(self.fields, records)
+        odd = _odd_records(self.encoder.spec.schema, records)
         step = max(1, -(-len(odd) // ODD_ROWS))
         everything = [*odd[::step], *records]
         everything *= -(-self.number // len(everything))
@@ -175,32 +175,51 @@ class _Rows:
         }
 
 
-def _odd_records(fields, records):
+def _odd_records(schema, records):
     """Rows with a field missing, unseen, or at the limits of its type."""
     base = tf.train.Example()
     odd = [base.SerializeToString()]  # everything is missing
     if records:
         base.ParseFromString(records[0])
-    for field in fields:
+    along = {main.name: others for main, *others in schema.sequences}
+    lengths = {
+        other.name: len(_values_of(base, main))
+        for main, *others in schema.sequences
+        for other in others
+    }
+    for field in schema.fields:
         values = [[], *[[value] for value in EXTREMES[field.dtype]]]
         if field.is_list:
             first, second = EXTREMES[field.dtype][:2]
             empty = b"" if field.dtype == "string" else MISSING[field.dtype]
             values += [[first] * 3 * field.max_length, [empty, second, empty]]
+        if field.name in lengths:  # along another, whose length it has
+            values = [(value or _missing(field)) * 3 for value in values]
+            values = [value[:1] * lengths[field.name] for value in values]
         for value in values:
             example = tf.train.Example()
             example.CopyFrom(base)
-            feature = example.features.feature[field.name]
-            feature.Clear()
-            if value:
-                _list_of(feature, field.dtype).value.extend(value)
+            _set(example, field, value)
+            for other in along.get(field.name, ()):
+                _set(example, other, _missing(other) * len(value))
             odd.append(example.SerializeToString())
     return odd
 
 
-def _list_of(feature, dtype):
+def _missing(field):
+    missing = MISSING[field.dtype]
+    return [missing.encode() if field.dtype == "string" else missing]
+
+
+def _set(example, field, values):
+    example.features.feature[field.name].Clear()
+    if values:
+        _values_of(example, field).extend(values)
+
+
+def _values_of(example, field):
     lists = {"string": "bytes_list", "int64": "int64_list", "float32": "float_list"}
-    return getattr(feature, lists[dtype])
+    return getattr(example.features.feature[field.name], lists[field.dtype]).value
 
 
 def _log(signature, inputs, outputs=None):

@@ -33,7 +33,8 @@ class Servable(tf.Module):
     unseen (missing, for a number or a hashed field).
 
     Every output has the rows of its inputs, so that TF Serving can batch requests.
-    `ids` runs on a GPU whole: no op of it lacks a GPU kernel.
+    `ids` runs on a GPU whole: no op of it lacks a GPU kernel (but for what counts the
+    rounds of a recurrent layer's loop).
 
     Args:
         model: Ids to probability. `rank` is there if it is a `ClickModel` and some

@@ -14,7 +14,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.export.c_api import Session
 from edcn_tf.export.recording import EXTREMES, FEATURES
 from edcn_tf.records import serialize_examples
-from edcn_tf.schema import Schema, read_json
+from edcn_tf.schema import MISSING, Schema, read_json
 from edcn_tf.sources import log_bytes, read_log
 
 BATCH_ROWS = 4096
@@ -160,11 +160,9 @@ def _examined(session, table, logged, differs, tolerance, schema):
     rows = table.take(places).combine_chunks().to_batches()[0]
     fields = []
     for number, field in enumerate(schema.fields):
-        kind = rows.schema.field(number).type
         counts = []
         for value in (None, _unseen(field)):
-            column = pa.array([value] * rows.num_rows, kind)
-            changed = rows.set_column(number, rows.schema.field(number), column)
+            changed = _with_value(rows, schema, field, value)
             same = np.abs(_answers(session, changed) - logged[places]) <= tolerance
             counts.append(int(same.sum()))
         value, of, differing = _worst_value(table.column(number), differs)
@@ -185,6 +183,25 @@ def _unseen(field):
     value = EXTREMES[field.dtype][0 if field.dtype == "string" else -1]
     value = value.decode() if isinstance(value, bytes) else value
     return [value] if field.is_list else value
+
+
+def _with_value(rows, schema, field, value):
+    """The rows with one value of a field in place of theirs; sequences keep in step."""
+    along = [other for other in schema.fields if other.along == field.name]
+    if field.along is None:
+        columns = {field.name: [value] * rows.num_rows}
+        nothing = {other.name: [MISSING[other.dtype]] for other in along}
+        for name, one in nothing.items():
+            columns[name] = [value and one] * rows.num_rows
+    else:  # as many as its sequence has
+        one = [MISSING[field.dtype]] if value is None else value
+        lengths = rows.column(field.along).value_lengths().fill_null(0).to_pylist()
+        columns = {field.name: [one * length for length in lengths]}
+    for name, values in columns.items():
+        number = rows.schema.get_field_index(name)
+        kind = rows.schema.field(number)
+        rows = rows.set_column(number, kind, pa.array(values, kind.type))
+    return rows
 
 
 def _worst_value(column, differs):

@@ -124,15 +124,24 @@ def test_unequal_towers_are_drawn(tmp_path):
     assert "3 fields x 2 to 8" in drawn(tmp_path, "dcn", embedding_dim=[2, 8, 4])
 
 
+def made(name):
+    """On the small log, with a history where the member needs one."""
+    if not FAMILY[name].needs_history:
+        return make_model(SPEC, name)
+    past = {"name": "past", "slots": 4, "rows": 5, "pooling": "mean"}
+    past.update(kind="sequence", of="a", along=None)
+    return make_model({**SPEC, "fields": [*SPEC["fields"], past]}, name)
+
+
 @pytest.mark.parametrize("name", [name for name in FAMILY if "log" not in name])
 def test_every_member_is_drawn(tmp_path, name):
-    model = make_model(SPEC, name)
+    model = made(name)
     for form in ("svg", "png", "pdf"):
         draw_model(model, tmp_path / f"{name}.{form}")
     again = tmp_path / "again.svg"
     draw_model(model, again)
     assert again.read_bytes() == (tmp_path / f"{name}.svg").read_bytes()
-    boxes = len(model.explicit_layers) + len(model.deep_layers)
+    boxes = len(model.explicit_layers) + len(model.deep_layers) + len(model.histories)
     assert again.read_text().count("<text") == boxes + len(model.bridges) + 2 + len(
         [*model.explicit_gates, *model.deep_gates]
     )

@@ -12,7 +12,7 @@ from edcn_tf.export import saved_model, verification
 from edcn_tf.export.c_api import Session
 from edcn_tf.models.parts import GATES
 from edcn_tf.records import serialize_examples
-from edcn_tf.schema import read_json
+from edcn_tf.schema import MISSING, read_json
 from edcn_tf.vocabulary import FeatureCounter
 
 KINDS = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
@@ -51,7 +51,19 @@ SIDES = [
     {"name": "price", **NUMBER},
     {"name": "tags", **LIST, **CANDIDATE},
 ]
+HISTORY = [
+    {"name": "user"},
+    {"name": "item", "unseen_rows": 3, **CANDIDATE},
+    {"name": "past", "kind": "sequence", "of": "item", "max_length": 3},
+    {"name": "shop", "dtype": "int64", **CANDIDATE},
+    {"name": "shops", "kind": "sequence", "of": "shop", "along": "past"},
+    {"name": "since", "kind": "sequence", "buckets": 4, "along": "past"},
+    {"name": "words", "kind": "sequence", "of": "user", "max_length": 2},
+]
 CASES = {
+    "history_pooled": (HISTORY, edcn()),
+    "history_dien": (HISTORY, edcn(history="dien")),
+    "history_transformer": (HISTORY, edcn(history="transformer", linear=True)),
     "numbers": ([{"name": "a", **NUMBER}, {"name": "b", **WHOLE}], edcn()),
     "linear": (SIDES, edcn_tf.LogisticRegression),
     "one_list": ([{"name": "a", **LIST}], edcn(num_layers=1)),
@@ -98,8 +110,8 @@ CASES = {
 # Each member of the family, and each gate; those whose operations the others have too
 # are left to `make test-slow`.
 ALL = {
-    name: (SIDES, member(name, num_layers=2))
-    for name in edcn_tf.FAMILY
+    name: (HISTORY if of.needs_history else SIDES, member(name, num_layers=2))
+    for name, of in edcn_tf.FAMILY.items()
     if name not in ("logistic_regression", "edcn")
 } | {
     # One layer, or random weights make all scores alike.
@@ -116,15 +128,20 @@ def odd_log(fields, random, rows=60):
     texts = ["v", "7", "07", "1e3", "two\nlines", "nul\0", " v", "\u00e9", "x" * 10**4]
     columns = {}
     for field in fields:
-        if field.kind == "numeric":
+        if field.has_ranges:
             values = list(random.normal(size=rows) * 10)
         elif field.dtype == "int64":
             values = list(random.integers(-3, 4, rows))
         else:
             values = [texts[i] for i in random.integers(0, len(texts), rows)]
         kind = KINDS[field.dtype]
-        if field.multiple:
+        if field.is_list:
             values = [values[i : i + i % 5] for i in range(rows)]
+            if field.kind == "sequence":  # of one length with those along it
+                values = [
+                    (value * 5)[: i % 5] if value else [MISSING[field.dtype]] * (i % 5)
+                    for i, value in enumerate(values)
+                ]
             columns[field.name] = pa.array(values, pa.list_(kind))
         else:
             values[::7] = [None] * len(values[::7])
@@ -132,6 +149,11 @@ def odd_log(fields, random, rows=60):
                 values = [None if v is None else int(v) for v in values]
             columns[field.name] = pa.array(values, kind)
     return pa.RecordBatch.from_pydict(columns)
+
+
+def of_loop(node):
+    """Whether a node counts a loop's rounds, or keeps the list of what they give."""
+    return "/while/" in node or "/TensorList" in node
 
 
 def with_random_weights(model, spec, random):
@@ -186,7 +208,10 @@ def test_it_answers_as_the_model_does(case, tmp_path, random):
     tolerance = read_json(extra / "features.json")["tolerance"]
     assert tolerance < 5e-5  # random weights are large
     sides = {field.candidate for field in schema.fields}
-    assert without_gpu_kernel(version, "ids") == {}
+    failing = without_gpu_kernel(version, "ids")
+    if "dien" in case:  # whose loops count in the host's memory, as all of TensorFlow's
+        failing = {name: op for name, op in failing.items() if not of_loop(name)}
+    assert failing == {}
     for load in (verification._v1, Session):
         with load(str(version)) as session:
             assert ("rank" in session.signatures) == (len(sides) == 2)

@@ -251,13 +251,28 @@ def test_an_unknown_operation_counts_its_output():
     ]
 
 
+def made(name):
+    if not FAMILY[name].needs_history:
+        return make_model(SPEC, name)
+    past = {"name": "past", "slots": 4, "pooling": "mean", "kind": "sequence"}
+    fields = [*FIELDS, {**past, "of": "user", "along": None}]
+    return make_model({**SPEC, "fields": fields}, name, embedding_dim=4)
+
+
+def test_a_recurrent_layer_counts_each_of_its_steps():
+    """Of DIEN: 4 steps of two GRUs, each of 2 * 2 * 4 * 12 operations and more."""
+    flops = count_flops(made("dien"))["history_of_past"]
+    products = 4 * 2 * (2 * 2 * 4 * 12)
+    assert products < flops < 1.5 * products
+
+
 @pytest.mark.parametrize(
     "model",
     [
         *(lambda name=name: EDCN.from_preset(SPEC, name) for name in PRESETS),
         *(lambda kind=kind: edcn(bridge=kind) for kind in KINDS),
         *(lambda gate=gate: edcn(gate=gate) for gate in [*GATES, "none"]),
-        *(lambda name=name: make_model(SPEC, name) for name in FAMILY),
+        *(lambda name=name: made(name) for name in FAMILY),
     ],
 )
 def test_every_operation_of_the_models_is_known(model):

@@ -184,7 +184,7 @@ def test_the_same_ids_from_records_and_requests(spec, log, tmp_path):
         for record in serialize_examples(batch):
             writer.write(record)
     [(ids, _)] = read_records(str(tmp_path / "rows.tfrecord"), spec, 4)
-    item, past, kind, past_kind, since, words = spec.fields
+    item, _, kind, _, since, words = spec.fields
     a, b, c = range(item.first_value, item.first_value + 3)
     ids = ids.numpy()
     assert ids[:, 1:4].tolist() == [

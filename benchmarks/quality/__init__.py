@@ -60,12 +60,12 @@ def benchmark_quality(out, seeds=SEEDS, rows=ROWS, peers=None, data=None):
             best = prepared(folder, name, rows, split_by=split_by, seed=SPLIT_SEED)
             judged = {}
             for model, contender in contenders.items():
-                judged[model] = _judged(folder, contender, seeds)
+                judged[model] = judged_on(folder, contender, seeds)
                 bar.update(1)
             results[folder.name] = {
                 "title": f"{DATA[name].title}; split by {split_by}",
                 "best_possible_auc": best,
-                **_compared(judged),
+                **compared(judged),
             }
     write_json(
         out / "quality.json",
@@ -84,7 +84,7 @@ def benchmark_quality(out, seeds=SEEDS, rows=ROWS, peers=None, data=None):
     print(text)
 
 
-def _judged(folder, contender, seeds):
+def judged_on(folder, contender, seeds):
     """A contender's figures on a split: of each seed, a list by name."""
     settings = contender.chosen(folder)
     runs = [contender.run(folder, settings, seed) for seed in range(seeds)]
@@ -110,8 +110,8 @@ def _scores(folder, contender, run):
         return file["labels"], file["probabilities"]
 
 
-def _compared(judged):
-    """The figures of a split with what EDCN is ahead by, and no scores any more.
+def compared(judged, ours=OURS):
+    """The figures of a split with what one model is ahead by, and no scores any more.
 
     All models and seeds see the same resamples of the test rows, and seeds are paired:
     the difference is that of the seeds' mean AUC.
@@ -120,16 +120,16 @@ def _compared(judged):
     [labels, *others] = [labels for pairs in scores.values() for labels, _ in pairs]
     if any((each != labels).any() for each in others):
         raise AssertionError("models have scored the test rows in different orders")
-    seeds = len(scores[OURS])
+    seeds = len(scores[ours])
     probabilities = [score for pairs in scores.values() for _, score in pairs]
     resampled = bootstrap_auc(labels, np.array(probabilities)).T  # [models * seeds, R]
     resampled = resampled.reshape(len(scores), seeds, -1).mean(axis=1)
     resampled = dict(zip(scores, resampled))
     for name, figures in judged.items():
-        if name != OURS:
-            ahead = np.mean(judged[OURS]["auc"]) - np.mean(figures["auc"])
-            low, high = interval(resampled[OURS] - resampled[name])
-            figures["edcn_ahead"] = {"auc": float(ahead), "low": low, "high": high}
+        if name != ours:
+            ahead = np.mean(judged[ours]["auc"]) - np.mean(figures["auc"])
+            low, high = interval(resampled[ours] - resampled[name])
+            figures["ahead"] = {"auc": float(ahead), "low": low, "high": high}
     return {
         "test_rows": len(labels),
         "click_rate": float(labels.mean()),
@@ -137,15 +137,15 @@ def _compared(judged):
     }
 
 
-def _section(result, titles):
-    """A title and a table, as Markdown."""
+def table_of(models, titles, ours="EDCN"):
+    """The figures of `compared` as Markdown: a line a model."""
     heads = [
         *("model", "validation AUC", "test AUC", "test log loss"),
-        *("EDCN is ahead by (95 %)", "seconds"),
+        *(f"{ours} is ahead by (95 %)", "seconds"),
     ]
     table = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
-    for name, figures in result["models"].items():
-        ahead = figures.get("edcn_ahead")
+    for name, figures in models.items():
+        ahead = figures.get("ahead")
         table.append(
             [
                 titles[name],
@@ -156,9 +156,14 @@ def _section(result, titles):
                 f"{np.mean(figures['training_seconds']):.0f}",
             ]
         )
+    return markdown(table)
+
+
+def _section(result, titles):
+    """A title and a table, as Markdown."""
     lines = [
         f"**{result['title']}** ({result['test_rows']:,} test rows, "
-        f"{result['click_rate']:.1%} positive)\n\n{markdown(table)}"
+        f"{result['click_rate']:.1%} positive)\n\n" + table_of(result["models"], titles)
     ]
     best = result["best_possible_auc"]
     if best:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from edcn_tf.benchmarks.runs import trained
+from edcn_tf.benchmarks.runs import Entry, trained
 from edcn_tf.config import TrainingConfig
 from edcn_tf.evaluation import score_run
 from edcn_tf.models import FAMILY
@@ -61,11 +61,17 @@ def our_contenders():
 
 
 def _ours(model):
-    def train(folder, name, settings):
-        config = TrainingConfig.from_dict({"model": model, **settings})
-        return trained(folder, name, config)
+    return contender(Entry(FAMILY[model].title, model), SETTINGS[model])
 
-    return Contender(model, FAMILY[model].title, SETTINGS[model], train, _score)
+
+def contender(entry, settings=({},)):
+    """The `Contender` of an `Entry`, with what else it may be set to."""
+
+    def train(folder, name, chosen):
+        config = {"model": entry.model, **entry.changes, **chosen}
+        return trained(folder, name, TrainingConfig.from_dict(config))
+
+    return Contender(entry.key, entry.title, settings, train, _score)
 
 
 def _score(folder, run):

@@ -23,9 +23,9 @@ def draw(path, results, titles):
 def _draw(axes, part, models, titles):
     axes.set_title(part.replace("-", ", split by "))
     ahead = {
-        titles[name]: figures["edcn_ahead"]
+        titles[name]: figures["ahead"]
         for name, figures in models.items()
-        if "edcn_ahead" in figures
+        if "ahead" in figures
     }
     centres = [each["auc"] for each in ahead.values()]
     axes.hlines(

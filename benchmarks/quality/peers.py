@@ -25,14 +25,30 @@ DEEPCTR = tuple(
 )
 
 
+DEEPCTR_DIN = tuple(
+    {"learning_rate": rate, "l2_reg_embedding": l2}
+    for rate in (1e-3, 5e-3)
+    for l2 in (1e-5, 1e-4)
+)
+
+
 def peer_contenders(directory):
     """Name -> `Contender`, by the virtual environments in a directory."""
+    return {"deepctr": _of_deepctr(directory, "deepctr", "EDCN", DEEPCTR)}
+
+
+def peers_with_history(directory):
+    """The same, of models that look at a history."""
+    return {"deepctr_din": _of_deepctr(directory, "deepctr_din", "DIN", DEEPCTR_DIN)}
+
+
+def _of_deepctr(directory, name, model, settings):
     [(_, python)] = peers_in(directory, ["DeepCTR"]).values()
 
-    def train(folder, name, settings):
-        return _trained(folder, name, python, settings)
+    def train(folder, run, chosen):
+        return _trained(folder, run, python, {**chosen, "model": model})
 
-    return {"deepctr": Contender("deepctr", "EDCN of DeepCTR", DEEPCTR, train, _score)}
+    return Contender(name, f"{model} of DeepCTR", settings, train, _score)
 
 
 def _trained(folder, name, python, settings):
@@ -67,8 +83,9 @@ def _ids(folder):
     """Writes what our models see of all splits as NumPy arrays, unless that was done.
 
     Of each split `NAME_ids` `[N, S]` int32, each field's counted from 1, and
-    `NAME_labels` `[N]`; 0 is padding. `fields` is JSON, a list with `name`, `slots` and
-    `values`, which is one more than the largest id.
+    `NAME_labels` `[N]`; 0 is padding. `fields` is JSON, a list with `name`, `slots`,
+    `values`, which is one more than the largest id, and `of` (the field whose values a
+    sequence holds, or None).
     """
     path = folder / "ids.npz"
     if path.exists():
@@ -79,7 +96,12 @@ def _ids(folder):
         [each.field.slots for each in spec.fields],
     )
     fields = [
-        {"name": each.field.name, "slots": each.field.slots, "values": each.rows + 1}
+        {
+            "name": each.field.name,
+            "slots": each.field.slots,
+            "values": each.rows + 1,
+            "of": each.field.of,
+        }
         for each in spec.fields
     ]
     arrays = {"fields": json.dumps(fields)}

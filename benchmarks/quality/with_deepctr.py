@@ -1,11 +1,11 @@
-"""DeepCTR's EDCN on rows in a file; run by a Python that has DeepCTR.
+"""DeepCTR's EDCN or DIN on rows in a file; run by a Python that has DeepCTR.
 
     python with_deepctr.py IDS SCORES SETTINGS
 
 IDS is what `peers.py` writes; SCORES an .npz file that gets `valid_auc` of the best
 epoch, `test`, the probabilities of the test rows by its weights, and
-`training_seconds`; SETTINGS is JSON: `bridge_type`, `learning_rate`,
-`l2_reg_embedding` and `seed`.
+`training_seconds`; SETTINGS is JSON: `model`, `learning_rate`, `l2_reg_embedding`,
+`seed` and, of EDCN, `bridge_type`.
 """
 
 import json
@@ -18,7 +18,7 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"  # before TensorFlow is imported
 import numpy as np
 import tensorflow as tf
 from deepctr.feature_column import SparseFeat, VarLenSparseFeat
-from deepctr.models import EDCN
+from deepctr.models import DIN, EDCN
 
 EMBEDDING_DIM = 16  # ours
 BATCH_SIZE = 1024
@@ -38,13 +38,13 @@ def main():
             for split in ("train", "valid", "test")
         }
     columns = [_column(field) for field in fields]
-    model = EDCN(
-        columns,
-        columns,
-        bridge_type=settings["bridge_type"],
-        l2_reg_embedding=settings["l2_reg_embedding"],
-        seed=settings["seed"],
-    )
+    options = {key: settings[key] for key in ("l2_reg_embedding", "seed")}
+    if settings["model"] == "DIN":
+        items = [field["of"] for field in fields if field["of"]]
+        model = DIN(columns, items, dnn_hidden_units=(200, 80), **options)
+    else:
+        bridge = settings["bridge_type"]
+        model = EDCN(columns, columns, bridge_type=bridge, **options)
     model.compile(
         tf.keras.optimizers.Adam(settings["learning_rate"]), "binary_crossentropy"
     )
@@ -89,10 +89,20 @@ def _auc(labels, scores):
 
 
 def _column(field):
-    column = SparseFeat(field["name"], field["values"], embedding_dim=EMBEDDING_DIM)
+    column = SparseFeat(
+        _name(field),
+        field["values"],
+        embedding_dim=EMBEDDING_DIM,
+        embedding_name=field["of"] or field["name"],
+    )
     if field["slots"] == 1:
         return column
     return VarLenSparseFeat(column, maxlen=field["slots"], combiner="mean")
+
+
+def _name(field):
+    """As DeepCTR finds the history of a field."""
+    return f"hist_{field['of']}" if field["of"] else field["name"]
 
 
 def _inputs(fields, ids):
@@ -100,7 +110,7 @@ def _inputs(fields, ids):
     ends = np.cumsum([field["slots"] for field in fields])
     parts = np.split(ids, ends[:-1], axis=1)
     return {
-        field["name"]: part[:, 0] if field["slots"] == 1 else part
+        _name(field): part[:, 0] if field["slots"] == 1 else part
         for field, part in zip(fields, parts)
     }
 

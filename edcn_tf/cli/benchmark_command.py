@@ -16,7 +16,7 @@ def add(command):
         choices=(
             *("input", "prepare", "prepare-growth"),
             *("serving", "training", "training-growth", "limits"),
-            *("models", "quality", "studies", "incremental"),
+            *("models", "histories", "quality", "studies", "incremental"),
         ),
     )
     benchmark.add_argument(
@@ -29,13 +29,14 @@ def add(command):
     benchmark.add_argument(
         "--out",
         metavar="DIR",
-        help="for models, quality, studies and incremental: of data, runs and tables; "
-        "what was interrupted goes on",
+        help="for models, histories, quality, studies and incremental: of data, runs "
+        "and tables; what was interrupted goes on",
     )
     benchmark.add_argument(
         "--seeds",
         type=at_least_one,
-        help="for models, quality and studies: of each; default: 3, 5 and 3",
+        help="for models, histories, quality and studies: of each; default: 3, 3, 5 "
+        "and 3",
     )
     benchmark.add_argument(
         "--data",
@@ -46,8 +47,8 @@ def add(command):
     benchmark.add_argument(
         "--peers",
         metavar="DIR",
-        help="for training: compare with DeepCTR and PyTorch, for quality with "
-        "DeepCTR; their virtual environments are made in DIR if they are not there yet",
+        help="for training: compare with DeepCTR and PyTorch, for quality and histories "
+        "with DeepCTR; their virtual environments are made in DIR if they are not there yet",
     )
     benchmark.add_argument(
         "--figure", metavar="FILE", help="for growth: draw it into a new .svg or .png"

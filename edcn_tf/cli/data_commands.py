@@ -37,6 +37,11 @@ def add(command):
         "--rows", type=at_least_one, help="of the synthetic log; default: 200000"
     )
     add_split_by(demo, "chance")
+    demo.add_argument(
+        "--history",
+        action="store_true",
+        help="of movielens: each row also has what its user clicked before",
+    )
     demo.add_argument("--seed", type=int, default=0, help="default: 0")
 
     prepare = command(

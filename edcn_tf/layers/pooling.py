@@ -30,13 +30,14 @@ def whole(embeddings, ids, fields, names):
     """
     starts = {field["name"]: start for start, _, field in _each(fields)}
     slots = {field["name"]: field["slots"] for field in fields}
-    used = _used(ids, embeddings.dtype)
+    is_used = ops.cast(ids, "bool")
+    used = ops.cast(is_used, embeddings.dtype)
     parts = []
     for name in names:
         own = slice(starts[name], starts[name] + slots[name])
         parts.append(embeddings[:, own] * used[:, own, None])
     first = slice(starts[names[0]], starts[names[0]] + slots[names[0]])
-    return ops.concatenate(parts, axis=2), ops.cast(ids[:, first], "bool")
+    return ops.concatenate(parts, axis=2), is_used[:, first]
 
 
 def _used(ids, dtype):

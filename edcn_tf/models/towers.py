@@ -106,25 +106,54 @@ class Towers(ClickModel):
         Returns:
             `[B, F, D]`.
         """
-        names = [field["name"] for field in self.spec["fields"]]
-        of = {field["name"]: field.get("of") for field in self.spec["fields"]}
-        width = fields.shape[2]
-        others = [name for name in names if name not in self.embedding.unpooled]
-        found = {name: fields[:, i : i + 1] for i, name in enumerate(others)}
-        nothing = ops.zeros_like(fields[:, 0])
+        found, width = self._by_name(fields), fields.shape[2]
         for layer, group, (history, mask) in zip(
             self.histories, self.embedding.sequences, sequences
         ):
-            # What goes along with a history and is of no field, such as the time since,
-            # the candidate does not have.
-            own = [found[of[n]][:, 0] if of[n] else nothing for n in group]
-            candidate = ops.concatenate(own, axis=1)
+            candidate = self._candidate_of(group, found)
             pooled = layer(history, candidate, mask, training=training)
             if training:
                 self.keep_losses(layer)
             pooled = ops.reshape(pooled, (-1, len(group), width))
             found |= {name: pooled[:, i : i + 1] for i, name in enumerate(group)}
+        names = [field["name"] for field in self.spec["fields"]]
         return ops.concatenate([found[name] for name in names], axis=1)
+
+    def _by_name(self, fields):
+        """Name -> `[B, 1, D]` of the fields that are not left whole."""
+        names = [field["name"] for field in self.spec["fields"]]
+        others = [name for name in names if name not in self.embedding.unpooled]
+        return {name: fields[:, i : i + 1] for i, name in enumerate(others)}
+
+    def _candidate_of(self, group, found):
+        """What a sequence and those along it are `of`, side by side: `[B, P * D]`."""
+        of = {field["name"]: field.get("of") for field in self.spec["fields"]}
+        # What is of no field, such as the time since, the candidate does not have.
+        nothing = ops.zeros_like(found[of[group[0]]][:, 0])
+        own = [found[of[name]][:, 0] if of[name] else nothing for name in group]
+        return ops.concatenate(own, axis=1)
+
+    def attention(self, ids):
+        """How much each position of a history counts for a row; for inference.
+
+        Args:
+            ids: `[B, S]` int32.
+
+        Returns:
+            Name of the sequence -> `[B, T]`, of each whose layer has such weights.
+        """
+        if not self.histories:
+            return {}
+        others, *sequences = self.embedding(ids)
+        found, weights = self._by_name(others), {}
+        for layer, group, (history, mask) in zip(
+            self.histories, self.embedding.sequences, sequences
+        ):
+            candidate = self._candidate_of(group, found)
+            of_layer = layer.attention(history, candidate, mask)
+            if of_layer is not None:
+                weights[group[0]] = of_layer
+        return weights
 
     def gates(self):
         return {

@@ -1,6 +1,7 @@
 """BST: self-attention over a history and the candidate."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from edcn_tf.layers.history.history_layer import HistoryLayer, check_shapes
@@ -100,12 +101,13 @@ class HistoryTransformer(HistoryLayer):
 
     def _positioned(self, history, candidate, mask):
         """X and which of its places are used, the candidate's last."""
-        numbers = ops.cast(mask, "int32")
+        # Whole numbers as float32: TensorFlow has no kernels of int32 for GPUs.
+        numbers = ops.cast(mask, "float32")
         # The candidate is at 0, the newest at 1.
         distance = ops.sum(numbers, axis=1, keepdims=True) - ops.cumsum(numbers, 1) + 1
-        distance = ops.where(mask, distance, 0)
+        distance = ops.cast(distance * numbers, "int64")
         positions = ops.cast(self.positions, history.dtype)
-        history = history + ops.take(positions, distance, axis=0)
+        history = history + tf.gather(positions, distance)
         candidate = (candidate + positions[0])[:, None]
         mask = ops.concatenate([mask, ops.ones_like(mask[:, :1])], axis=1)
         return ops.concatenate([history, candidate], axis=1), mask
