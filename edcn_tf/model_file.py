@@ -66,8 +66,8 @@ def _model(config, spec, archive, folder):
         embedding.embeddings_initializer = keras.initializers.Zeros()
         embedding.l2 = 0.0
         # Before the memory is asked for.
-        widths = zip(model.spec["fields"], embedding.widths, strict=True)
-        if 4 * sum(f["rows"] * width for f, width in widths) > weights.file_size:
+        tables = (group.rows * group.width for group in embedding.groups)
+        if 4 * sum(tables) > weights.file_size:
             raise ValueError("has fewer weights than its table needs")
     model.build((None, model.embedding.num_slots))
     with tempfile.TemporaryDirectory(dir=folder) as unpacked:

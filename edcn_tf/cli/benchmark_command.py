@@ -47,8 +47,9 @@ def add(command):
     benchmark.add_argument(
         "--peers",
         metavar="DIR",
-        help="for training: compare with DeepCTR and PyTorch, for quality and histories "
-        "with DeepCTR; their virtual environments are made in DIR if they are not there yet",
+        help="for training: compare with DeepCTR and PyTorch, for quality and "
+        "histories with DeepCTR; their virtual environments are made in DIR if they "
+        "are not there yet",
     )
     benchmark.add_argument(
         "--figure", metavar="FILE", help="for growth: draw it into a new .svg or .png"
