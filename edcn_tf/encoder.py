@@ -177,7 +177,7 @@ def same_lengths(main, of_main, field, values):
     """Fails unless a sequence has the lengths of the one that it is along."""
     if field is main:
         return tf.no_op()
-    told = f"{field.name!r} must have as many values in each row as {main.name!r}"
+    told = f"{field.name} must have as many values in each row as {main.name}"
     if isinstance(values, tf.RaggedTensor):
         lengths = [values.row_splits, of_main.row_splits]
     else:

@@ -226,7 +226,7 @@ def test_lengths_that_differ_are_told(spec, tmp_path):
         "since": tf.constant([[9.0, 5]]),
         "words": tf.constant([[""]]),
     }
-    told = "'past_kind' must have as many values in each row as 'past'"
+    told = "past_kind must have as many values in each row as past"
     with pytest.raises(tf.errors.InvalidArgumentError, match=told):
         Encoder(spec)(features)
     example = tf.train.Example()
