@@ -1,6 +1,7 @@
 """Measurements of this library on this machine: `edcn benchmark`."""
 
 from edcn_tf.benchmarks.histories import benchmark_histories
+from edcn_tf.benchmarks.history_growth import benchmark_history_growth
 from edcn_tf.benchmarks.incremental import benchmark_incremental
 from edcn_tf.benchmarks.limits import benchmark_limits
 from edcn_tf.benchmarks.models import benchmark_models
@@ -15,6 +16,7 @@ from edcn_tf.benchmarks.training.growth import benchmark_training_growth
 BENCHMARKS = {
     "models": benchmark_models,
     "histories": benchmark_histories,
+    "history-growth": benchmark_history_growth,
     "incremental": benchmark_incremental,
     "quality": benchmark_quality,
     "studies": benchmark_studies,

@@ -6,7 +6,14 @@ import re
 import pytest
 
 from edcn_tf import FAMILY, FeatureSpec, TrainingConfig, benchmarks
-from edcn_tf.benchmarks import incremental, models, runs, studies, training
+from edcn_tf.benchmarks import (
+    history_growth,
+    incremental,
+    models,
+    runs,
+    studies,
+    training,
+)
 from edcn_tf.benchmarks.training import contenders, growth
 from edcn_tf.schema import read_json
 
@@ -157,9 +164,21 @@ def test_days_are_gone_through_and_an_interrupted_call_goes_on(
         benchmarks.run("incremental", out=out, rows=2000)
 
 
+def test_growth_of_histories_is_drawn(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(history_growth, "LENGTHS", (2, 3))
+    monkeypatch.setattr(history_growth, "BATCH_SIZE", 8)
+    monkeypatch.setattr(history_growth, "TURNS", 1)
+    benchmarks.run("history-growth", figure=tmp_path / "growth.svg")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3].split() == ["length", "pooling", "din", "dien", "transformer"]
+    assert [line.split()[0] for line in lines[-2:]] == ["2", "3"]
+    assert (tmp_path / "growth.svg").exists()
+
+
 def test_the_table_of_models_has_every_member():
     lines = models.entries()
-    assert {line.model for line in lines} == set(FAMILY)
+    known = {name for name, member in FAMILY.items() if not member.needs_history}
+    assert {line.model for line in lines} == known
     assert len({line.key for line in lines}) == len(lines)
     for line in lines:
         TrainingConfig.from_dict({"model": line.model, **line.changes})

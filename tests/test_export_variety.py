@@ -62,7 +62,6 @@ HISTORY = [
 ]
 CASES = {
     "history_pooled": (HISTORY, edcn()),
-    "history_dien": (HISTORY, edcn(history="dien")),
     "history_transformer": (HISTORY, edcn(history="transformer", linear=True)),
     "numbers": ([{"name": "a", **NUMBER}, {"name": "b", **WHOLE}], edcn()),
     "linear": (SIDES, edcn_tf.LogisticRegression),

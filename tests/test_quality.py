@@ -121,7 +121,7 @@ def test_the_figures_of_the_table(monkeypatch, tmp_path, capsys):
     assert found["linear"]["valid_auc"] == [0.7, 0.7]
     assert found["edcn"]["valid_auc"] == pytest.approx([0.68, 0.68])
 
-    ahead = found["linear"]["edcn_ahead"]
+    ahead = found["linear"]["ahead"]
     means = {name: np.mean(found[name]["auc"]) for name in found}
     assert ahead["auc"] == pytest.approx(means["edcn"] - means["linear"])
     both = np.concatenate([scores["edcn"], scores["linear"]])
@@ -261,3 +261,40 @@ def test_a_peer_is_trained_once(folder, tmp_path):
     with pytest.raises(InputError, match="with_deepctr.py: ValueError: no such bri"):
         peers._trained(folder, "deepctr-5", fails, {"seed": 5})
     assert not (folder / "runs/deepctr-5").exists()
+
+
+def test_histories_are_compared_with_the_kind_that_is_best_on_validation(
+    tmp_path, monkeypatch, capsys
+):
+    """Each kind, each stacked model, and the same models without a history."""
+    from edcn_tf.benchmarks import histories
+
+    prepared, folders = [], {}
+
+    def judged(folder, contender, seeds):
+        folders[contender.title] = folder.name
+        best = contender.name == "edcn-history=dien"
+        scores = LABELS * (0.5 + 0.1 * best) + np.linspace(0, 1, len(LABELS))
+        return {
+            "settings": {},
+            **dict.fromkeys(("auc", "valid_auc"), [0.7 + 0.1 * best] * seeds),
+            **dict.fromkeys(("log_loss", "training_seconds"), [0.5] * seeds),
+            "scores": [(LABELS, scores)] * seeds,
+        }
+
+    monkeypatch.setattr(
+        histories, "prepared", lambda *args, history, **_: prepared.append(history)
+    )
+    monkeypatch.setattr(histories, "judged_on", judged)
+    monkeypatch.setattr(peers, "peers_in", lambda *_: {"DeepCTR": ("", sys.executable)})
+    benchmarks.run("histories", out=tmp_path, seeds=2, peers=tmp_path)
+    assert sorted(prepared) == [False, True]
+    table = capsys.readouterr().out
+    assert '"EDCN, history by dien" is ahead by' in table
+    for title in ("DIN", "DIEN", "BST", "DIN of DeepCTR", "EDCN, history pooled"):
+        assert f"| {title} |" in table
+        assert folders[title] == "movielens-history-time"
+    assert folders["EDCN, no history"] == "movielens-time"
+    stored = json.loads((tmp_path / "histories.json").read_text())
+    assert stored["ours"] == "edcn dien"
+    assert (tmp_path / "histories.md").read_text() in table

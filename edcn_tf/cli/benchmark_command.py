@@ -15,7 +15,7 @@ def add(command):
         "what",
         choices=(
             *("input", "prepare", "prepare-growth"),
-            *("serving", "training", "training-growth", "limits"),
+            *("serving", "training", "training-growth", "history-growth", "limits"),
             *("models", "histories", "quality", "studies", "incremental"),
         ),
     )
