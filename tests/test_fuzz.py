@@ -180,6 +180,8 @@ KEYS = (
     "low",
     "log",
     "model",
+    "of",
+    "along",
 )
 
 
@@ -205,12 +207,36 @@ def changed_yaml(tree):
 
 # Descriptions
 
+HISTORY = edcn_tf.Schema.from_dict(
+    {
+        "label": "click",
+        "fields": [
+            {"name": "item", "unseen_rows": 2},
+            {"name": "past", "kind": "sequence", "of": "item", "max_length": 3},
+            {"name": "since", "kind": "sequence", "buckets": 4, "along": "past"},
+            {"name": "words", "kind": "sequence", "dtype": "int64"},
+        ],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def of_histories(tmp_path_factory):
+    """The directory of a FeatureSpec with sequences."""
+    folder = tmp_path_factory.mktemp("histories")
+    lines = ["click,item,past,since,words"]
+    lines += [f"{i % 2},c{i % 7},c{i % 3}|c1,{i}|1,{i % 5}|3" for i in range(60)]
+    (folder / "log.csv").write_text("\n".join(lines) + "\n")
+    edcn_tf.prepare(folder / "log.csv", HISTORY, folder / "data")
+    return folder / "data/features"
+
 
 @runs
 def test_schema_files(tmp_path, loaded, times):
     schema, path = loaded[1].schema.to_dict(), tmp_path / "schema.json"
+    histories = changed_json(HISTORY.to_dict())
 
-    @cases(1500, times, changed_json(schema) | st.binary(max_size=50))
+    @cases(1500, times, changed_json(schema) | histories | st.binary(max_size=50))
     def schema_files(content):
         path.write_bytes(content)
         with one_line():
@@ -263,9 +289,11 @@ VALUES = {
 }
 
 
+@pytest.mark.parametrize("kind", ["every kind", "histories"])
 @runs
-def test_feature_specs(tmp_path, run, times):
-    shutil.copytree(run / "features", tmp_path / "features")
+def test_feature_specs(tmp_path, run, of_histories, times, kind):
+    whole = of_histories if kind == "histories" else run / "features"
+    shutil.copytree(whole, tmp_path / "features")
     files = sorted(p for p in (tmp_path / "features").rglob("*") if p.is_file())
     whole = {path: path.read_bytes() for path in files}
     [features] = [path for path in files if path.suffix == ".json"]
@@ -273,7 +301,7 @@ def test_feature_specs(tmp_path, run, times):
         lambda path: st.tuples(st.just(path), changed_bytes(whole[path]))
     ) | st.tuples(st.just(features), changed_json(json.loads(whole[features])))
 
-    @cases(400, times, change)
+    @cases(200, times, change)
     def feature_specs(change):
         path, content = change
         path.write_bytes(content)
@@ -283,7 +311,7 @@ def test_feature_specs(tmp_path, run, times):
                 spec.row_counts()
                 rows = {
                     field.name: [[v] for v in VALUES[field.dtype]]
-                    if field.multiple
+                    if field.is_list
                     else VALUES[field.dtype]
                     for field in spec.schema.fields
                 }
