@@ -11,6 +11,7 @@ LONG = [  # files of a minute and more
     *("test_warm_start.py", "test_search.py", "test_tutorial.py", "test_fuzz.py"),
     *("test_export.py", "test_distribution.py", "test_family.py", "test_client.py"),
     *("test_export_variety.py", "test_benchmarks.py", "test_signatures.py"),
+    *("test_history_way.py", "test_history_layers.py", "test_history_models.py"),
 ]
 
 

@@ -184,6 +184,7 @@ def test_the_table_of_models_has_every_member():
         TrainingConfig.from_dict({"model": line.model, **line.changes})
 
 
+@pytest.mark.slow
 def test_training_takes_turns_and_prints_each_figure(monkeypatch, capsys):
     """A small version for correctness: two tables, real processes, a peer of ours."""
     monkeypatch.setattr(training, "SMALL", 2000)

@@ -118,7 +118,7 @@ ALL = {
     for gate in GATES
     if gate != "softmax"
 }
-ALWAYS = ("xdeepfm", "autoint_plus", "pnn", "dcn_mix", "gatenet_vector_gates")
+ALWAYS = ("xdeepfm", "gatenet_vector_gates")
 CASES |= {name: ALL[name] for name in ALWAYS}
 
 

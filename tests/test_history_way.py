@@ -140,3 +140,23 @@ def test_the_stacked_models_train(place, capsys):
         run(f"train data --out {model} {QUICK} --set model={model}")
         run(f"evaluate {model} data")
     assert "log_loss" in capsys.readouterr().out
+
+
+def test_a_search_may_choose_what_becomes_of_it(place):
+    import keras_tuner
+
+    from edcn_tf import FeatureSpec
+    from edcn_tf.tuning.search_space import SearchSpace
+
+    spec = FeatureSpec.load("data/features")
+    kinds = ["pooling", "din", "dien", "transformer"]
+    space = SearchSpace(
+        spec,
+        {"history": kinds, "history_heads": [1, 2], "history_units": [None, [4]]},
+        base={"embedding_dim": 4},
+    )
+    for kind in kinds:
+        chosen = keras_tuner.HyperParameters()
+        chosen.Fixed("history", kind)
+        model = space.build(chosen)
+        assert model.options["history"] == kind
