@@ -17,7 +17,7 @@ NONE = type(None)
 KINDS = {
     **dict.fromkeys(("epoch", "step", "rows", "wait", "drops"), (int,)),
     **dict.fromkeys(("epoch_seconds", "best_auc", "training_seconds"), (float,)),
-    "loss": (list,),
+    **dict.fromkeys(("loss", "history"), (list,)),
     "best_epoch": (int, NONE),
     "best_log_loss": (float, NONE),
     "stop": (bool,),
@@ -117,8 +117,18 @@ def _is_state(state, path):
         and all(type(value) in KINDS[key] for key, value in state.items())
         and len(state["loss"]) == 2
         and all(isinstance(value, float) for value in state["loss"])
+        and all(map(_is_row, state["history"]))
         and match is not None
         and [state["epoch"], state["step"]] == [int(match[1]), int(match[2])]
+    )
+
+
+def _is_row(row):
+    """Whether it may be a line of `history.csv`."""
+    return (
+        isinstance(row, dict)
+        and "epoch" in row
+        and all(type(value) in (int, float, NONE) for value in row.values())
     )
 
 

@@ -1,6 +1,7 @@
 """What training does after a step and after an epoch, and what it remembers."""
 
 import contextlib
+import csv
 import math
 import signal
 import threading
@@ -58,6 +59,10 @@ class Progress(keras.callbacks.Callback):
         super().set_model(model)
         self.scorer = Scorer(model, self.spec)
 
+    def on_train_begin(self, logs=None):
+        if self.state["history"] and self.workers.is_chief:
+            self._write_history()  # a kill may have come before it
+
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch.assign(epoch)
         if self.state["step"]:
@@ -109,9 +114,24 @@ class Progress(keras.callbacks.Callback):
             state["wait"] += 1
         if state["wait"] >= self.config.patience:
             self._lose_patience()
+        row = {name: float(logs[name]) for name in sorted(logs)}
+        state["history"] = [*state["history"], {"epoch": epoch, **row}]
         if self.workers.is_chief:
             save_checkpoint(self.run, self.model, state)
+            self._write_history()
         self._end_if_terminated()
+
+    def _write_history(self):
+        """`history.csv`, from what the checkpoint remembers: one line an epoch."""
+        rows = self.state["history"]
+        path = self.run / "history.csv"
+        with (
+            replaced(path) as partial,
+            open(partial, "w", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
 
     def _steps(self):
         return int(self.model.optimizer.iterations.numpy())
@@ -233,6 +253,7 @@ def initial_state(rows):
         "epoch": 0,
         "step": 0,  # of that epoch
         "loss": [0.0, 0.0],  # sum and rows of its steps so far
+        "history": [],  # figures of each epoch
         "rows": rows,  # that its order is one of
         "epoch_seconds": 0.0,
         "best_epoch": None,

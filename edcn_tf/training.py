@@ -223,12 +223,10 @@ def _fit(model, run, reader, progress, last_epoch):
     """Trains on, first to the end of an epoch that was left within."""
     workers, state = progress.workers, progress.state
     callbacks = [progress]
-    if workers.is_chief:
-        callbacks.append(keras.callbacks.CSVLogger(run / "history.csv", append=True))
-        if importlib.util.find_spec("tensorboard"):
-            callbacks.append(
-                keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False)
-            )
+    if workers.is_chief and importlib.util.find_spec("tensorboard"):
+        callbacks.append(
+            keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False)
+        )
     last_epoch = min(progress.config.epochs, last_epoch)
     with reader.reading(), progress.until_terminated(), warnings.catch_warnings():
         # Where workers share the rows, Keras cannot know the number of steps.

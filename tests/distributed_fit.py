@@ -21,6 +21,8 @@ KINDS = {
     "mixed": {"dtype": "mixed_bfloat16"},
     "random": {"dropout": 0.3, "unseen_rate": 0.1},
     "adam": {},
+    # With Dice, whose statistics are of the used positions of all replicas.
+    "history": {"history": "din", "history_units": [4, 3]},
 }
 
 

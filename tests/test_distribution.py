@@ -31,18 +31,20 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distribution")
     random = np.random.default_rng(3)
     for split, rows in ROWS.items():
-        lines = ["click,user,item,tags,weight"]
+        lines = ["click,user,item,tags,weight,past"]
         for _ in range(rows):
             user, item = random.integers(0, 9), random.integers(0, 12)
             click = int(random.random() < (0.9 if (user + item) % 2 else 0.1))
             tags = "|".join(random.choice(list("abcd"), random.integers(0, 3)))
-            lines.append(f"{click},u{user},i{item},{tags},{1 + user % 2}")
+            past = "|".join(f"i{i}" for i in range(user % 4))
+            lines.append(f"{click},u{user},i{item},{tags},{1 + user % 2},{past}")
         (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
     schema = {"label": "click", "weight": "weight"}
     schema["fields"] = [
         {"name": "user"},
         {"name": "item"},
         {"name": "tags", "multiple": True, "max_length": 2},
+        {"name": "past", "kind": "sequence", "of": "item", "max_length": 3},
     ]
     logs = {split: [folder / f"{split}.csv"] for split in ROWS}
     edcn_tf.prepare(logs, edcn_tf.Schema.from_dict(schema), folder / "data")
@@ -166,7 +168,9 @@ def test_what_is_sent_follows_the_batch(clipped, data, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["edcn", "linear", "adam", "normalized", "mixed"])
+@pytest.mark.parametrize(
+    "kind", ["edcn", "linear", "adam", "history", "normalized", "mixed"]
+)
 def test_other_models_and_optimizers(kind, data, tmp_path):
     results = fits(kind, data, tmp_path)
     one = results.pop("one")

@@ -27,7 +27,7 @@ def histories(rows):
 
 
 def dice_weights(w, name, training):
-    norm = f"{name}/normalization/moving_"
+    norm = f"{name}/moving_"
     moving = [None, None] if training else [w[f"{norm}mean"], w[f"{norm}variance"]]
     return (w[f"{name}/alpha"], *moving)
 
@@ -106,7 +106,7 @@ def transformer_case(blocks, dropout=0.0):
 
 
 def expected_dice(w, s, training):
-    norm = [w[f"normalization/moving_{name}"] for name in ("mean", "variance")]
+    norm = [w[f"moving_{name}"] for name in ("mean", "variance")]
     if training:
         norm = [s.mean(axis=0), s.var(axis=0)]
     return reference.dice(s, w["alpha"], *norm, epsilon=0.1)
@@ -114,10 +114,10 @@ def expected_dice(w, s, training):
 
 CASES = {
     "dice": Case(
-        lambda **kwargs: Dice(0.1, **kwargs),
+        lambda **kwargs: Dice(0.1, 0.5, **kwargs),
         floats((3,)),
         expected_dice,
-        {"epsilon": 0.1},
+        {"epsilon": 0.1, "momentum": 0.5},
     ),
     **{f"din_{name}": activation_case(name) for name in ("dice", "sigmoid", "relu")},
     "dien": Case(
@@ -216,7 +216,7 @@ def test_deep_layer_with_dice():
     mean, variance = (w[f"normalization/moving_{n}"] for n in ("mean", "variance"))
     z = (z - mean) / np.sqrt(variance + 1e-3)
     z = z * w["normalization/gamma"] + w["normalization/beta"]
-    norm = [w[f"dice/normalization/moving_{name}"] for name in ("mean", "variance")]
+    norm = [w[f"dice/moving_{name}"] for name in ("mean", "variance")]
     assert_close(layer(inputs), reference.dice(z, w["dice/alpha"], *norm))
     assert layer.get_config()["activation"] == "dice"
 

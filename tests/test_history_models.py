@@ -119,7 +119,7 @@ def test_din_and_dien_are_a_deep_network_on_the_history(case):
     h = expected_fields(model, w).reshape(5, -1)
     for layer in range(2):
         own = reference.part(w, f"deep_{layer}")
-        norm = reference.part(own, "dice/normalization")
+        norm = reference.part(own, "dice")
         h = h @ own["dense/kernel"] + own["dense/bias"]
         h = history_reference.dice(
             h, own["dice/alpha"], norm["moving_mean"], norm["moving_variance"]

@@ -201,6 +201,18 @@ def test_sigterm_has_a_checkpoint_written_first(data, tmp_path):
     assert len(history(run)) == 60
 
 
+def test_an_epoch_whose_line_was_not_written_is_in_the_history(data, tmp_path):
+    """Killed between the checkpoint and `history.csv`, or within the latter."""
+    run, settings = tmp_path / "run", config()
+    edcn_tf.train(data, run, settings, until=2)
+    lines = (run / "history.csv").read_text().splitlines(keepends=True)
+    (run / "history.csv").write_text("".join(lines[:2]) + lines[2][:7])
+    edcn_tf.train(data, run, settings)
+    assert [int(row["epoch"]) for row in history(run)] == [0, 1, 2]
+    edcn_tf.train(data, tmp_path / "whole", settings)
+    assert_same(run, tmp_path / "whole")
+
+
 @pytest.mark.slow
 def test_twenty_kills(data, tmp_path):
     """Each at a random moment of a real process: it ends as if there had been none."""

@@ -1,9 +1,8 @@
 """DIN's activation function."""
 
 import keras
+import tensorflow as tf
 from keras import ops
-
-from edcn_tf.layers.batch_norm import batch_norm
 
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
@@ -14,10 +13,12 @@ class Dice(keras.layers.Layer):
         p(s) = sigmoid((s - E[s]) / sqrt(Var[s] + eps))
 
     with one alpha a channel. In training E and Var are those of the batch, of the
-    positions that are used; at inference their moving averages.
+    positions that are used, on all replicas together; at inference their moving
+    averages.
 
     Args:
         epsilon: eps.
+        momentum: Share of the moving averages that a batch leaves as it was.
 
     Call arguments:
         s: `[..., d]`.
@@ -36,30 +37,68 @@ class Dice(keras.layers.Layer):
         the authors' code.
     """
 
-    def __init__(self, epsilon=1e-8, **kwargs):
+    def __init__(self, epsilon=1e-8, momentum=0.99, **kwargs):
         super().__init__(**kwargs)
         self.epsilon = epsilon
+        self.momentum = momentum
         self.supports_masking = True
 
     def build(self, input_shape):
-        self.normalization = batch_norm(
-            "float32", center=False, scale=False, epsilon=self.epsilon
-        )
-        self.normalization.build(input_shape)
-        self.alpha = self.add_weight(
-            name="alpha", shape=(input_shape[-1],), initializer="zeros"
+        shape = (input_shape[-1],)
+        self.alpha = self.add_weight(name="alpha", shape=shape, initializer="zeros")
+        self.moving_mean, self.moving_variance = (
+            self.add_weight(
+                name=f"moving_{name}",
+                shape=shape,
+                initializer=initializer,
+                trainable=False,
+                autocast=False,
+                aggregation="mean",
+            )
+            for name, initializer in [("mean", "zeros"), ("variance", "ones")]
         )
         self.built = True
 
     def call(self, s, mask=None, training=False):
-        centred = self.normalization(
-            ops.cast(s, "float32"), training=training, mask=mask
-        )
-        p = ops.cast(ops.sigmoid(centred), s.dtype)
+        # Statistics in float32 whatever the policy, as BatchNorm's.
+        x = ops.cast(s, "float32")
+        mean, variance = self.moving_mean.value, self.moving_variance.value
+        if training:
+            mean, variance = self._moments(x, mask)
+            for kept, now in [
+                (self.moving_mean, mean),
+                (self.moving_variance, variance),
+            ]:
+                kept.assign(self.momentum * kept + (1 - self.momentum) * now)
+        p = ops.sigmoid((x - mean) / ops.sqrt(variance + self.epsilon))
+        p = ops.cast(p, s.dtype)
         return s * (p + (1 - p) * ops.cast(self.alpha, s.dtype))
+
+    def _moments(self, x, mask):
+        """Keras' BatchNorm with a mask would take each replica's own."""
+        axes = list(range(len(x.shape) - 1))
+        used = ops.ones_like(x[..., :1])
+        if mask is not None:
+            used = ops.cast(mask[..., None], x.dtype)
+        number = _of_all_replicas(ops.sum(used, axes))
+        number = ops.maximum(number, 1)
+        mean = _of_all_replicas(ops.sum(used * x, axes)) / number
+        squares = ops.square(x - mean) * used
+        return mean, _of_all_replicas(ops.sum(squares, axes)) / number
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "epsilon": self.epsilon}
+        return {
+            **super().get_config(),
+            "epsilon": self.epsilon,
+            "momentum": self.momentum,
+        }
+
+
+def _of_all_replicas(sums):
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return sums
+    return context.all_reduce("SUM", sums)
