@@ -100,7 +100,7 @@ class Strings(Field):
 
     def values(self, codes):
         """The column, with null where the code is 0; distinct codes differ."""
-        mixed = codes.astype(np.uint32) + np.uint32(stream(*self.key) >> 32)
+        mixed = codes.astype(np.uint32) + np.uint32(stream(*self.key) >> np.uint64(32))
         mixed = (mixed ^ (mixed >> 16)) * np.uint32(0x85EBCA6B)  # MurmurHash3's last
         mixed = (mixed ^ (mixed >> 13)) * np.uint32(0xC2B2AE35)  # step, one to one
         mixed ^= mixed >> 16

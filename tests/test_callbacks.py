@@ -90,16 +90,15 @@ def test_early_stopping_restores_the_table_of_the_best_epoch():
 
 
 def test_reduce_lr_on_plateau_lowers_the_rate_of_the_table_too():
+    never_better = {"monitor": "loss", "patience": 1, "min_delta": 1e9}
     model, tables = made_model(0.05), Tables()
-    plateau = keras.callbacks.ReduceLROnPlateau(
-        "loss", factor=0.2, patience=1, min_delta=1e9
-    )
+    plateau = keras.callbacks.ReduceLROnPlateau(**never_better, factor=0.2)
     rates = fit(model, 3, [tables, plateau]).history["learning_rate"]
     np.testing.assert_allclose(rates, [0.05, 0.05, 0.01], rtol=1e-6)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.002)
     # A rate of zero from the third epoch on: it reaches the compiled step.
     model, tables = made_model(0.05), Tables()
-    plateau.factor = 0.0
+    plateau = keras.callbacks.ReduceLROnPlateau(**never_better, factor=0.0)
     fit(model, 3, [tables, plateau])
     assert np.abs(tables.found[1] - tables.found[0]).max() > 1e-3
     np.testing.assert_array_equal(tables.found[2], tables.found[1])
