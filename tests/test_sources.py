@@ -275,7 +275,13 @@ def test_a_file_is_read_in_many_batches(tmp_path, monkeypatch):
         (pa.array(["a", None, "", "a"]).dictionary_encode(), ["a", None, None, "a"]),
         (pa.array([7, 8, 7]).dictionary_encode(), ["7", "8", "7"]),
         (pa.array(["a", ""], pa.large_string()), ["a", None]),
-        (pa.array(["a", None], pa.string_view()), ["a", None]),
+        pytest.param(
+            *(pa.array(["a", None], pa.string_view()), ["a", None]),
+            marks=pytest.mark.skipif(
+                int(pa.__version__.split(".")[0]) < 21,
+                reason="before 21 such files are read, but not written",
+            ),
+        ),
         (pa.array([b"\xc3\xbc"]), ["ü"]),
         (pa.array([b"\xc3\xbc"], pa.large_binary()), ["ü"]),
         (pa.array([datetime.date(2020, 1, 2), None]), ["2020-01-02", None]),
