@@ -7,6 +7,7 @@ import keras_tuner
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 
 import edcn_tf
 from edcn_tf.config import TrainingConfig
@@ -448,3 +449,21 @@ def test_a_tuner_of_keras_tuner_takes_it(spec, tmp_path, monkeypatch):
     assert all(0 <= trial.score <= 1 for trial in trials)
     best = space.config(tuner.get_best_hyperparameters()[0])
     assert best in built and best.options["embedding_dim"] == 4
+
+
+def test_numbers_of_a_gaussian_process_are_plain_ones(spec, tmp_path):
+    """NumPy's, which a Bayesian search draws, cannot be written as YAML."""
+    space = SearchSpace(
+        spec,
+        {"dropout": {"low": 0.0, "high": 0.5}, "num_layers": {"low": 1, "high": 3}},
+    )
+    chosen = keras_tuner.HyperParameters()
+    chosen.values.update(dropout=np.float64(0.25), num_layers=np.int64(2))
+    settings = space.settings(chosen)
+    assert {key: type(value) for key, value in settings.items()} == {
+        "dropout": float,
+        "num_layers": int,
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(space.config(chosen).to_dict()))
+    assert TrainingConfig.load(path) == space.config(chosen)

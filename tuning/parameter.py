@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 from keras_tuner.engine import hyperparameters
 
 from edcn_tf.config import as_number
@@ -146,6 +147,8 @@ class Parameter:
 
     def decode(self, value):
         """What KerasTuner holds, as `config.yaml` has it."""
+        if isinstance(value, np.generic):  # of a Gaussian process, which YAML refuses
+            value = value.item()
         return json.loads(value) if self._as_json else value
 
 
