@@ -50,6 +50,7 @@ def test_growth_is_drawn(monkeypatch, tmp_path, capsys):
             benchmarks.run("training-growth", figure=taken)
 
 
+@pytest.mark.slow
 def test_models_are_compared_and_an_interrupted_call_goes_on(
     monkeypatch, tmp_path, capsys
 ):
@@ -128,6 +129,7 @@ def test_each_study_can_be_trained_and_none_is_the_default():
         assert TrainingConfig.from_dict({"model": "edcn", **entry.changes}) != default
 
 
+@pytest.mark.slow
 def test_days_are_gone_through_and_an_interrupted_call_goes_on(
     monkeypatch, tmp_path, capsys
 ):

@@ -288,6 +288,7 @@ def test_every_member_passes_verify(place, name, monkeypatch, capsys):
     assert "verified" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["input", "prepare"])
 def test_benchmarks_print_a_table(what, capsys):
     """That they run, on few rows; speed is not for tests."""

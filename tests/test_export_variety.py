@@ -119,7 +119,9 @@ ALL = {
     if gate != "softmax"
 }
 ALWAYS = ("xdeepfm", "gatenet_vector_gates")
-CASES |= {name: ALL[name] for name in ALWAYS}
+SLOW = {name for name in ALL if name not in ALWAYS}
+SLOW |= {"history_transformer", "nothing_kept", "linear_term_and_widths", "linear"}
+SLOW |= {"all_candidates"}
 
 
 def odd_log(fields, random, rows=60):
@@ -178,12 +180,8 @@ def with_random_weights(model, spec, random):
 @pytest.mark.parametrize(
     "case",
     [
-        *CASES,
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ALL
-            if name not in CASES
-        ),
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+        for name in {**CASES, **ALL}
     ],
 )
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")

@@ -148,7 +148,7 @@ def test_candidates_for_one_history_are_rows_put_together(case):
     assert np.ptp(found) > 0.01
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["din", "dien", "bst", "edcn, dien"])
 def test_it_learns_in_both_precisions(case):
     for dtype in ("float32", "mixed_bfloat16"):
         keras.utils.set_random_seed(0)

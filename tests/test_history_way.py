@@ -113,6 +113,7 @@ def test_the_report_shows_which_items_counted(place):
     assert "All weights of past" in page
 
 
+@pytest.mark.slow
 def test_a_report_without_weights_says_so(place):
     run(f"train data --out pooled {QUICK}")
     run("report pooled")
@@ -135,6 +136,7 @@ def test_it_is_evaluated_described_and_goes_on_from_day_to_day(place, capsys):
     assert "54 of 54 values have their embeddings" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_stacked_models_train(place, capsys):
     for model in ("dien", "bst"):
         run(f"train data --out {model} {QUICK} --set model={model}")

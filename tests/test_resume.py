@@ -153,7 +153,9 @@ class Stopped(BaseException):
     pass
 
 
-@pytest.mark.parametrize("stops", [[3], [1, 1, 1], [9, 12, 2, 7]])
+@pytest.mark.parametrize(
+    "stops", [[3], pytest.param([1, 1, 1], marks=pytest.mark.slow), [9, 12, 2, 7]]
+)
 def test_stopped_within_an_epoch_it_goes_on_at_that_step(
     data, tmp_path, monkeypatch, stops
 ):
@@ -183,7 +185,7 @@ def test_stopped_within_an_epoch_it_goes_on_at_that_step(
 
 
 def test_sigterm_has_a_checkpoint_written_first(data, tmp_path):
-    settings = {**SMALL, "epochs": 60, "patience": 60, "steps_per_execution": 1}
+    settings = {**SMALL, "epochs": 30, "patience": 30, "steps_per_execution": 1}
     run = tmp_path / "run"
     process = subprocess.Popen(
         command(data, run, settings), stdout=subprocess.PIPE, text=True
@@ -198,7 +200,7 @@ def test_sigterm_has_a_checkpoint_written_first(data, tmp_path):
     again = edcn_tf.train(data, run, config(**settings))
     whole = edcn_tf.train(data, tmp_path / "whole", config(**settings))
     assert again["valid_auc"] == pytest.approx(whole["valid_auc"], abs=1e-6)
-    assert len(history(run)) == 60
+    assert len(history(run)) == 30
 
 
 def test_an_epoch_whose_line_was_not_written_is_in_the_history(data, tmp_path):

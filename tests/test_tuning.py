@@ -117,7 +117,7 @@ def test_hyperband_goes_on_with_the_best(data, tmp_path, space):
 @pytest.mark.parametrize(
     "tuner, trials, kills, retrained",
     [
-        ("hyperband", 4, 3, 0),
+        pytest.param("hyperband", 4, 3, 0, marks=pytest.mark.slow),
         pytest.param("hyperband", 9, 10, 2, marks=pytest.mark.slow),
         pytest.param("bayesian", 6, 10, 1, marks=pytest.mark.slow),
     ],
