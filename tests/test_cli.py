@@ -250,6 +250,7 @@ def test_debug_shows_the_traceback(place):
     assert "Traceback" in err
 
 
+@pytest.mark.slow
 def test_another_model_with_embeddings_from_a_file(place, capsys, monkeypatch):
     """xDeepFM with bridges and gates, unequal widths aside: trained and published."""
     folder, _ = place

@@ -121,7 +121,7 @@ ALL = {
 ALWAYS = ("xdeepfm", "gatenet_vector_gates")
 SLOW = {name for name in ALL if name not in ALWAYS}
 SLOW |= {"history_transformer", "nothing_kept", "linear_term_and_widths", "linear"}
-SLOW |= {"all_candidates"}
+SLOW |= {"all_candidates", "names", "history_pooled"}
 
 
 def odd_log(fields, random, rows=60):

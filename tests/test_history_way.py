@@ -144,6 +144,7 @@ def test_the_stacked_models_train(place, capsys):
     assert "log_loss" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_search_may_choose_what_becomes_of_it(place):
     import keras_tuner
 

@@ -201,6 +201,7 @@ def test_a_limit_of_parameters(data, tmp_path):
     assert 100 < figures["parameters"] <= 10_000
 
 
+@pytest.mark.slow
 def test_the_best_are_trained_anew_beside_the_default(data, tmp_path, space):
     out = tmp_path / "out"
     tune(data, out, space(SPACE), trials=2, retrain_trials=1, retrain_seeds=2)
@@ -216,6 +217,7 @@ def test_the_best_are_trained_anew_beside_the_default(data, tmp_path, space):
         assert len(list(csv.DictReader(file))) == 2
 
 
+@pytest.mark.slow
 def test_chief_and_workers(data, tmp_path, space):
     """Real processes, three of them, by KerasTuner's own protocol."""
     with socket.socket() as free:
