@@ -32,6 +32,7 @@ def benchmark_history_growth(figure=None):
         f"{EMBEDDING_DIM}, batch {BATCH_SIZE:,}; {os.cpu_count()} processors; the best "
         f"of {TURNS} turns, ms a step\n"
     )
+    tf.get_logger().setLevel("ERROR")  # each model is traced, as it should be
     steps = {
         (kind, length): _step(kind, length) for kind in kinds for length in LENGTHS
     }
