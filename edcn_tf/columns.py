@@ -81,11 +81,9 @@ def without_missing(values):
 def _aligned(batch, fields, path, first_row):
     """Of a sequence and those along it, the newest positions that have a value."""
     main, *others = (batch.column(field.name) for field in fields)
-    lengths = main.value_lengths().fill_null(0).to_numpy()
+    lengths = _lengths(main)
     for field, column in zip(fields[1:], others):
-        differs = np.flatnonzero(
-            column.value_lengths().fill_null(0).to_numpy() != lengths
-        )
+        differs = np.flatnonzero(_lengths(column) != lengths)
         if len(differs):
             row = differs[0]
             raise InputError(
@@ -190,8 +188,7 @@ def _list(column, field):
     except _BadValue as bad:
         row = pc.list_parent_indices(column)[bad.row].as_py()
         raise _BadValue(bad.expected, row) from None
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    offsets = pa.array([0, *lengths.cumsum().tolist()], pa.int32())
+    offsets = pa.array([0, *_lengths(column).cumsum().tolist()], pa.int32())
     return pa.ListArray.from_arrays(offsets, values)
 
 

@@ -242,12 +242,7 @@ class FieldCounter:
         dropped = pa.concat_tables(
             [table.filter(pc.invert(keep)), table.filter(keep).slice(kept.num_rows)]
         )
-        if field.unseen_rows == 1:
-            self.unseen += pc.sum(dropped["today"]).as_py() or 0
-        else:
-            self.unseen += bucket_counts(
-                dropped["value"], dropped["today"], field.unseen_rows
-            )
+        self._add_unseen(dropped["value"], dropped["today"])
         self.kept = pc.sum(kept["today"]).as_py() or 0
         self.values = ValueCounts()
         self.values.add_table(kept.select(["value", "count"]))
@@ -269,14 +264,16 @@ class FieldCounter:
             known = places >= 0
             counts[places[known]] = number[known]
             unknown = table.filter(pa.array(~known))
-            if len(self.unseen) == 1:
-                self.unseen += number[~known].sum()
-            else:
-                self.unseen += bucket_counts(
-                    unknown["value"], unknown["count"], len(self.unseen)
-                )
+            self._add_unseen(unknown["value"], unknown["count"])
         self.kept = int(counts.sum())
         return counts
+
+    def _add_unseen(self, values, counts):
+        """Adds values that have no row to the rows that they share."""
+        if len(self.unseen) == 1:
+            self.unseen += pc.sum(counts).as_py() or 0
+        else:
+            self.unseen += bucket_counts(values, counts, len(self.unseen))
 
     def shares(self):
         """Shares of the missing and of the unseen values, when `keep` has chosen."""

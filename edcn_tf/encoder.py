@@ -126,11 +126,7 @@ class Encoder(tf.Module):
 
     def _encode_list(self, spec, values):
         """Rows `[B, max_length]` int32; that of "missing" alone for an empty list."""
-        missing = MISSING[spec.field.dtype]
-        if isinstance(values, tf.RaggedTensor):
-            present = values.with_flat_values(tf.not_equal(values.flat_values, missing))
-        else:
-            present = tf.not_equal(values, missing)
+        present = _is_present(values, spec.field.dtype)
         return self._rows_of_lists(spec, tf.ragged.boolean_mask(values, present))
 
     def _encode_sequences(self, fields, features):
@@ -143,10 +139,7 @@ class Encoder(tf.Module):
             if group[0].name not in specs:
                 continue
             main = features[group[0].name]
-            flat = main.flat_values if isinstance(main, tf.RaggedTensor) else main
-            present = _is_present(flat, group[0].dtype)
-            if isinstance(main, tf.RaggedTensor):
-                present = main.with_flat_values(present)
+            present = _is_present(main, group[0].dtype)
             for field in group:
                 values = features[field.name]
                 same = same_lengths(group[0], main, field, values)
@@ -168,6 +161,9 @@ class Encoder(tf.Module):
 
 
 def _is_present(values, dtype):
+    """Of each value, dense or ragged, whether it is not missing."""
+    if isinstance(values, tf.RaggedTensor):
+        return values.with_flat_values(_is_present(values.flat_values, dtype))
     if dtype == "float32":
         return tf.logical_not(tf.math.is_nan(values))
     return tf.not_equal(values, MISSING[dtype])

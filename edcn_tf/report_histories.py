@@ -29,8 +29,7 @@ def histories(run):
     if not schema.sequences:
         return ""
     title = "<h2>Histories</h2>"
-    ids = run.sample.thinned(CONSIDERED).ids
-    scores = run.sample.thinned(CONSIDERED).scores
+    ids, scores = run.sample.thinned(CONSIDERED)
     weights = model.attention(ids) if hasattr(model, "attention") else {}
     if not weights:
         names = ", ".join(group[0].name for group in schema.sequences)
@@ -41,12 +40,12 @@ def histories(run):
     for name, of_rows in weights.items():
         of_rows = np.asarray(of_rows, np.float64)
         [group] = [each for each in schema.sequences if each[0].name == name]
-        columns = _columns(run.scorer.spec)
+        columns, names = _columns(run.scorer.spec), _names(run, group)
         lengths = (ids[:, columns[name]] > 0).sum(axis=1)
         figures, tables = [], []
         for row in _chosen(lengths, scores.probabilities):
-            items = _items(run.scorer.spec, group, ids[row], columns, of_rows[row])
-            about = _about(run, group[0], ids[row], columns)
+            items = _items(group, ids[row], columns, names, of_rows[row])
+            about = _about(run.group, group[0], ids[row], columns, names)
             told = f"{about}; scored {scores.probabilities[row]:.3f}"
             told += ", clicked" if scores.labels[row] else ", not clicked"
             strongest = max(items, key=lambda item: abs(item[WEIGHT]))
@@ -85,32 +84,40 @@ def _columns(spec):
     }
 
 
-def _items(spec, group, ids, columns, weights):
+def _names(run, group):
+    """Name of a field -> what each of its rows, by the id, stands for.
+
+    Of a sequence and those along it, of what they are `of`, and of the user.
+    """
+    own = {each.field.name: each for each in run.scorer.spec.fields}
+    wanted = {run.group, *(f.name for f in group), *(f.of for f in group)}
+    names = {}
+    for name in wanted & own.keys():
+        rows = own[name].owner.row_names()
+        names[name] = {0: ""} | dict(enumerate(rows, own[name].offset))
+    return names
+
+
+def _items(group, ids, columns, names, weights):
     """The positions of a row's history, newest first: dicts of names and the weight."""
-    own = {each.field.name: each for each in spec.fields}
     used = np.flatnonzero(ids[columns[group[0].name]] > 0)[::-1][:MOST_ITEMS]
     items = []
     for position in used:
         item = {
-            field.name: _name(own[field.name], ids[columns[field.name]][position])
+            field.name: names[field.name][ids[columns[field.name]][position]]
             for field in group
         }
         items.append({**item, WEIGHT: float(weights[position])})
     return items
 
 
-def _name(own, row):
-    if not row:
-        return ""
-    return own.owner.row_names()[row - own.offset]
-
-
-def _about(run, sequence, ids, columns):
+def _about(group, sequence, ids, columns, names):
     """Which user and which candidate a row is about."""
-    own = {each.field.name: each for each in run.scorer.spec.fields}
-    names = [run.group] if run.group in own else []
-    names += [sequence.of] if sequence.of else []
-    told = [f"{n} {short(_name(own[n], ids[columns[n]][0]))}" for n in names]
+    told = [
+        f"{name} {short(names[name][ids[columns[name]][0]])}"
+        for name in (group, sequence.of)
+        if name in names
+    ]
     return ", ".join(told) or "a row"
 
 

@@ -194,8 +194,8 @@ def _odd_records(schema, records):
             empty = b"" if field.dtype == "string" else MISSING[field.dtype]
             values += [[first] * 3 * field.max_length, [empty, second, empty]]
         if field.name in lengths:  # along another, whose length it has
-            values = [(value or _missing(field)) * 3 for value in values]
-            values = [value[:1] * lengths[field.name] for value in values]
+            length = lengths[field.name]
+            values = [(value or _missing(field))[:1] * length for value in values]
         for value in values:
             example = tf.train.Example()
             example.CopyFrom(base)

@@ -28,16 +28,11 @@ def whole(embeddings, ids, fields, names):
         Their embeddings side by side, `[B, length, P * D]`, zeros in unused slots, and
         which positions are used, `[B, length]` bool.
     """
-    starts = {field["name"]: start for start, _, field in _each(fields)}
-    slots = {field["name"]: field["slots"] for field in fields}
+    places = {field["name"]: slice(start, stop) for start, stop, field in _each(fields)}
     is_used = ops.cast(ids, "bool")
     used = ops.cast(is_used, embeddings.dtype)
-    parts = []
-    for name in names:
-        own = slice(starts[name], starts[name] + slots[name])
-        parts.append(embeddings[:, own] * used[:, own, None])
-    first = slice(starts[names[0]], starts[names[0]] + slots[names[0]])
-    return ops.concatenate(parts, axis=2), is_used[:, first]
+    parts = [embeddings[:, places[n]] * used[:, places[n], None] for n in names]
+    return ops.concatenate(parts, axis=2), is_used[:, places[names[0]]]
 
 
 def _used(ids, dtype):
