@@ -29,14 +29,17 @@ class CheckedRecords(NamedTuple):
             with bad records that have only their good ones.
         rows: Number of good records.
         skipped: File -> number of its bad records, for files that have any.
+        lost: How many rows less than were prepared; those that followed the place
+            where a file was cut are lost with one bad record.
     """
 
     files: list[str]
     rows: int
     skipped: dict[str, int]
+    lost: int
 
 
-def check_records(files, spec, *, group=False, allowed=0, before=0):
+def check_records(files, spec, *, group=False, allowed=0, before=0, prepared=None):
     """Looks at every record of TFRecord files, before they are trained on.
 
     A record is bad if its frame is damaged (as are bytes that belong to none, and an
@@ -50,12 +53,14 @@ def check_records(files, spec, *, group=False, allowed=0, before=0):
         group: Whether the group column will be read.
         allowed: Number of bad records at most.
         before: How many of these were found elsewhere.
+        prepared: How many rows the files are to hold, where that is known.
 
     Returns:
         `CheckedRecords`, its files in the order of `files`.
 
     Raises:
-        InputError: With file and record, if there are more bad ones, or only such.
+        InputError: With file and record, if there are more bad ones, or only such; if
+            there are more rows than prepared, or less and no bad record says why.
     """
     fits = _Fits(spec, group)
     good, rows, skipped = [], 0, {}
@@ -79,7 +84,14 @@ def check_records(files, spec, *, group=False, allowed=0, before=0):
             good.append(path)
     if files and not rows:
         raise InputError(f"{files[0]}: holds no good record, nor does any other file")
-    return CheckedRecords(good, rows, skipped)
+    lost = 0 if prepared is None else prepared - rows
+    if lost < 0 or (lost > 0 and not skipped):
+        named = files[0] if len(files) == 1 else f"{files[0]} to {files[-1]}"
+        raise InputError(
+            f"{named}: there are {rows:,} rows, and {prepared:,} were prepared; was a "
+            "file removed or added? Prepare the data again"
+        )
+    return CheckedRecords(good, rows, skipped, lost)
 
 
 def _excess(bad, allowed):

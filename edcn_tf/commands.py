@@ -172,17 +172,19 @@ def train(args):
         f"{result['valid_auc']:.4f}, log loss {result['valid_log_loss']:.4f}; "
         f"{result['examples_per_second']:,} examples/s"
     )
-    _print_skipped(result.get("skipped"))
+    _print_skipped(result)
     print(f"Wrote {args.out}. Next:  {program()} evaluate {args.out} {args.data}")
 
 
-def _print_skipped(skipped):
+def _print_skipped(figures):
     """By file; nothing where there was no leave to skip."""
-    if skipped is None:
+    if "skipped" not in figures:
         return
-    for path, number in skipped.items():
+    for path, number in figures["skipped"].items():
         print(f"{path}: {number:,} bad record{'s' * (number > 1)} skipped")
-    if not skipped:
+    if figures["skipped"]:
+        print(f"{figures['lost_rows']:,} of the prepared rows are lost")
+    else:
         print("No bad records")
 
 
@@ -215,9 +217,9 @@ def evaluate(args):
     figures = evaluation.evaluate_run(
         args.run, args.data, args.split, skip_corrupt=args.skip_corrupt
     )
+    _print_skipped(figures)
     for name, value in figures.items():
-        if name == "skipped":
-            _print_skipped(value)
+        if name in ("skipped", "lost_rows"):
             continue
         print(
             f"{name:<25} {value:>12,}"

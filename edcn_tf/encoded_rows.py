@@ -20,8 +20,7 @@ from edcn_tf.input_pipeline import (
     read_records,
     reading,
 )
-from edcn_tf.records import record_files, refuse_empty
-from edcn_tf.schema import read_value
+from edcn_tf.records import prepared_rows, record_files, refuse_empty
 from edcn_tf.vocabulary import FeatureSpec
 
 SPLITS = ("train", "valid")
@@ -48,7 +47,7 @@ def encode_rows(data, out):
     size = sum(os.path.getsize(file) for file in itertools.chain(*files.values()))
     with new_directory(out) as partial, progress_bar("Encoding", size) as bar:
         for split in SPLITS:
-            rows, found = read_value(f"{data}/summary.json", "splits", split, "rows"), 0
+            rows, found = prepared_rows(data, split), 0
             with reading(files[split], spec, rows):
                 for file in files[split]:
                     with open(partial / f"{Path(file).name}.ids", "wb") as encoded:

@@ -12,8 +12,7 @@ from edcn_tf.calibration import load_calibration
 from edcn_tf.errors import InputError
 from edcn_tf.input_pipeline import check_rows, read_records, reading
 from edcn_tf.model_file import load_model_file
-from edcn_tf.records import record_files
-from edcn_tf.schema import read_value
+from edcn_tf.records import prepared_rows, record_files
 from edcn_tf.vocabulary import FeatureSpec
 
 BATCH_ROWS = 8192
@@ -24,7 +23,8 @@ class Scores(NamedTuple):
     """Labels and probabilities of rows, with weight and group where there are any.
 
     `raw` has those of the model itself, where `probabilities` are corrected ones,
-    `skipped` the number of bad records that were passed over, by file.
+    `skipped` the number of bad records that were passed over, by file, `lost` that of
+    the prepared rows that are lost with them.
     """
 
     labels: np.ndarray
@@ -33,6 +33,7 @@ class Scores(NamedTuple):
     groups: np.ndarray | None
     raw: "Scores | None" = None
     skipped: dict[str, int] | None = None
+    lost: int = 0
 
     def calibrated(self, calibration):
         """With the probabilities that are served, by a `Calibration`."""
@@ -52,8 +53,8 @@ class Scores(NamedTuple):
         """The figures of `edcn_tf.metrics.evaluate`, a dict.
 
         With `raw_log_loss`, `raw_calibration`, `raw_ece` and `raw_normalized_entropy`
-        of the model's own probabilities, where these were corrected, and `skipped`,
-        where bad records might be.
+        of the model's own probabilities, where these were corrected, and `skipped` and
+        `lost_rows`, where bad records might be.
         """
         figures = metrics.evaluate(
             self.labels, self.probabilities, groups=self.groups, weights=self.weights
@@ -62,7 +63,7 @@ class Scores(NamedTuple):
             raw = self.raw._replace(groups=None).evaluate()
             figures.update({f"raw_{key}": raw[key] for key in RAW_FIGURES})
         if self.skipped is not None:
-            figures["skipped"] = self.skipped
+            figures.update(skipped=self.skipped, lost_rows=self.lost)
         return figures
 
 
@@ -119,7 +120,8 @@ def evaluate_run(run, data, split="test", *, skip_corrupt=None):
     """Figures of a run's best model on a split of prepared data (`Scores.evaluate`).
 
     With `skip_corrupt` this many bad records are passed over at most, as by
-    `read_records`, and `skipped` counts them by file.
+    `read_records`; `skipped` counts them by file, and `lost_rows` the prepared rows
+    that are lost with them.
     """
     return score_run(run, data, split, skip_corrupt=skip_corrupt).evaluate()
 
@@ -148,22 +150,25 @@ def score_split(scorer, data, split="test", look=None, *, skip_corrupt=None):
     spec = scorer.spec
     _check_columns(spec.schema, data)
     pattern, group = f"{data}/{split}-*.tfrecord*", spec.schema.group is not None
-    files, rows, skipped = pattern, _rows(data, split), None
+    files, rows, skipped, lost = pattern, _rows(data, split), None, 0
     if skip_corrupt is not None:
-        files, rows, skipped = check_records(
-            record_files(pattern), spec, group=group, allowed=skip_corrupt
+        files, rows, skipped, lost = check_records(
+            *(record_files(pattern), spec),
+            group=group,
+            allowed=skip_corrupt,
+            prepared=rows,
         )
     with reading(files, spec, rows):
         dataset = read_records(files, spec, BATCH_ROWS, group=group)
         scores = scorer(dataset, look)
         check_rows(len(scores.labels), rows)
-    return scores._replace(skipped=skipped)
+    return scores._replace(skipped=skipped, lost=lost)
 
 
 def _rows(data, split):
     """How many were prepared; None for another producer's records."""
-    path = Path(data) / "summary.json"
-    return read_value(path, "splits", split, "rows") if path.exists() else None
+    prepared = (Path(data) / "summary.json").exists()
+    return prepared_rows(data, split) if prepared else None
 
 
 def _check_columns(schema, data):

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import filecmp
 import json
 import math
 import os
@@ -90,6 +91,18 @@ def refuse_existing(path):
     """Nothing is ever overwritten: an `InputError` if there is something."""
     if os.path.lexists(path):
         raise InputError(f"{path}: exists already; remove it or choose another name")
+
+
+def same_content(one, other):
+    """Whether two directories hold files of the same names and bytes."""
+    names = [
+        {path.relative_to(folder) for path in Path(folder).rglob("*")}
+        for folder in (one, other)
+    ]
+    return names[0] == names[1] and all(
+        (one / name).is_dir() or filecmp.cmp(one / name, other / name, shallow=False)
+        for name in names[0]
+    )
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Models from `.keras` files, which are data: nothing in them is run."""
 
+import contextlib
 import json
 import os
 import tempfile
@@ -38,11 +39,26 @@ def load_model_file(path, spec):
         InputError: If the file is damaged, holds another model than one of
             `edcn_tf.models` for `spec`, or names code that Keras has not registered.
     """
+    with _opened(path) as archive:
+        return _with_weights(_made(archive, spec), archive, os.path.dirname(path))
+
+
+def unbuilt_model(path, spec):
+    """The same model without weights, with the L2 that it was trained with.
+
+    Raises:
+        InputError: As `load_model_file`.
+    """
+    with _opened(path) as archive:
+        return _made(archive, spec)
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """The file; whatever is wrong with it is an `InputError` that names it."""
     try:
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(_read(archive, CONFIG))
-            _check_names(config)
-            return _model(config, spec, archive, os.path.dirname(path))
+            yield archive
     except MemoryError:
         raise
     except Exception as error:  # Keras raises whatever the damage leads to
@@ -50,9 +66,9 @@ def load_model_file(path, spec):
         raise InputError(f"{path}: cannot be loaded as a model ({reason})") from None
 
 
-def _model(config, spec, archive, folder):
-    # Built here, without initial weights and without the counts of its L2, which only
-    # training needs.
+def _made(archive, spec):
+    config = json.loads(_read(archive, CONFIG))
+    _check_names(config)
     config = {k: config[k] for k in ("module", "class_name", "registered_name")} | {
         "config": {**config["config"], "dtype": "float32"}  # served, whatever trained
     }
@@ -61,6 +77,12 @@ def _model(config, spec, archive, folder):
         raise ValueError(f"holds a {type(model).__name__}, no model of edcn_tf")
     if model.spec != {"fields": spec.layout(), "num_rows": spec.num_rows}:
         raise ValueError("was made for other features than those beside it")
+    return model
+
+
+def _with_weights(model, archive, folder):
+    # Built here, without initial weights and without the counts of its L2, which only
+    # training needs.
     weights = archive.getinfo(WEIGHTS)
     for embedding in model.embeddings:
         embedding.embeddings_initializer = keras.initializers.Zeros()

@@ -5,6 +5,8 @@ import contextlib
 import keras
 import tensorflow as tf
 
+from edcn_tf.layers import large_table
+
 UNSUPPORTED = {
     "gradient_accumulation_steps": "it would keep a dense sum as large as the table; "
     "use a larger batch",
@@ -264,6 +266,23 @@ class SparseAdam(keras.optimizers.Optimizer):
             return
         for index in range(len(self._trainable_variables)):
             self._set_average(index, self._averaged(index, decay))
+
+    def forget_average(self, variable, rows):
+        """Averages rows of a table as if all steps so far had ended at their weights.
+
+        For rows that were given other weights: the average would be of the former.
+
+        Args:
+            variable: The table, one of the variables that were trained.
+            rows: `[n]` int.
+        """
+        if not self._has_average():
+            return
+        index, step = self._get_variable_index(variable), int(self.iterations.numpy())
+        average = tf.gather(variable.value, rows) * (1 - self.average_decay**step)
+        large_table.set_rows(self._averages[index], rows, average)
+        steps = tf.fill([len(rows)], step)
+        large_table.set_rows(self._averaged_at[index], rows, steps)
 
     def _has_average(self):
         return self.average_decay and self.built and int(self.iterations.numpy()) > 0

@@ -26,13 +26,15 @@ class Pretrained:
 
     Attributes:
         vocabulary_rows: Values of the field that have a row of the table.
-        rows_set: Those of them that the file has.
+        rows_set: Those of them that were set.
         passed_over: Rows of the file whose value has no row of the table.
+        rows: `[rows_set]` int, their ids.
     """
 
     vocabulary_rows: int
     rows_set: int
     passed_over: int
+    rows: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 def load_pretrained(embedding, spec, field, path, only=None):
@@ -78,15 +80,15 @@ def load_pretrained(embedding, spec, field, path, only=None):
     # The encoder's own table, so that a value has the row that training gives it.
     encoder = Encoder(FeatureSpec(spec.directory, spec.schema, [own]))
     width = embedding.width_of(field)
-    is_set = np.zeros(own.offset + own.rows - own.first_value, bool)
-    rows, first_value = 0, None
+    known = np.zeros(own.offset + own.rows - own.first_value, bool)
+    rows_set, rows, first_value = [], 0, None
     for batch in _batches(path, width):
         try:
             values = _values(batch, own.field, path, rows + 1)
             numbers = _numbers(batch, width)
             places = _places(encoder.tables.get(field), values, own.field.dtype)
             found = np.flatnonzero(places >= 0)
-            _mark(is_set, places, found, values)
+            _mark(known, places, found, values)
         except _BadRow as bad:
             raise InputError(
                 f"{path}: row {rows + 1 + bad.row}, field {field!r}: {bad}"
@@ -94,19 +96,20 @@ def load_pretrained(embedding, spec, field, path, only=None):
         chosen = own.first_value + places[found]
         if only is not None:
             found, chosen = found[only[chosen]], chosen[only[chosen]]
+        rows_set.append(chosen)
         embedding.set_rows(field, chosen, numbers[found])
         first_value = first_value if rows else values[0].as_py()
         rows += batch.num_rows
     if not rows:
         raise InputError(f"{path}: has no rows for field {field!r}")
-    if not is_set.any():
+    if not known.any():
         raise InputError(
             f"{path}: none of its values is in the vocabulary of field {field!r}; is "
             f"it the file of another field? It begins with {first_value!r}, the "
             f"vocabulary with {_first_line(own.vocabulary)!r}"
         )
-    number = int(is_set.sum())
-    return Pretrained(len(is_set), number, rows - number)
+    chosen = np.concatenate(rows_set)
+    return Pretrained(len(known), len(chosen), rows - int(known.sum()), chosen)
 
 
 def _spec_of(spec, field):
@@ -273,16 +276,16 @@ def _places(table, values, dtype):
     return np.where(present, table.lookup(tf.constant(filled)).numpy(), -1)
 
 
-def _mark(is_set, places, found, values):
-    """Sets `is_set` at the places found, each of which must be new."""
+def _mark(known, places, found, values):
+    """Sets `known` at the places found, each of which must be new."""
     places = places[found]
-    twice, order = is_set[places], np.argsort(places, kind="stable")
+    twice, order = known[places], np.argsort(places, kind="stable")
     twice[order[1:]] |= places[order[1:]] == places[order[:-1]]
     if twice.any():
         row = found[twice.argmax()]
         value = values[row].as_py()
         raise _BadRow(f"keep one row of each value. Received: {value!r} again", row)
-    is_set[places] = True
+    known[places] = True
 
 
 def _first_line(path):

@@ -59,10 +59,6 @@ class Progress(keras.callbacks.Callback):
         super().set_model(model)
         self.scorer = Scorer(model, self.spec)
 
-    def on_train_begin(self, logs=None):
-        if self.state["history"] and self.workers.is_chief:
-            self._write_history()  # a kill may have come before it
-
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch.assign(epoch)
         if self.state["step"]:
@@ -104,7 +100,8 @@ class Progress(keras.callbacks.Callback):
         if np.isnan(auc):
             raise InputError(
                 "The validation split has clicks only, or none, so there is no "
-                "AUC to choose the best epoch by; prepare a larger one"
+                "AUC to choose the best epoch by; prepare a larger one, and train on "
+                "it with another --out"
             )
         if auc > state["best_auc"]:
             state.update(
@@ -118,12 +115,14 @@ class Progress(keras.callbacks.Callback):
         state["history"] = [*state["history"], {"epoch": epoch, **row}]
         if self.workers.is_chief:
             save_checkpoint(self.run, self.model, state)
-            self._write_history()
+        self.write_history()
         self._end_if_terminated()
 
-    def _write_history(self):
+    def write_history(self):
         """`history.csv`, from what the checkpoint remembers: one line an epoch."""
         rows = self.state["history"]
+        if not rows or not self.workers.is_chief:
+            return
         path = self.run / "history.csv"
         with (
             replaced(path) as partial,

@@ -23,13 +23,13 @@ from edcn_tf.encoded_rows import SPLITS, read_encoded, reading_encoded
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import BATCH_ROWS
-from edcn_tf.files import locked, new_directory, write_json
+from edcn_tf.files import locked, new_directory, same_content, write_json
 from edcn_tf.input_pipeline import read_records, reading
 from edcn_tf.optimizers import SparseAdam
 from edcn_tf.pretrained import load_pretrained
 from edcn_tf.progress import Progress
-from edcn_tf.records import compression_of, record_files
-from edcn_tf.schema import read_json, read_value
+from edcn_tf.records import compression_of, prepared_rows, record_files
+from edcn_tf.schema import read_json
 from edcn_tf.vocabulary import FeatureSpec
 from edcn_tf.warm_start import start_from
 from edcn_tf.workers import Workers
@@ -75,7 +75,8 @@ def train(
             of one process alone.
         skip_corrupt: Pass over this many bad records of the training and validation
             split at most, as `read_records` does; `result.json` then counts them by
-            file as `skipped`. Not with `encoded`.
+            file as `skipped`, and as `lost_rows` the prepared rows that are lost with
+            them: all that follow where a file was cut. Not with `encoded`.
         warm_start: A finished run whose weights and optimizer's slots this one starts
             from, as far as they belong to values that `data` has too
             (`edcn_tf.warm_start`).
@@ -84,9 +85,9 @@ def train(
         The content of `result.json`, a dict, with `finished` false after `until`.
 
     Raises:
-        InputError: If the run exists with another configuration or is finished, if a
-            split is missing, a record is bad (and not skipped), the loss is no longer
-            a number, or another worker ended.
+        InputError: If the run is finished, or exists with another configuration or of
+            other data, if a split is missing, a record is bad (and not skipped), the
+            loss is no longer a number, or another worker ended.
     """
     if encoded is not None and skip_corrupt is not None:
         raise ValueError("`skip_corrupt` is of records: encoded rows are whole")
@@ -131,6 +132,7 @@ def _train(data, run, config, workers, until, reader, warm_start):
             *(reader.validation(), reader.valid_rows, reader.rows, reader.epoch),
             *(state, workers),
         )
+        progress.write_history()  # a kill may have come before it
         _fit(model, run, reader, progress, until or config.epochs)
         result = {"data": str(data), **progress.result(model), **reader.skipped}
         if workers.is_chief and progress.finished:
@@ -145,17 +147,15 @@ class _Reader:
 
     Attributes:
         rows, valid_rows: Number of rows of each.
-        skipped: For `result.json`, of which files how many bad records are skipped.
+        skipped: For `result.json`, of which files how many bad records are skipped,
+            and how many rows are lost with them.
         first_valid: A file of records of the validation split.
     """
 
     def __init__(self, data, config, encoded, skip_corrupt, spec):
         self.config, self.spec = config, spec
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.rows, self.valid_rows = (
-            read_value(data / "summary.json", "splits", split, "rows")
-            for split in SPLITS
-        )
+        self.rows, self.valid_rows = (prepared_rows(data, split) for split in SPLITS)
         self.train, self.valid = (f"{data}/{s}-*.tfrecord*" for s in SPLITS)
         self.skipped = {}
         if skip_corrupt is not None:
@@ -169,13 +169,16 @@ class _Reader:
 
     def _skip(self, allowed):
         """Reads the good records alone from now on."""
-        files = record_files(self.train)
-        train = check_records(files, self.spec, allowed=allowed)
-        files, before = record_files(self.valid), sum(train.skipped.values())
-        valid = check_records(files, self.spec, allowed=allowed, before=before)
+        check = functools.partial(check_records, spec=self.spec, allowed=allowed)
+        train = check(record_files(self.train), prepared=self.rows)
+        before = sum(train.skipped.values())
+        valid = check(record_files(self.valid), prepared=self.valid_rows, before=before)
         self.train, self.rows = train.files, train.rows
         self.valid, self.valid_rows = valid.files, valid.rows
-        self.skipped = {"skipped": {**train.skipped, **valid.skipped}}
+        self.skipped = {
+            "skipped": {**train.skipped, **valid.skipped},
+            "lost_rows": train.lost + valid.lost,
+        }
 
     def state_of(self, state):
         """A checkpoint's state, for these rows.
@@ -255,10 +258,11 @@ def _sampling_correction(data):
 def _start(run, data, config, correction, valid, warm_start):
     """Makes the run directory, or sees that the one there is this run's."""
     start = warm_start and {"run": str(warm_start)}
+    features = data / "features"
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
     if not run.exists():
         with new_directory(run) as partial:
-            shutil.copytree(data / "features", partial / "features")
+            shutil.copytree(features, partial / "features")
             (partial / "config.yaml").write_text(text, encoding="utf-8")
             correction.save(partial / calibration.FILE)
             if start:
@@ -273,6 +277,15 @@ def _start(run, data, config, correction, valid, warm_start):
         raise InputError(
             f"{run}: holds an unfinished run of another setting; give that setting to "
             "go on with it, or choose another --out"
+        )
+    elif not (
+        same_content(run / "features", features)
+        and calibration.load_calibration(run).negative_sampling_rate
+        == correction.negative_sampling_rate
+    ):
+        raise InputError(
+            f"{run}: holds an unfinished run on other data than {data} now is; give "
+            "that data to go on with it, or choose another --out"
         )
     elif start != _started_from(run):
         raise InputError(
@@ -331,6 +344,9 @@ def _set_starting_values(model, config, spec, workers, warm_start):
             print(f"{warm_start}: {started}")
     for field, path in (config.pretrained or {}).items():
         loaded = load_pretrained(model.embedding, spec, field, path, new_rows)
+        if warm_start and isinstance(model.optimizer, SparseAdam):
+            table_rows = model.embedding.table_rows(field, loaded.rows)
+            model.optimizer.forget_average(*table_rows)
         if workers.is_chief:
             print(
                 f"{path}: {loaded.rows_set:,} of {loaded.vocabulary_rows:,} values of "

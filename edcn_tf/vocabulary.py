@@ -289,7 +289,8 @@ def _write_field(directory, file_name, counter, growth, all_kept):
         counts[:rows] += before[:rows]
         if values and field.shares_rows:  # a field's own are those of all days already
             places = pc.index_in(kept, earlier.owner.values()).fill_null(-1).to_numpy()
-            counts[rows:] += np.where(places < 0, 0, before[rows:][places])
+            known = places >= 0
+            counts[rows:][known] += before[rows:][places[known]]
     stored["rows"] = len(counts)
     stored["counts"] = f"counts/{file_name}"
     _write_lines(directory / stored["counts"], pa.array(counts, pa.int64()))

@@ -5,8 +5,6 @@ all that is moved is moved by whole arrays: the cost is that of reading the run 
 """
 
 import dataclasses
-import json
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +20,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.evaluation import load_run
 from edcn_tf.growth import check_fields
 from edcn_tf.layers import FieldEmbedding, large_table
+from edcn_tf.model_file import unbuilt_model
 from edcn_tf.models.options import widths
 from edcn_tf.optimizers import SparseAdam
 from edcn_tf.schema import read_value
@@ -153,9 +152,14 @@ def start_from(run, model, spec, config):
     check_fields(earlier.schema, spec.schema)
     old, new = ([f.field.name for f in s.fields] for s in (earlier, spec))
     same_fields = old == new
-    before = _unbuilt(run) if same_fields else load_run(run)[0]
+    if same_fields:
+        before = unbuilt_model(run / "model.keras", earlier)
+    else:
+        before = load_run(run)[0]
     old_config = TrainingConfig.from_dict(read_yaml(run / "config.yaml"))
     _check_config(old_config, config, before, model)
+    if same_fields and config.to_dict().get("history") == "transformer":
+        _check_lengths(earlier.schema, spec.schema)
     sources, has_row = row_sources(earlier, spec)
     has_row &= sources >= 0
     moved = list(_moved_tables(model, spec, before, earlier, sources))
@@ -225,14 +229,6 @@ def _of_field(old, new):
     return np.concatenate([first, old.first_value + places]), has_row
 
 
-def _unbuilt(run):
-    """A run's model without its weights."""
-    with zipfile.ZipFile(run / "model.keras") as archive:
-        config = json.loads(archive.read("config.json"))
-    config.pop("build_config", None)
-    return keras.saving.deserialize_keras_object(config, safe_mode=True)
-
-
 def _check_config(old, new, before, model):
     if bool(old.average_decay) != bool(new.average_decay):
         raise InputError(
@@ -252,6 +248,17 @@ def _check_config(old, new, before, model):
             raise InputError(
                 f"embedding_dim of field {name!r} must stay {before[name]} in a run "
                 f"that starts from another. Received: {now[name]}"
+            )
+
+
+def _check_lengths(earlier, schema):
+    """A transformer has weights for each place of a history."""
+    for before, now in zip(earlier.fields, schema.fields):
+        if now.kind == "sequence" and before.max_length != now.max_length:
+            raise InputError(
+                f"max_length of field {now.name!r} must stay {before.max_length} in a "
+                "run with history=transformer that starts from another. Received: "
+                f"{now.max_length}"
             )
 
 

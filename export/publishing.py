@@ -12,11 +12,13 @@ from edcn_tf.files import flush, flush_names
 
 def versions(directory):
     """Published version numbers under a model's base directory, ascending."""
-    directory = Path(directory)
-    if not directory.exists():
-        return []
-    names = [path.name for path in directory.iterdir() if path.is_dir()]
-    return sorted(int(name) for name in names if re.fullmatch(r"[0-9]+", name))
+    return sorted(int(path.name) for path in _numbered(directory) if path.is_dir())
+
+
+def _numbered(directory):
+    """What bears a number for a name, which no version can then get."""
+    paths = Path(directory).glob("[0-9]*")
+    return [path for path in paths if re.fullmatch(r"[0-9]+", path.name)]
 
 
 def publish_version(partial, directory, version=None):
@@ -37,7 +39,8 @@ def publish_version(partial, directory, version=None):
     directory = Path(directory)
     flush(partial)
     while True:
-        number = version or max(versions(directory), default=0) + 1
+        taken = [int(path.name) for path in _numbered(directory)]
+        number = version or max(taken, default=0) + 1
         target = directory / str(number)
         try:
             os.rename(partial, target)  # fails if the target exists and is not empty

@@ -14,7 +14,7 @@ from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import load_run
 from edcn_tf.export import verification
-from edcn_tf.export.publishing import keep_newest, publish_version
+from edcn_tf.export.publishing import keep_newest, publish_version, versions
 from edcn_tf.export.recording import record
 from edcn_tf.export.serving_config import batching_parameters, write_serving_config
 from edcn_tf.export.signatures import Servable
@@ -57,7 +57,8 @@ def export_saved_model(
         The path of the version's directory.
 
     Raises:
-        InputError: If the version exists, or does not answer as the model does.
+        InputError: If the version exists, would not be one of those that are kept, or
+            does not answer as the model does.
     """
     calibration = calibration or Calibration()
 
@@ -88,6 +89,12 @@ def _export(write, directory, version, keep):
             raise InputError(f"{name} is a number of at least 1. Received: {number}")
     if version is not None:
         refuse_existing(directory / str(version))
+        newer = [number for number in versions(directory) if number > version]
+        if keep is not None and len(newer) >= keep:
+            raise InputError(
+                f"{directory}: version {version} would not be among the newest {keep}, "
+                f"which are kept; the newest there is {newer[-1]}"
+            )
     with partial_directory(directory / "next") as partial:
         write(partial)
         gc.collect()  # a Keras model has cycles; the verifying process has its own copy

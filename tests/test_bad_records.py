@@ -305,6 +305,8 @@ def test_a_file_that_went_away(data, tmp_path, split):
     message = f"{split}-.*: there are [0-9,]* rows, and [0-9,]* were prepared; was a"
     with pytest.raises(InputError, match=message):
         edcn_tf.train(data, tmp_path / "run", config())
+    with pytest.raises(InputError, match=message):  # no bad record says why
+        edcn_tf.train(data, tmp_path / "run", config(), skip_corrupt=9)
 
 
 def weights_of(run):
@@ -344,8 +346,13 @@ def test_training_without_bad_records(damaged, tmp_path):
         summary["splits"][split]["rows"] = rows
     (clean / "summary.json").write_text(json.dumps(summary))
 
+    whole = json.loads((data / "summary.json").read_text())["splits"]
+    lost = sum(
+        whole[s]["rows"] - summary["splits"][s]["rows"] for s in ("train", "valid")
+    )
+    assert lost > 100  # with the file that was cut
     result = edcn_tf.train(data, tmp_path / "run", config(), skip_corrupt=4)
-    assert result["skipped"] == numbers
+    assert result["skipped"] == numbers and result["lost_rows"] == lost
     stored = json.loads((tmp_path / "run" / "result.json").read_text())
     assert stored["skipped"] == numbers
     expected = edcn_tf.train(clean, tmp_path / "expected", config())
@@ -407,13 +414,17 @@ def test_an_epoch_begins_anew_where_its_rows_are_others(data, tmp_path, monkeypa
 @pytest.mark.parametrize("how", ["cut within the header", "record", "users"])
 def test_evaluation(data, finished, tmp_path, how):
     path = data / "test-00000.tfrecord"
+    rows = len(records_of(path))
     good = damage(path, 50, how)
     with pytest.raises(InputError) as caught:
         edcn_tf.evaluate_run(finished, data)
     assert one_line(caught, f"{path}: record 50 ")
     figures = edcn_tf.evaluate_run(finished, data, skip_corrupt=1)
     assert figures.pop("skipped") == {str(path): 1}
+    assert figures.pop("lost_rows") == rows - len(good)
     write(path, good)
+    with pytest.raises(InputError, match="there are .*; was a file removed"):
+        edcn_tf.evaluate_run(finished, data, skip_corrupt=1)  # no bad record says why
     (data / "summary.json").unlink()  # as another producer's records have none
     assert figures == edcn_tf.evaluate_run(finished, data)
     assert figures["rows"] == len(good)
@@ -432,12 +443,14 @@ def test_the_commands(damaged, finished, tmp_path, capsys):
     told = capsys.readouterr().out.splitlines()
     for path, number in numbers.items():
         assert f"{path}: {number} bad record{'s' * (number > 1)} skipped" in told
+    lost = json.loads((tmp_path / "run/result.json").read_text())["lost_rows"]
+    assert f"{lost} of the prepared rows are lost" in told
     command = ["evaluate", str(finished), str(data), "--skip-corrupt", "1"]
     assert main([*command, "--split=valid", f"--json={tmp_path}/figures.json"]) == 0
     path = f"{data}/valid-00000.tfrecord"
     assert f"{path}: 1 bad record skipped" in capsys.readouterr().out
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["skipped"] == {path: 1}
+    assert figures["skipped"] == {path: 1} and figures["lost_rows"] == 1
     assert main([*command, "--split=test"]) == 0
     assert "No bad records" in capsys.readouterr().out
     with pytest.raises(SystemExit):

@@ -393,6 +393,20 @@ def test_versions_count_up_and_are_never_overwritten(loaded, records, tmp_path):
     assert names == {"10", *config}
 
 
+def test_a_version_that_would_be_removed_at_once(loaded, tmp_path):
+    for number in (10, 11):
+        (tmp_path / str(number)).mkdir()
+    with pytest.raises(edcn_tf.InputError, match="version 5 would not be among.*is 11"):
+        edcn_tf.export.export_saved_model(*loaded, tmp_path, version=5, keep=2)
+    assert versions(tmp_path) == [10, 11]
+
+
+def test_a_file_has_the_next_number(tmp_path):
+    (tmp_path / "1").touch()
+    assert publish_version(finished(tmp_path, "a"), tmp_path).name == "2"
+    assert versions(tmp_path) == [2]
+
+
 def finished(folder, name, size=3):
     """A directory as an export leaves it, before it has a number."""
     partial = folder / f".{name}.partial"

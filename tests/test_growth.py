@@ -236,3 +236,24 @@ def test_the_command(tmp_path, first, capsys):
     [user] = [line for line in out.splitlines() if line.startswith("user")]
     assert user.split() == ["user", "1", "0.00%", "0.00%", "1", "3"]
     assert "--warm-start RUN" in out
+
+
+def test_a_history_of_values_none_of_which_had_a_row(tmp_path):
+    history = {"name": "history", "kind": "sequence", "of": "user", "max_length": 2}
+    fields = [{"name": "user", "min_count": 3}, history]
+    schema = Schema.from_dict({"label": "click", "fields": fields})
+    for day, users in enumerate((["a", "b", "a"], ["a", "b", "a", "a"]), 1):
+        table = {
+            "user": users,
+            "history": ["a|b"] * len(users),
+            "click": [0] * len(users),
+        }
+        pa.csv.write_csv(pa.table(table), tmp_path / f"{day}.csv")
+        earlier = {"vocabulary_of": tmp_path / "1"} if day > 1 else {}
+        prepare(
+            {"train": [tmp_path / f"{day}.csv"]}, schema, tmp_path / f"{day}", **earlier
+        )
+    user, history = FeatureSpec.load(tmp_path / "2" / "features").fields
+    assert lines(user.vocabulary) == ["a"]
+    # Missing, unseen (six of the first day, four b of the second) and a.
+    assert lines(history.counts) == ["0", "10", "4"]

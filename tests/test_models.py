@@ -217,8 +217,10 @@ def test_output_is_a_float32_probability(model_class, dtype):
     assert_close(outputs, reference.sigmoid(logits.numpy()))
     assert model.compute_output_shape((None, 6)) == (None, 1)
     assert all(weight.dtype == "float32" for weight in model.weights)
-    full = made(model_class)
-    np.testing.assert_allclose(outputs, full(IDS), atol=0.03)
+    # bfloat16 keeps 8 bits; how many of them a sum keeps, each processor has its way.
+    full = made(model_class).logits(IDS)
+    error = np.linalg.norm(logits - full) / np.linalg.norm(full)
+    assert error < (0.05 if dtype == "mixed_bfloat16" else 1e-5)
     assert model(IDS[:2]).shape == (2, 1)
 
 

@@ -1,6 +1,7 @@
 """An interrupted run goes on, and ends as one that was left alone."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -213,6 +214,36 @@ def test_an_epoch_whose_line_was_not_written_is_in_the_history(data, tmp_path):
     assert [int(row["epoch"]) for row in history(run)] == [0, 1, 2]
     edcn_tf.train(data, tmp_path / "whole", settings)
     assert_same(run, tmp_path / "whole")
+
+
+def test_the_last_epoch_s_line_too(data, tmp_path):
+    """Killed there, training has ended, but the run is not finished."""
+    run, settings = tmp_path / "run", config(epochs=2)
+    edcn_tf.train(data, run, settings, until=1)
+    (run / "history.csv").unlink()
+    edcn_tf.train(data, run, settings, until=1)
+    assert [int(row["epoch"]) for row in history(run)] == [0]
+
+
+@pytest.mark.parametrize("what", ["vocabulary", "sampling"])
+def test_other_data_under_the_same_name(data, tmp_path, what):
+    """Its ids would be those of other values: never gone on with."""
+    copy, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(data, copy)
+    unfinished(copy, run)
+    before = sorted(path.name for path in run.rglob("*"))
+    if what == "vocabulary":
+        lines = next((copy / "features/vocabulary").glob("*user*"))
+        first, second, *rest = lines.read_text().splitlines()
+        lines.write_text("\n".join([second, first, *rest]) + "\n")
+    else:
+        summary = json.loads((copy / "summary.json").read_text())
+        summary["negative_sampling_rate"] = 0.5
+        (copy / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(edcn_tf.InputError, match="unfinished run on other data than"):
+        edcn_tf.train(copy, run, config())
+    assert sorted(path.name for path in run.rglob("*")) == before
+    assert edcn_tf.train(data, run, config())["finished"]
 
 
 @pytest.mark.slow

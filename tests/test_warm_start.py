@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -442,7 +443,7 @@ def test_the_commands(tmp_path, first, run_of, capsys):
     assert not (tmp_path / "other").exists()
 
 
-def test_pretrained_rows_are_for_new_values_alone(tmp_path, second, run_of):
+def test_pretrained_rows_are_for_new_values_alone(tmp_path, second, run_of, capsys):
     vectors = tmp_path / "vectors.csv"
     vectors.write_text("user,a,b,c,d\nnew,1,2,3,4\nu8,5,6,7,8\n")
     chosen = continued_config(
@@ -458,6 +459,14 @@ def test_pretrained_rows_are_for_new_values_alone(tmp_path, second, run_of):
     np.testing.assert_array_equal(table[rows["user", "new"][1]], [1, 2, 3, 4])
     row = rows["user", "u8"][1]
     np.testing.assert_array_equal(table[row], taken.embedding.table[row])
+    told = capsys.readouterr().out.splitlines()
+    assert f"{vectors}: 1 of 4 values of user; 0 rows passed over" in told
+    with model.optimizer.averaged_weights(), taken.optimizer.averaged_weights():
+        new = rows["user", "new"][1]  # the average is what is validated and served
+        np.testing.assert_allclose(table[new], [1, 2, 3, 4], rtol=1e-5)
+        others = np.arange(spec.num_rows) != new
+        expected = taken.embedding.table[others]
+        np.testing.assert_array_equal(table.numpy()[others], expected)
 
 
 def test_several_replicas_start_alike(second, run_of):
@@ -524,3 +533,51 @@ def test_what_is_no_run(tmp_path, second, run_of, lacking):
     with pytest.raises(InputError, match=f"run: has no {lacking}.*leave out the warm"):
         edcn_tf.train(second, tmp_path / "new", chosen, warm_start=run)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("how", ["no zip", "a class of its own"])
+def test_a_model_file_that_is_no_model_of_ours(tmp_path, second, run_of, how):
+    run = tmp_path / "run"
+    shutil.copytree(run_of("edcn"), run)
+    file = run / "model.keras"
+    if how == "no zip":
+        file.write_bytes(b"no zip")
+    else:
+        with zipfile.ZipFile(file) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        model = json.loads(parts["config.json"])
+        rescaling = {"module": "keras.layers", "class_name": "Rescaling"}
+        model["config"]["gate"] = {
+            **rescaling,
+            "config": {"scale": 2.0},
+            "registered_name": None,
+        }
+        parts["config.json"] = json.dumps(model)
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, content in parts.items():
+                archive.writestr(name, content)
+    with pytest.raises(InputError, match=f"{file}: cannot be loaded as a model"):
+        started(run, second)
+
+
+def test_a_history_of_another_length(tmp_path):
+    """A transformer has weights for each of its places."""
+
+    def fields(length):
+        history = {"kind": "sequence", "of": "item", "max_length": length}
+        return [{"name": "item", "min_count": 1}, {"name": "history", **history}]
+
+    columns = columns_of(["u"], ["a", "b", "c"], [1], rows=80)
+    columns = {"item": columns["item"], "click": columns["click"]}
+    columns["history"] = ["|".join("abc"[: i % 4]) for i in range(80)]
+    prepared(tmp_path / "first", columns, fields(3))
+    settings = {"epochs": 1, "embedding_dim": 4, "history": "transformer"}
+    settings = edcn_tf.TrainingConfig.from_dict(settings)
+    edcn_tf.train(tmp_path / "first", tmp_path / "run", settings)
+    earlier = {"vocabulary_of": tmp_path / "first"}
+    prepared(tmp_path / "same", columns, fields(3), **earlier)
+    started(tmp_path / "run", tmp_path / "same")
+    prepared(tmp_path / "longer", columns, fields(5), **earlier)
+    expected = "max_length of field 'history' must stay 3 .*transformer.*Received: 5"
+    with pytest.raises(InputError, match=expected):
+        started(tmp_path / "run", tmp_path / "longer")

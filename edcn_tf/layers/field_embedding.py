@@ -202,11 +202,14 @@ class FieldEmbedding(keras.layers.Layer):
             rows: Their ids, `[n]` int, all of the field's range.
             values: Their new embeddings, `[n, D]` float32.
         """
+        large_table.set_rows(*self.table_rows(field_name, rows), values)
+
+    def table_rows(self, field_name, rows):
+        """The table of a field, and which of its rows are those with the ids `rows`."""
         position = self._position_of(field_name)
-        for group, table in zip(self.groups, self.tables):
-            if group.has[position]:
-                own = rows if group.shifts is None else rows - group.shifts[position]
-                large_table.set_rows(table, own, values)
+        [number] = [i for i, group in enumerate(self.groups) if group.has[position]]
+        shifts = self.groups[number].shifts
+        return self.tables[number], rows if shifts is None else rows - shifts[position]
 
     def _position_of(self, field_name):
         names = [field["name"] for field in self.fields]
