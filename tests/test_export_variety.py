@@ -118,8 +118,7 @@ ALL = {
     for gate in GATES
     if gate != "softmax"
 }
-ALWAYS = ("xdeepfm", "gatenet_vector_gates")
-SLOW = {name for name in ALL if name not in ALWAYS}
+SLOW = {name for name in ALL if name != "xdeepfm"}
 SLOW |= {"history_transformer", "nothing_kept", "linear_term_and_widths", "linear"}
 SLOW |= {"all_candidates", "names", "history_pooled"}
 

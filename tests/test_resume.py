@@ -186,7 +186,7 @@ def test_stopped_within_an_epoch_it_goes_on_at_that_step(
 
 
 def test_sigterm_has_a_checkpoint_written_first(data, tmp_path):
-    settings = {**SMALL, "epochs": 30, "patience": 30, "steps_per_execution": 1}
+    settings = {**SMALL, "epochs": 20, "patience": 20, "steps_per_execution": 1}
     run = tmp_path / "run"
     process = subprocess.Popen(
         command(data, run, settings), stdout=subprocess.PIPE, text=True
@@ -201,7 +201,7 @@ def test_sigterm_has_a_checkpoint_written_first(data, tmp_path):
     again = edcn_tf.train(data, run, config(**settings))
     whole = edcn_tf.train(data, tmp_path / "whole", config(**settings))
     assert again["valid_auc"] == pytest.approx(whole["valid_auc"], abs=1e-6)
-    assert len(history(run)) == 30
+    assert len(history(run)) == 20
 
 
 def test_an_epoch_whose_line_was_not_written_is_in_the_history(data, tmp_path):
