@@ -10,6 +10,10 @@ from edcn_tf.schema import MISSING
 ARROW_TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
 # In a number column of a text log these mean that the number is missing.
 NOT_A_NUMBER = pa.array(["NA", "N/A", "NaN", "nan", "NULL", "null", "None", "\\N"])
+BINARY = (
+    *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+    pa.types.is_fixed_size_binary,
+)
 LABELS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 
 
@@ -54,7 +58,7 @@ def normalize(batch, schema, columns, path, first_row):
                 f"{path}: row {first_row + bad.row}, column {name!r}: {bad.expected}. "
                 f"Received: {column[bad.row].as_py()!r}"
             ) from None
-        except pa.ArrowNotImplementedError:
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
             raise InputError(
                 f"{path}: column {name!r} cannot be used as it is. "
                 f"Received: a column of {column.type}"
@@ -120,13 +124,15 @@ class _BadValue(Exception):
 
 
 def _plain(column):
-    """Without dictionary encoding, and text as plain `string`."""
+    """Without dictionary encoding or a type of its own, and text as `string`."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.storage
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return column.cast(pa.string())
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if any(is_binary(kind) for is_binary in BINARY):
         return _cast(column, pa.string(), "expected text in UTF-8")
     return column
 
@@ -153,13 +159,12 @@ def _numbers(column, arrow_type):
         missing = pc.or_(pc.equal(column, ""), pc.is_in(column, NOT_A_NUMBER))
         column = pc.if_else(missing, pa.scalar(None, pa.string()), column)
     if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        column = _without_nan(column)
     elif arrow_type == pa.float32():
         # By way of float64: a string or a large integer may not fit float32 exactly.
         if pa.types.is_integer(column.type):
             column = pc.cast(column, pa.float64(), safe=False)
-        column = _cast(column, pa.float64(), expected)
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+        column = _without_nan(_cast(column, pa.float64(), expected))
     if arrow_type == pa.float32():
         return pc.cast(column, pa.float32(), safe=False)
     return _cast(column, arrow_type, expected)
@@ -170,8 +175,14 @@ def _single(column, arrow_type):
         raise _BadValue("holds lists, but the schema does not say `multiple`", 0)
     if arrow_type != pa.string():
         return _numbers(column, arrow_type)
-    column = column.cast(pa.string())
+    column = _without_nan(column).cast(pa.string())
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+
+
+def _without_nan(column):
+    if not pa.types.is_floating(column.type):
+        return column
+    return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
 
 
 def _list(column, field):
@@ -182,11 +193,11 @@ def _list(column, field):
         column = pc.split_pattern(column.cast(pa.string()), field.separator)
     column = column.cast(pa.list_(column.type.value_type))
     # A list column may be a slice of a longer one: take just its own values.
-    values = _plain(column.flatten())
     try:
-        values = _single(values, arrow_type)
+        values = _single(_plain(column.flatten()), arrow_type)
     except _BadValue as bad:
-        row = pc.list_parent_indices(column)[bad.row].as_py()
+        rows = pc.list_parent_indices(column)
+        row = rows[bad.row].as_py() if len(rows) else 0
         raise _BadValue(bad.expected, row) from None
     offsets = pa.array([0, *_lengths(column).cumsum().tolist()], pa.int32())
     return pa.ListArray.from_arrays(offsets, values)
@@ -213,7 +224,7 @@ def _timestamp(column):
         column = _parsed_times(column)
     elif pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
-        column = pc.cast(pc.floor(column), pa.int64(), safe=False)
+        column = _whole(column, "expected a number of 64 bits")
     column = _cast(column, pa.int64(), "expected a number of 64 bits")
     if column.null_count:
         raise _BadValue("the timestamp is missing", _first(pc.is_null(column)))
@@ -232,17 +243,24 @@ def _parsed_times(column):
         first.cast(pa.float64())
     except pa.ArrowInvalid:
         # Arrow wants a zone in all values or in none: without one they are UTC.
-        zoned = pc.match_substring_regex(column, r"(Z|[+-]\d\d:?\d\d)$")
         timed = pc.match_substring(column, ":")
+        zone = pc.match_substring_regex(column, r"(Z|[+-]\d\d(:?\d\d)?)$")
+        zoned = pc.and_(timed, zone)
         ending = pc.if_else(zoned, "", pc.if_else(timed, "Z", " 00:00Z"))
+        # Of a second it reads six digits after a point.
+        column = pc.replace_substring_regex(column, r"[.,](\d{1,6})\d*", r".\1")
         texts = pc.binary_join_element_wise(column, ending, "")
         times = _cast(texts, pa.timestamp("us", "UTC"), expected)
         times = pc.floor_temporal(times, unit="second")
         return pc.cast(pc.cast(times, pa.timestamp("s", "UTC")), pa.int64())
-    numbers = _cast(column, pa.float64(), expected)
-    infinite = pc.invert(pc.fill_null(pc.is_finite(numbers), True))
-    if pc.any(infinite).as_py():
-        raise _BadValue(expected, _first(infinite))
+    return _whole(_cast(column, pa.float64(), expected), expected)
+
+
+def _whole(numbers, expected):
+    """The next lower whole numbers, int64."""
+    wrong = pc.invert(pc.fill_null(pc.less(pc.abs(numbers), 2.0**63), True))
+    if pc.any(wrong).as_py():
+        raise _BadValue(expected, _first(wrong))
     return pc.cast(pc.floor(numbers), pa.int64(), safe=False)
 
 

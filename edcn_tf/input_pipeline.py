@@ -236,4 +236,6 @@ def _group_key(values):
     if values.dtype == tf.string:
         # 2^63 buckets: two of a million groups share one with probability 1e-7.
         return tf.strings.to_hash_bucket_fast(values, 2**63 - 1)
+    if values.dtype.is_floating:  # each number by itself; -0.0 is 0.0
+        values = tf.bitcast(values + 0.0, tf.int32)
     return tf.cast(values, tf.int64)

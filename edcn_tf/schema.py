@@ -278,7 +278,7 @@ class Schema:
                     f"its answer. Received: {getattr(self, key)!r}"
                 )
         roles = [c for c in (self.label, self.timestamp, self.weight) if c]
-        if len(roles) != len(set(roles)) or self.group == self.label:
+        if len(roles) != len(set(roles)) or self.group in roles:
             raise InputError(
                 "label, group, timestamp and weight must be different columns. "
                 f"Received: {[self.label, self.group, self.timestamp, self.weight]}"

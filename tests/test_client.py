@@ -8,7 +8,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -26,10 +28,12 @@ from tensorflow_serving.apis import (
 
 import edcn_tf
 from edcn_tf import encoder
-from edcn_tf.export.client import Client, ServingError, feature_columns
+from edcn_tf.export.client import Client, ServingError, feature_columns, request
 from edcn_tf.export.client import client as client_module
 from edcn_tf.export.client.feature_columns import read_columns, to_tensor
 from edcn_tf.prediction import predict_log
+
+Input = namedtuple("Input", "dtype shape")
 
 NAN = float("nan")
 SLOW = 30.0  # seconds: where a test is not of deadlines
@@ -1108,3 +1112,22 @@ def test_the_standin_is_a_program(folder, expected):
         process.terminate()
         assert process.wait(30) == 0
         process.stdout.close()
+
+
+def test_a_log_without_a_schema_is_read_by_the_servers_inputs(tmp_path):
+    """Lists are told by the rank of an input; a list of numbers is a sequence."""
+    inputs = {
+        "item": Input("string", (None,)),
+        "price": Input("float32", (None,)),
+        "history": Input("string", (None, None)),
+        "seconds": Input("float32", (None, None)),
+    }
+    server = SimpleNamespace(
+        signatures=lambda: {"serving_default": SimpleNamespace(inputs=inputs)}
+    )
+    log = tmp_path / "log.csv"
+    log.write_text("item,price,history,seconds\na,2.5,b|c,1.5|3\n")
+    [batch] = request._read_log(server, log, None, None)
+    [row] = batch.to_pylist()
+    expected = {"item": "a", "price": 2.5, "history": ["b", "c"], "seconds": [1.5, 3]}
+    assert row == expected

@@ -9,7 +9,7 @@ import tensorflow as tf
 from edcn_tf import input_pipeline
 from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
-from edcn_tf.input_pipeline import read_records, reading
+from edcn_tf.input_pipeline import _group_key, read_records, reading
 from edcn_tf.records import RecordWriter
 from edcn_tf.schema import Field, Schema
 from edcn_tf.vocabulary import FeatureCounter
@@ -129,6 +129,12 @@ def test_values_are_those_written(files, spec):
     users = np.array([user or "" for user in columns["user"]])[order]
     pairs = set(zip(users, groups.tolist()))
     assert len(pairs) == 12 == len({group for _, group in pairs})
+
+
+def test_numbers_of_a_group_are_told_apart():
+    groups = _group_key(tf.constant([0.2, 0.9, -0.5, 0.0, -0.0]))
+    assert groups.dtype == tf.int64
+    assert len(set(groups.numpy().tolist())) == 4 and groups[3] == groups[4]
 
 
 def test_a_group_that_is_an_int64_field(tmp_path, files):

@@ -190,6 +190,10 @@ BAD_SCHEMAS = [
     ({"fields": [{"name": "a"}], "weight": "y"}, ["different columns", "'y'"]),
     ({"fields": [{"name": "a"}], "group": "y"}, ["different columns", "'y'"]),
     (
+        {"fields": [{"name": "a"}], "group": "t", "timestamp": "t"},
+        ["different columns", "'t'"],
+    ),
+    (
         {"fields": [{"name": "a"}], "weight": "t", "timestamp": "t"},
         ["different columns", "'t'"],
     ),

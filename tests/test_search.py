@@ -7,6 +7,8 @@ import dataclasses
 import json
 import math
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +16,7 @@ from keras_tuner.engine.trial import TrialStatus
 
 import edcn_tf
 from edcn_tf.errors import InputError
-from edcn_tf.tuning import Objective, search
+from edcn_tf.tuning import Objective, retraining, search
 from edcn_tf.tuning import tuner as tuner_module
 from edcn_tf.tuning.oracles import ORACLES, make_oracle
 from edcn_tf.tuning.process import ProcessError
@@ -52,13 +54,17 @@ def trained(monkeypatch):
         tasks.append(task)
         if task.config["learning_rate"] > 1:
             raise ProcessError("the loss became nan")
+        parameters = 1000 if task.config["bridge"] == "hadamard" else 500
+        if task.max_parameters and parameters > task.max_parameters:
+            raise ProcessError("too large")
         epochs = task.until or task.config["epochs"]
+        Path(task.run).mkdir(parents=True, exist_ok=True)
         distance = abs(math.log10(task.config["learning_rate"]) + 1.6)
         auc = 0.8 - 0.05 * distance - 0.01 * task.config["dropout"] + 0.001 * epochs
         return {
             "auc": auc,
             "log_loss": 1.3 - auc,
-            "parameters": 1000,
+            "parameters": parameters,
             "epochs": epochs,
             "best_epoch": epochs,
             "training_seconds": 1.0,
@@ -66,7 +72,8 @@ def trained(monkeypatch):
             "peak_memory_mib": 100.0,
         }
 
-    monkeypatch.setattr(tuner_module, "run_apart", run_apart)
+    for module in (tuner_module, retraining):
+        monkeypatch.setattr(module, "run_apart", run_apart)
     return tasks
 
 
@@ -287,3 +294,33 @@ def test_hours_of_earlier_processes_count(data, tmp_path, monkeypatch):
     now[0] += 601
     again._retry_queue.clear()
     assert again.create_trial("other").status == TrialStatus.STOPPED
+
+
+def test_what_a_finished_search_was_of(data, tmp_path, monkeypatch):
+    """More trials, or others trained anew, go on; also where that was killed."""
+    out, anew = tmp_path / "out", {"retrain_trials": 1, "retrain_seeds": 2}
+    find(data, out, trials=3)
+    with pytest.raises(InputError, match="holds a finished search of 3 trials"):
+        find(data, out, trials=3)
+    find(data, out, trials=3, **anew)
+    with pytest.raises(InputError, match="holds a finished search of 3 trials"):
+        find(data, out, trials=3, **anew)
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[search.__module__], "retrain", killed)
+        with pytest.raises(KeyboardInterrupt):
+            find(data, out, trials=5, **anew)
+    assert len((out / "trials.csv").read_text().splitlines()) == 1 + 3  # as it was
+    find(data, out, trials=5, **anew)
+    assert len((out / "trials.csv").read_text().splitlines()) == 1 + 5
+
+
+def test_the_default_too_may_have_too_many_parameters(data, tmp_path):
+    space = {**SPACE, "bridge": ["hadamard", "add"]}
+    limited = {"max_parameters": 600, "retrain_trials": 1, "retrain_seeds": 2}
+    best = find(data, tmp_path / "out", space, trials=6, **limited)
+    assert best.to_dict()["bridge"] == "add"
+    assert "# trial " in (tmp_path / "out/best.yaml").read_text()

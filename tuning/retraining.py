@@ -16,7 +16,9 @@ from edcn_tf.tuning.trial import TEST, Task, run_task
 DEFAULT = "default"
 
 
-def retrain(directory, candidates, objective, *, data, encoded, seeds):
+def retrain(
+    directory, candidates, objective, *, data, encoded, seeds, max_parameters=None
+):
     """Trains settings to their end, each with several seeds.
 
     What an earlier, interrupted call has done is not done again.
@@ -29,6 +31,7 @@ def retrain(directory, candidates, objective, *, data, encoded, seeds):
         data: Directory that `prepare` made.
         encoded: Directory that `encode_rows` made of it.
         seeds: A list.
+        max_parameters: A setting whose model has more fails: the default may.
 
     Returns:
         A list of `Retrained`; one that failed with a seed is left out.
@@ -45,6 +48,7 @@ def retrain(directory, candidates, objective, *, data, encoded, seeds):
                 encoded=str(encoded),
                 run=str(run),
                 config=config.to_dict(),
+                max_parameters=max_parameters,
                 test=test,
             )
             found[name].append(_figures(task, run))

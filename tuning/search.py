@@ -7,11 +7,11 @@ from edcn_tf.config import TrainingConfig
 from edcn_tf.errors import InputError
 from edcn_tf.files import locked, new_directory, write_json
 from edcn_tf.records import record_files
-from edcn_tf.schema import read_json
+from edcn_tf.schema import read_json, read_value
 from edcn_tf.tuning import parallel
 from edcn_tf.tuning.objective import Objective
 from edcn_tf.tuning.oracles import FAILURES_IN_A_ROW, make_oracle
-from edcn_tf.tuning.outcome import BEST, Lines, best_candidates, write_outcome
+from edcn_tf.tuning.outcome import Lines, best_candidates, write_outcome
 from edcn_tf.tuning.process import run_apart
 from edcn_tf.tuning.retraining import retrain
 from edcn_tf.tuning.search_space import SearchSpace, load_space
@@ -22,6 +22,7 @@ from edcn_tf.vocabulary import FeatureSpec
 TRIALS = 30
 EPOCHS = 26  # of a trial, by default: Hyperband's brackets are then 30 trials together
 SEARCH = "search.json"  # what was asked for
+FINISHED = "finished.json"  # what the outcome is of
 ENCODED = "encoded"
 
 
@@ -119,7 +120,8 @@ def search(
         search_trials()
         return None
     with locked(out / SEARCH, f"{out}: another process searches there"):
-        _refuse_finished(out, trials)
+        asked_anew = [retrain_trials, retrain_seeds] if retrain_trials else []
+        _refuse_finished(out, trials, asked_anew)
         run_apart(encode, data, out / ENCODED, log=out / "encoding.txt")
         if role == parallel.CHIEF:
             print("Waiting for workers, which are given this command too", flush=True)
@@ -139,8 +141,12 @@ def search(
                 data=data,
                 encoded=out / ENCODED,
                 seeds=[settings.seed + 1 + number for number in range(retrain_seeds)],
+                max_parameters=max_parameters,
             )
-        return write_outcome(out, candidates, objective, retrained, oracle.seconds)
+        best = write_outcome(out, candidates, objective, retrained, oracle.seconds)
+        finished = {"trials": len(read_results(out)), "retrained": asked_anew}
+        write_json(out / FINISHED, finished)
+        return best
 
 
 def _start(out, asked, role):
@@ -166,10 +172,13 @@ def _start(out, asked, role):
             )
 
 
-def _refuse_finished(out, trials):
-    done = len(read_results(out))
-    if (out / BEST).exists() and done >= trials:
+def _refuse_finished(out, trials, retrained):
+    path = out / FINISHED
+    if not path.exists():
+        return
+    done = read_value(path, "trials")
+    if done >= trials and read_value(path, "retrained") == retrained:
         raise InputError(
-            f"{out}: holds a finished search of {done} trials; ask for more trials to "
-            "go on with it, or choose another --out"
+            f"{out}: holds a finished search of {done} trials; ask for more trials, or "
+            "for others to be trained anew, to go on with it, or choose another --out"
         )

@@ -5,7 +5,7 @@ import json
 from edcn_tf.errors import InputError
 from edcn_tf.export.client.client import Client
 from edcn_tf.export.client.served_model import ServingError
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import MOST_SLOTS, Field, Schema
 from edcn_tf.sources import read_log
 
 
@@ -121,6 +121,8 @@ def _read_log(client, path, format, schema):
             Field(name=name, dtype=info.dtype, multiple=len(info.shape) > 1)
             if info.dtype != "float32"
             else Field(name=name, kind="numeric")
+            if len(info.shape) == 1
+            else Field(name=name, kind="sequence", buckets=2, max_length=MOST_SLOTS)
             for name, info in inputs.items()
         ]
         schema = Schema(label="(not read)", fields=fields)
