@@ -221,7 +221,7 @@ def read_text(path, text, columns, progress):
 def _header(path, text):
     with opened(path) as (stream, _):
         line = re.split(b"[\r\n]", stream.read(1 << 16))[0].decode("utf-8", "replace")
-    header = line.strip("\ufeff")
+    header = line.removeprefix("\ufeff")  # one, as Arrow does
     quoting = csv.QUOTE_MINIMAL if text.quotes else csv.QUOTE_NONE
     return next(csv.reader([header], delimiter=text.delimiter, quoting=quoting), [])
 

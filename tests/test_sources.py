@@ -198,6 +198,12 @@ def test_order_of_columns_and_other_columns_do_not_matter(tmp_path):
             assert list(found) == expected
 
 
+def test_a_byte_order_mark_too_many_is_part_of_a_name(tmp_path):
+    path = write(tmp_path / "log.csv", "\ufeff\ufeffclick,f\n1,a\n")
+    told = error_of(path, one_field())
+    assert "has no column 'click'" in told and r"\ufeffclick, f" in told
+
+
 def test_only_the_columns_asked_for_are_read(tmp_path):
     text = "user,price,age,click\nann,no number,no number,no label\n"
     found = read(write(tmp_path / "log.csv", text), columns=["user"])
