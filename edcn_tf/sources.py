@@ -222,6 +222,7 @@ def _header(path, text):
     with opened(path) as (stream, _):
         line = re.split(b"[\r\n]", stream.read(1 << 16))[0].decode("utf-8", "replace")
     header = line.removeprefix("\ufeff")  # one, as Arrow does
+    header = header.replace("\0", "\ufffd")  # which csv refuses before Python 3.11
     quoting = csv.QUOTE_MINIMAL if text.quotes else csv.QUOTE_NONE
     return next(csv.reader([header], delimiter=text.delimiter, quoting=quoting), [])
 
