@@ -158,7 +158,7 @@ def start_from(run, model, spec, config):
         before = load_run(run)[0]
     old_config = TrainingConfig.from_dict(read_yaml(run / "config.yaml"))
     _check_config(old_config, config, before, model)
-    if same_fields and config.to_dict().get("history") == "transformer":
+    if same_fields and config.options.get("history") == "transformer":
         _check_lengths(earlier.schema, spec.schema)
     sources, has_row = row_sources(earlier, spec)
     has_row &= sources >= 0

@@ -117,13 +117,16 @@ def _read_log(client, path, format, schema):
     if schema is not None:
         schema = Schema.load(schema)
     else:
-        fields = [
-            Field(name=name, dtype=info.dtype, multiple=len(info.shape) > 1)
-            if info.dtype != "float32"
-            else Field(name=name, kind="numeric")
-            if len(info.shape) == 1
-            else Field(name=name, kind="sequence", buckets=2, max_length=MOST_SLOTS)
-            for name, info in inputs.items()
-        ]
+        fields = [_field(name, info) for name, info in inputs.items()]
         schema = Schema(label="(not read)", fields=fields)
     return read_log([path], schema, format, columns=list(inputs))
+
+
+def _field(name, info):
+    """As which a log's column is read for an input."""
+    is_list = len(info.shape) > 1
+    if info.dtype != "float32":
+        return Field(name=name, dtype=info.dtype, multiple=is_list)
+    if is_list:
+        return Field(name=name, kind="sequence", buckets=2, max_length=MOST_SLOTS)
+    return Field(name=name, kind="numeric")
