@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from edcn_tf.errors import InputError
 from edcn_tf.files import refuse_existing, replaced
-from edcn_tf.plotting import LINES, MATPLOTLIB
+from edcn_tf.report.plotting import LINES, MATPLOTLIB
 
 COLUMNS = 3
 PANEL = (3.4, 2.7)  # inches

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from edcn_tf.benchmarks.quality import SPLIT_SEED, compared, judged_on, table_of
-from edcn_tf.benchmarks.quality.contenders import LINEAR, contender
-from edcn_tf.benchmarks.quality.peers import peers_with_history
-from edcn_tf.benchmarks.runs import Entry, prepared
 from edcn_tf.console import progress_bar
 from edcn_tf.files import replaced, write_json
 from edcn_tf.models import FAMILY
 from edcn_tf.models.parts import HISTORIES
+
+from .quality import SPLIT_SEED, compared, judged_on, table_of
+from .quality.contenders import LINEAR, contender
+from .quality.peers import peers_with_history
+from .runs import Entry, prepared
 
 SEEDS = 3
 NAME, SPLIT_BY = "movielens", "time"

@@ -6,10 +6,11 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from edcn_tf.benchmarks.figures import check_figure, draw
 from edcn_tf.models import make_model
 from edcn_tf.models.parts import HISTORIES
-from edcn_tf.optimizers import SparseAdam
+from edcn_tf.training.optimizers import SparseAdam
+
+from .figures import check_figure, draw
 
 LENGTHS = (10, 20, 50, 100, 200)
 BATCH_SIZE, EMBEDDING_DIM, NUM_FIELDS, VALUES = 1024, 32, 6, 10_000

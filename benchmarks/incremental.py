@@ -13,17 +13,16 @@ from matplotlib.figure import Figure
 
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import progress_bar
-from edcn_tf.demo_data import DATA
+from edcn_tf.demo.data import DATA
 from edcn_tf.errors import InputError
-from edcn_tf.evaluation import evaluate_run
-from edcn_tf.files import new_directory, replaced, write_json
-from edcn_tf.plotting import LINES, MATPLOTLIB
-from edcn_tf.prepare import prepare
-from edcn_tf.schema import read_json
-from edcn_tf.sources import read_log
-from edcn_tf.synthesize import synthesize
-from edcn_tf.training import train
-from edcn_tf.warm_start import continued_config
+from edcn_tf.evaluation.scoring import evaluate_run
+from edcn_tf.files import new_directory, read_json, replaced, write_json
+from edcn_tf.logs.reading import read_log
+from edcn_tf.logs.synthetic.writing import synthesize
+from edcn_tf.preparation.local import prepare
+from edcn_tf.report.plotting import LINES, MATPLOTLIB
+from edcn_tf.training.train import train
+from edcn_tf.training.warm_start import continued_config
 
 DAYS = 7
 ROWS = 20_000

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from edcn_tf.benchmarks.serving import measured_command
+from edcn_tf.logs.synthetic.writing import synthesize
 from edcn_tf.schema import Field, Schema
-from edcn_tf.synthesize import synthesize
+
+from .serving import measured_command
 
 EDCN = os.path.join(os.path.dirname(sys.executable), "edcn")
 QUICK = ("epochs=1", "batch_size=8192", "embedding_dim=8")

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-from edcn_tf import demo_data
-from edcn_tf.benchmarks.runs import Entry, markdown, mean, prepared, tested
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import progress_bar
+from edcn_tf.demo.data import DATA
+from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import replaced
-from edcn_tf.flops import count_flops
 from edcn_tf.models import FAMILY
-from edcn_tf.vocabulary import FeatureSpec
+from edcn_tf.models.flops import count_flops
 
-DATA = {name: demo_data.DATA[name] for name in ("movielens", "synthetic")}
+from .runs import Entry, markdown, mean, prepared, tested
+
+DATA = {name: DATA[name] for name in ("movielens", "synthetic")}
 ROWS = 60_000
 SEEDS = 3
 # What every neural model gets on a data set, and the linear one, as in `edcn demo`;

@@ -7,13 +7,13 @@ import time
 
 import tensorflow as tf
 
-from edcn_tf.encoder import Encoder
-from edcn_tf.input_pipeline import read_records
-from edcn_tf.prepare import prepare
-from edcn_tf.presets import SCHEMAS
-from edcn_tf.records import record_files
-from edcn_tf.synthesize import synthesize
-from edcn_tf.vocabulary import FeatureSpec
+from edcn_tf.features.encoder import Encoder
+from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.logs.formats import SCHEMAS
+from edcn_tf.logs.synthetic.writing import synthesize
+from edcn_tf.preparation.local import prepare
+from edcn_tf.records.reading import read_records
+from edcn_tf.records.writing import record_files
 
 BATCH = 2048
 PASSES = 3

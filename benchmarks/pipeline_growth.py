@@ -4,9 +4,10 @@ import os
 import sys
 import tempfile
 
-from edcn_tf.benchmarks.figures import check_figure, draw
-from edcn_tf.benchmarks.serving import measured_command
-from edcn_tf.synthesize import synthesize
+from edcn_tf.logs.synthetic.writing import synthesize
+
+from .figures import check_figure, draw
+from .serving import measured_command
 
 SIZES = (100_000, 500_000, 1_000_000, 2_000_000, 5_000_000)
 

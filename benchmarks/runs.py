@@ -10,14 +10,13 @@ import statistics
 import keras
 
 from edcn_tf.config import TrainingConfig
-from edcn_tf.demo_data import DATA
-from edcn_tf.encoded_rows import encode_rows
+from edcn_tf.demo.data import DATA
 from edcn_tf.errors import InputError
-from edcn_tf.evaluation import evaluate_run
-from edcn_tf.files import write_json
-from edcn_tf.prepare import prepare
-from edcn_tf.schema import read_json
-from edcn_tf.training import train
+from edcn_tf.evaluation.scoring import evaluate_run
+from edcn_tf.files import read_json, write_json
+from edcn_tf.preparation.local import prepare
+from edcn_tf.records.encoded import encode_rows
+from edcn_tf.training.train import train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +62,7 @@ def prepared(folder, name, rows=None, *, split_by="chance", seed=0, history=Fals
 
     Args:
         folder: Directory of the data and of the runs on it.
-        name: Of the data set, a key of `edcn_tf.demo_data.DATA`.
+        name: Of the data set, a key of `edcn_tf.demo.data.DATA`.
         rows: Rows of a synthetic log.
         split_by: `"chance"` or `"time"`.
         seed: Of the split, and of a synthetic log.

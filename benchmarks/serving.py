@@ -14,17 +14,17 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
 from edcn_tf import export
-from edcn_tf.encoder import Encoder
 from edcn_tf.export.c_api import Session
 from edcn_tf.export.verification import __file__ as VERIFICATION
+from edcn_tf.features.encoder import Encoder
+from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.logs.formats import SCHEMAS
+from edcn_tf.logs.synthetic.writing import synthesize
 from edcn_tf.models import EDCN
-from edcn_tf.prepare import prepare
-from edcn_tf.presets import SCHEMAS
-from edcn_tf.progress import save_model
-from edcn_tf.records import record_files
+from edcn_tf.preparation.local import prepare
+from edcn_tf.records.writing import record_files
 from edcn_tf.schema import Schema
-from edcn_tf.synthesize import synthesize
-from edcn_tf.vocabulary import FeatureSpec
+from edcn_tf.training.callback import save_model
 
 CANDIDATE_FIELDS = 6  # of the 39: an ad's, the rest are the user's and the context's
 CANDIDATES = 500

@@ -8,13 +8,14 @@ without and with bridges and gates, are `edcn benchmark models`.
 import statistics
 from pathlib import Path
 
-from edcn_tf.benchmarks.figures import draw_panels
-from edcn_tf.benchmarks.quality import SPLIT_SEED
-from edcn_tf.benchmarks.runs import Entry, chosen, markdown, mean, prepared, tested
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import progress_bar
 from edcn_tf.files import replaced, write_json
-from edcn_tf.plotting import LINES, MARKERS
+from edcn_tf.report.plotting import LINES, MARKERS
+
+from .figures import draw_panels
+from .quality import SPLIT_SEED
+from .runs import Entry, chosen, markdown, mean, prepared, tested
 
 STUDIED = ("movielens", "flights")
 SEEDS = 3

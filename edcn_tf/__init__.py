@@ -1,15 +1,14 @@
 """edcn-tf: click logs to a click-through-rate model that TF Serving serves."""
 
 from edcn_tf import export
-from edcn_tf.calibration import Calibration
-from edcn_tf.calibration_fit import calibrate_run
-from edcn_tf.callbacks import AveragedWeights
 from edcn_tf.config import TrainingConfig
-from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
-from edcn_tf.evaluation import evaluate_run
-from edcn_tf.flops import count_flops
-from edcn_tf.input_pipeline import read_records
+from edcn_tf.evaluation import metrics
+from edcn_tf.evaluation.calibration import Calibration
+from edcn_tf.evaluation.calibration_fitting import calibrate_run
+from edcn_tf.evaluation.scoring import evaluate_run
+from edcn_tf.features.encoder import Encoder
+from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.layers import Bridge, Cross, Deep, FieldEmbedding, FieldGate
 from edcn_tf.models import (
     EDCN,
@@ -19,13 +18,16 @@ from edcn_tf.models import (
     ParallelCTR,
     make_model,
 )
-from edcn_tf.optimizers import SparseAdam
-from edcn_tf.prepare import prepare
-from edcn_tf.pretrained import load_pretrained
+from edcn_tf.models.flops import count_flops
+from edcn_tf.preparation.local import prepare
+from edcn_tf.records.reading import read_records
 from edcn_tf.schema import Field, Schema
-from edcn_tf.training import train
+from edcn_tf.training import workers
+from edcn_tf.training.averaged_weights import AveragedWeights
+from edcn_tf.training.optimizers import SparseAdam
+from edcn_tf.training.pretrained import load_pretrained
+from edcn_tf.training.train import train
 from edcn_tf.version import __version__
-from edcn_tf.vocabulary import FeatureSpec
 
 __all__ = [
     "EDCN",
@@ -54,7 +56,9 @@ __all__ = [
     "export",
     "load_pretrained",
     "make_model",
+    "metrics",
     "prepare",
     "read_records",
     "train",
+    "workers",
 ]

@@ -7,9 +7,9 @@ import json
 import yaml
 
 from edcn_tf.errors import InputError
+from edcn_tf.files import parse_yaml, read_yaml
 from edcn_tf.models import FAMILY, PRESETS
 
-LARGEST_FILE = 1 << 20  # bytes
 OPTIMIZERS = ("sparse_adam", "adam")
 
 
@@ -38,7 +38,7 @@ class TrainingConfig:
             weights, bit for bit. Slower, and for the whole process.
         mixed_precision: Compute in bfloat16 with float32 weights.
         pretrained: Name of a field -> file with embeddings of its values
-            (`edcn_tf.pretrained.load_pretrained`) that its rows start from.
+            (`edcn_tf.training.pretrained.load_pretrained`) that its rows start from.
         checkpoint_minutes: How often a long epoch writes a checkpoint within.
         steps_per_execution: Steps that TensorFlow runs between two looks of Python,
             which cost about a millisecond each; results do not depend on it. One
@@ -187,46 +187,6 @@ class TrainingConfig:
         return model
 
 
-def read_yaml(path, hint=""):
-    """The `KEY: VALUE` lines of a YAML file, a dict.
-
-    Args:
-        path: Name of the file.
-        hint: What to do if it cannot be read.
-
-    Raises:
-        InputError: If it cannot be read, is no such lines, or repeats itself (`*NAME`),
-            by which a few lines can stand for more than memory holds.
-    """
-    try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            raise InputError(f"{path}: is larger than {LARGEST_FILE:,} bytes")
-        values = _loaded(content.decode("utf-8")) or {}
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}{hint}") from None
-    except (yaml.YAMLError, ValueError, RecursionError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: is not YAML ({reason})") from None
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise InputError(f"{path}: must hold KEY: VALUE lines")
-    return values
-
-
-def _loaded(text):
-    return yaml.load(text, _Loader)  # a safe one
-
-
-class _Loader(yaml.SafeLoader):
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("write it out in place of *NAME")
-        return super().compose_node(parent, index)
-
-
 def model_options(model):
     """Name -> default of a model's arguments."""
     return {
@@ -238,7 +198,7 @@ def model_options(model):
 
 def _scalar(text):
     try:
-        value = _loaded(text)
+        value = parse_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"--set: {text!r} is not YAML ({reason})") from None

@@ -10,7 +10,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import yaml
+
 from edcn_tf.errors import InputError
+
+LARGEST_FILE = 1 << 20  # bytes
 
 
 @contextlib.contextmanager
@@ -138,3 +142,64 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def read_json(path):
+    """Reads a JSON file; what goes wrong is an `InputError` that names the file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # too long a number, or too deep
+        raise InputError(f"{path}: is not JSON ({error})") from None
+
+
+def read_value(path, *keys):
+    """A value in a JSON file of objects in objects, by the keys that lead to it."""
+    value = read_json(path)
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            raise InputError(f"{path}: is damaged (it lacks {'.'.join(keys)})")
+        value = value[key]
+    return value
+
+
+def read_yaml(path, hint=""):
+    """The `KEY: VALUE` lines of a YAML file, a dict.
+
+    Args:
+        path: Name of the file.
+        hint: What to do if it cannot be read.
+
+    Raises:
+        InputError: If it cannot be read, is no such lines, or repeats itself (`*NAME`),
+            by which a few lines can stand for more than memory holds.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise InputError(f"{path}: is larger than {LARGEST_FILE:,} bytes")
+        values = parse_yaml(content.decode("utf-8")) or {}
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}{hint}") from None
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: is not YAML ({reason})") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise InputError(f"{path}: must hold KEY: VALUE lines")
+    return values
+
+
+def parse_yaml(text):
+    """The value of a YAML text, which is data and repeats nothing (`*NAME`)."""
+    return yaml.load(text, _Loader)  # a safe one
+
+
+class _Loader(yaml.SafeLoader):
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("write it out in place of *NAME")
+        return super().compose_node(parent, index)

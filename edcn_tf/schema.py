@@ -1,13 +1,11 @@
 """Describe a click log: which column is the label, which are fields, and how."""
 
 import dataclasses
-import json
 import keyword
 import re
-from pathlib import Path
 
 from edcn_tf.errors import InputError
-from edcn_tf.files import write_json
+from edcn_tf.files import read_json, write_json
 
 KINDS = ("categorical", "numeric", "sequence")
 POOLINGS = ("mean", "sum")
@@ -355,26 +353,6 @@ class Schema:
             if str(path) in str(error):
                 raise
             raise InputError(f"{path}: {error}") from None
-
-
-def read_json(path):
-    """Reads a JSON file; what goes wrong is an `InputError` that names the file."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # too long a number, or too deep
-        raise InputError(f"{path}: is not JSON ({error})") from None
-
-
-def read_value(path, *keys):
-    """A value in a JSON file of objects in objects, by the keys that lead to it."""
-    value = read_json(path)
-    for key in keys:
-        if not isinstance(value, dict) or key not in value:
-            raise InputError(f"{path}: is damaged (it lacks {'.'.join(keys)})")
-        value = value[key]
-    return value
 
 
 def _completed(field, by_name):

@@ -3,7 +3,7 @@
 `client` and `skew` are imported where they are used.
 """
 
-from edcn_tf.export.saved_model import (
+from .saved_model import (
     export_run,
     export_saved_model,
     verify_saved_model,

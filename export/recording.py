@@ -4,9 +4,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from edcn_tf.encoder import MISSING
-from edcn_tf.export.signatures import slot_ranges
+from edcn_tf.features.encoder import MISSING
 from edcn_tf.files import write_json
+
+from .signatures import slot_ranges
 
 RECORDED = "recorded_requests.tfrecord"
 FEATURES = "features.json"

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from edcn_tf.calibration import Calibration, load_calibration
-from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
-from edcn_tf.evaluation import load_run
-from edcn_tf.export import verification
-from edcn_tf.export.publishing import keep_newest, publish_version, versions
-from edcn_tf.export.recording import record
-from edcn_tf.export.serving_config import batching_parameters, write_serving_config
-from edcn_tf.export.signatures import Servable
+from edcn_tf.evaluation.calibration import Calibration, load_calibration
+from edcn_tf.evaluation.scoring import load_run
+from edcn_tf.features.encoder import Encoder
 from edcn_tf.files import partial_directory, refuse_existing
 from edcn_tf.models import ClickModel
+
+from . import verification
+from .publishing import keep_newest, publish_version, versions
+from .recording import record
+from .serving_config import batching_parameters, write_serving_config
+from .signatures import Servable
 
 
 def export_saved_model(

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from edcn_tf.export.recording import BATCH_SIZES
 from edcn_tf.files import replaced
+
+from .recording import BATCH_SIZES
 
 MODELS = """\
 # TF Serving with this file, by the image of its makers (not run by edcn-tf itself):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from edcn_tf.encoder import TF_DTYPES
+from edcn_tf.features.encoder import TF_DTYPES
 from edcn_tf.models import ClickModel
 
 EXPLAINED_ROWS = 1024  # of one `explain` request, which scores each row F + 1 times

@@ -11,11 +11,13 @@ import pyarrow.parquet
 
 from edcn_tf.console import progress_bar
 from edcn_tf.errors import InputError
-from edcn_tf.export.c_api import Session
-from edcn_tf.export.recording import EXTREMES, FEATURES
-from edcn_tf.records import serialize_examples
-from edcn_tf.schema import MISSING, Schema, read_json
-from edcn_tf.sources import log_bytes, read_log
+from edcn_tf.files import read_json
+from edcn_tf.logs.reading import log_bytes, read_log
+from edcn_tf.records.writing import serialize_examples
+from edcn_tf.schema import MISSING, Schema
+
+from .c_api import Session
+from .recording import EXTREMES, FEATURES
 
 BATCH_ROWS = 4096
 EXAMINED_ROWS = 10_000  # of those that differ
@@ -75,7 +77,7 @@ def compare_scores(version, logs, scores, *, format=None, tolerance=1e-6):
 
     Args:
         version: The directory of an exported version.
-        logs: Names of raw logs (`edcn_tf.sources.read_log`); they need no label.
+        logs: Names of raw logs (`edcn_tf.logs.reading.read_log`); they need no label.
         scores: A `.csv` or `.parquet` file with the logged `probability` of each row,
             in the log's order.
         format: Format of the logs, or told from their names.

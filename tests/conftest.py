@@ -79,7 +79,7 @@ def loaded(run):
     """Its model and its FeatureSpec."""
     import edcn_tf
 
-    return edcn_tf.evaluation.load_run(run)
+    return edcn_tf.evaluation.scoring.load_run(run)
 
 
 @pytest.fixture(scope="session")

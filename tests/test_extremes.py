@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 import edcn_tf
-from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
-from edcn_tf.records import RecordWriter, record_files
+from edcn_tf.features.encoder import Encoder
+from edcn_tf.records.writing import RecordWriter, record_files
 
 
 def prepare(tmp_path, text, fields, **options):

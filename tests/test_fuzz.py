@@ -22,17 +22,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import edcn_tf
-from edcn_tf.bad_records import _Fits, check_records
-from edcn_tf.checkpoints import restore_checkpoint, save_checkpoint
-from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
-from edcn_tf.evaluation import load_run
-from edcn_tf.input_pipeline import reading
+from edcn_tf.evaluation.scoring import load_run
+from edcn_tf.features.encoder import Encoder
+from edcn_tf.logs.reading import read_log
 from edcn_tf.models import options
-from edcn_tf.progress import initial_state
-from edcn_tf.records import serialize_examples
-from edcn_tf.sources import read_log
-from edcn_tf.training import compiled_model
+from edcn_tf.records.checking import _Fits, check_records
+from edcn_tf.records.reading import reading
+from edcn_tf.records.writing import serialize_examples
+from edcn_tf.training.callback import initial_state
+from edcn_tf.training.checkpoints import restore_checkpoint, save_checkpoint
+from edcn_tf.training.train import compiled_model
 from edcn_tf.tuning.search_space import SPACES, SearchSpace, load_space
 
 MORE = 25  # times as many cases, of the slow tests

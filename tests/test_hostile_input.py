@@ -14,7 +14,7 @@ import yaml
 
 import edcn_tf
 from edcn_tf.errors import InputError
-from edcn_tf.evaluation import load_run
+from edcn_tf.evaluation.scoring import load_run
 from edcn_tf.tuning.search_space import load_space
 
 ROOT = pathlib.Path(edcn_tf.__file__).parent.parent
@@ -364,8 +364,8 @@ def test_what_pretrained_may_name(run, tmp_path, settings, told):
 
 @pytest.mark.parametrize("content", ["{}", "[]", "5", '{"data": 5}', "nonsense", ""])
 def test_a_run_s_result_that_says_nothing(copy, content):
-    from edcn_tf.calibration_fit import calibrate_run
-    from edcn_tf.report import write_report
+    from edcn_tf.evaluation.calibration_fitting import calibrate_run
+    from edcn_tf.report.page import write_report
 
     (copy / "result.json").write_text(content)
     for command in (calibrate_run, write_report):
@@ -375,7 +375,7 @@ def test_a_run_s_result_that_says_nothing(copy, content):
 
 
 def test_what_a_report_shows_is_text(copy):
-    from edcn_tf.report import write_report
+    from edcn_tf.report.page import write_report
 
     hostile = "<script>alert(1)</script>"
     config = copy / "config.yaml"

@@ -60,7 +60,7 @@ def test_only_our_packages_land_in_site_packages(installed):
     }
     parts = ("layers/explicit/cross.py", "layers/gates/gate.py", "models/family.py")
     parts += ("tuning/spaces/small.yaml", "tuning/spaces/full.yaml")
-    for part in (*parts, "export/verification.py", "datasets/movielens.py"):
+    for part in (*parts, "export/verification.py", "logs/datasets/movielens.py"):
         assert f"edcn_tf/{part}" in names
 
 

@@ -4,7 +4,8 @@ import json
 import pytest
 
 from edcn_tf.errors import InputError
-from edcn_tf.schema import Field, Schema, read_json
+from edcn_tf.files import read_json
+from edcn_tf.schema import Field, Schema
 
 # Every key of every part at a value that is not its default.
 FULL = {

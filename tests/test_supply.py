@@ -71,7 +71,7 @@ import errno, pathlib, socket, subprocess, sys
 from edcn import main
 
 import edcn_tf
-from edcn_tf.datasets import movielens
+from edcn_tf.logs.datasets import movielens
 
 def refused():
     # Packets, of these and all child processes, for which there was no way out.

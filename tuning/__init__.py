@@ -1,7 +1,7 @@
 """Search hyper-parameters with KerasTuner."""
 
-from edcn_tf.tuning.objective import Objective
-from edcn_tf.tuning.search import search
-from edcn_tf.tuning.search_space import SearchSpace, load_space
+from .objective import Objective
+from .search_space import SearchSpace, load_space
+from .searching import search
 
 __all__ = ["Objective", "SearchSpace", "load_space", "search"]

@@ -2,9 +2,10 @@
 
 import dataclasses
 
+from edcn_tf.choices import OBJECTIVES
 from edcn_tf.errors import InputError
 
-FIGURES = {"auc": "AUC", "log_loss": "log loss"}
+FIGURES = dict(zip(OBJECTIVES, ("AUC", "log loss")))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,13 +7,14 @@ import yaml
 from edcn_tf.config import TrainingConfig
 from edcn_tf.errors import InputError
 from edcn_tf.files import replaced
-from edcn_tf.tuning.analysis import completed
-from edcn_tf.tuning.answer import answer, spread
-from edcn_tf.tuning.page import write_page
-from edcn_tf.tuning.results import COMPLETED
-from edcn_tf.tuning.retraining import DEFAULT
-from edcn_tf.tuning.trials_table import write_trials
-from edcn_tf.tuning.tuner import read_results
+
+from .report.analysis import completed
+from .report.answer import answer, spread
+from .report.page import write_page
+from .report.trials_table import write_trials
+from .results import COMPLETED
+from .retraining import DEFAULT
+from .tuner import read_results
 
 BEST = "best.yaml"
 

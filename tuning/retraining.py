@@ -6,12 +6,12 @@ from statistics import fmean
 
 from edcn_tf.console import progress_bar
 from edcn_tf.errors import InputError
-from edcn_tf.files import write_json
-from edcn_tf.records import record_files
-from edcn_tf.schema import read_json
-from edcn_tf.tuning.process import ProcessError, run_apart
-from edcn_tf.tuning.results import Retrained
-from edcn_tf.tuning.trial import TEST, Task, run_task
+from edcn_tf.files import read_json, write_json
+from edcn_tf.records.writing import record_files
+
+from .process import ProcessError, run_apart
+from .results import Retrained
+from .trial import TEST, Task, run_task
 
 DEFAULT = "default"
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import keras_tuner
 
-from edcn_tf.config import TrainingConfig, read_yaml
+from edcn_tf.config import TrainingConfig
 from edcn_tf.errors import InputError
+from edcn_tf.files import read_yaml
 from edcn_tf.models import FAMILY, ParallelCTR, options
 from edcn_tf.models.parts import GATES
-from edcn_tf.training import compiled_model
-from edcn_tf.tuning.parameter import Parameter
+from edcn_tf.training.train import compiled_model
+
+from .parameter import Parameter
 
 SPACES = ("small", "full")
 # They decide what the others' defaults are.

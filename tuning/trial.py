@@ -10,18 +10,17 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from edcn_tf.calibration import load_calibration
-from edcn_tf.checkpoints import FOLDER
 from edcn_tf.config import TrainingConfig
-from edcn_tf.encoded_rows import encode_rows, read_encoded
-from edcn_tf.encoder import Encoder
 from edcn_tf.errors import InputError
-from edcn_tf.evaluation import evaluate_run, load_run
+from edcn_tf.evaluation.calibration import load_calibration
+from edcn_tf.evaluation.scoring import evaluate_run, load_run
 from edcn_tf.export.signatures import SIGNATURES
-from edcn_tf.files import new_directory
-from edcn_tf.schema import read_json
-from edcn_tf.training import train
-from edcn_tf.vocabulary import FeatureSpec
+from edcn_tf.features.encoder import Encoder
+from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.files import new_directory, read_json
+from edcn_tf.records.encoded import encode_rows, read_encoded
+from edcn_tf.training.checkpoints import FOLDER
+from edcn_tf.training.train import train
 
 LATENCY_ROWS = 512  # of a request whose latency is measured
 LATENCY_CALLS = 30

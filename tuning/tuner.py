@@ -10,12 +10,12 @@ from pathlib import Path
 from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.errors import FailedTrialError
 
-from edcn_tf.evaluation import load_run
-from edcn_tf.files import write_json
-from edcn_tf.schema import read_json
-from edcn_tf.tuning.process import ProcessError, run_apart
-from edcn_tf.tuning.results import COMPLETED, FAILED, TrialResult
-from edcn_tf.tuning.trial import Task, run_task
+from edcn_tf.evaluation.scoring import load_run
+from edcn_tf.files import read_json, write_json
+
+from .process import ProcessError, run_apart
+from .results import COMPLETED, FAILED, TrialResult
+from .trial import Task, run_task
 
 PROJECT = "search"  # KerasTuner's directory in that of the search
 IDLE_SECONDS = 1.0

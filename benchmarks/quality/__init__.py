@@ -5,15 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from edcn_tf import metrics
-from edcn_tf.benchmarks.quality.contenders import our_contenders
-from edcn_tf.benchmarks.quality.figure import draw
-from edcn_tf.benchmarks.quality.peers import peer_contenders
-from edcn_tf.benchmarks.runs import chosen, markdown, mean, prepared
-from edcn_tf.comparison import RESAMPLES, bootstrap_auc, interval
 from edcn_tf.console import progress_bar
-from edcn_tf.demo_data import DATA
+from edcn_tf.demo.data import DATA
+from edcn_tf.evaluation import metrics
+from edcn_tf.evaluation.comparison import RESAMPLES, bootstrap_auc, interval
 from edcn_tf.files import replaced, write_json
+
+from ..runs import chosen, markdown, mean, prepared
+from .contenders import our_contenders
+from .figure import draw
+from .peers import peer_contenders
 
 SPLIT_SEED = 2021
 SEEDS = 5

@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Callable
 
-from edcn_tf.benchmarks.runs import Entry, trained
 from edcn_tf.config import TrainingConfig
-from edcn_tf.evaluation import score_run
+from edcn_tf.evaluation.scoring import score_run
 from edcn_tf.models import FAMILY
+
+from ..runs import Entry, trained
 
 # Neural models have the library's defaults, the same on every data set. The linear one
 # has its L2 chosen, as it has nothing else to choose.

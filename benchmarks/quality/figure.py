@@ -1,7 +1,8 @@
 """What EDCN is ahead by, drawn: models against 95 % intervals, a panel a split."""
 
-from edcn_tf.benchmarks.figures import draw_panels
-from edcn_tf.plotting import LINES
+from edcn_tf.report.plotting import LINES
+
+from ..figures import draw_panels
 
 COLUMNS = 2
 PANEL = (4.6, 2.2)  # inches

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from edcn_tf.benchmarks.quality.contenders import Contender
-from edcn_tf.benchmarks.training.contenders import peers_in
+from edcn_tf.choices import SPLITS
 from edcn_tf.errors import InputError
-from edcn_tf.evaluation import BATCH_ROWS
-from edcn_tf.files import new_directory, replaced, write_json
-from edcn_tf.input_pipeline import read_records
-from edcn_tf.schema import read_json
-from edcn_tf.vocabulary import FeatureSpec
+from edcn_tf.evaluation.scoring import BATCH_ROWS
+from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.files import new_directory, read_json, replaced, write_json
+from edcn_tf.records.reading import read_records
 
-SPLITS = ("train", "valid", "test")
+from ..training.contenders import peers_in
+from .contenders import Contender
+
 # What DeepCTR's users have to choose, and EDCN here has as defaults.
 DEEPCTR = tuple(
     {"bridge_type": bridge, "learning_rate": rate, "l2_reg_embedding": l2}

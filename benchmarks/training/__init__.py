@@ -5,9 +5,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edcn_tf.benchmarks.training.contenders import Contender, measured, peers_in
-from edcn_tf.benchmarks.training.from_records import waiting
-from edcn_tf.benchmarks.training.workload import (
+from .contenders import Contender, measured, peers_in
+from .from_records import waiting
+from .workload import (
     BATCH_SIZE,
     EMBEDDING_DIM,
     NUM_FIELDS,

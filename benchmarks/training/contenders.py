@@ -12,8 +12,9 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from edcn_tf import console
-from edcn_tf.benchmarks.training.workload import STEPS
 from edcn_tf.errors import InputError
+
+from .workload import STEPS
 
 FOLDER = Path(__file__).parent
 OWN = sys.executable

@@ -5,9 +5,9 @@ import time
 import numpy as np
 
 import edcn_tf
-from edcn_tf.prepare import prepare
-from edcn_tf.presets import SCHEMAS
-from edcn_tf.synthesize import synthesize
+from edcn_tf.logs.formats import SCHEMAS
+from edcn_tf.logs.synthetic.writing import synthesize
+from edcn_tf.preparation.local import prepare
 
 WARM_UP = 5
 

@@ -2,9 +2,9 @@
 
 import os
 
-from edcn_tf.benchmarks.figures import check_figure, draw
-from edcn_tf.benchmarks.training.contenders import Contender, measured
-from edcn_tf.benchmarks.training.workload import (
+from ..figures import check_figure, draw
+from .contenders import Contender, measured
+from .workload import (
     BATCH_SIZE,
     EMBEDDING_DIM,
     NUM_FIELDS,

@@ -1,7 +1,8 @@
-"""The command `edcn`: arguments only; each command's work is in the library.
+"""The command `edcn`: a file a command, with its arguments and what it prints.
 
-Installed as a package of its own, `edcn`, because importing `edcn_tf` imports
-TensorFlow, which takes seconds: `edcn --help` and a mistyped option answer at once.
+The work is in the library, which each imports where it is done. Installed as a package
+of its own, `edcn`, because importing `edcn_tf` imports TensorFlow, which takes seconds:
+`edcn --help` and a mistyped option answer at once.
 """
 
 import argparse
@@ -11,11 +12,26 @@ import sys
 import traceback
 
 from edcn import (
-    benchmark_command,
-    data_commands,
-    model_commands,
-    serving_commands,
-    tuning_command,
+    benchmark,
+    calibrate,
+    demo,
+    describe,
+    evaluate,
+    export,
+    predict,
+    prepare,
+    report,
+    request,
+    synthesize,
+    train,
+    tune,
+    verify,
+)
+
+COMMANDS = (  # as `edcn --help` lists them
+    *(demo, prepare, synthesize),
+    *(describe, train, evaluate, calibrate, predict, report),
+    *(tune, export, verify, request, benchmark),
 )
 
 
@@ -23,9 +39,9 @@ def main(arguments=None):
     """Runs a command; returns its exit status."""
     args = _parser().parse_args(arguments)
     debug = args.debug or "EDCN_DEBUG" in os.environ
-    commands = _commands(debug)
+    _import_library(debug)
     try:
-        commands.RUN[args.command](args)
+        args.action(args)
     except KeyboardInterrupt:
         print("edcn: interrupted", file=sys.stderr)
         return 130
@@ -35,26 +51,39 @@ def main(arguments=None):
     except Exception as error:
         if debug:
             traceback.print_exc()
-        print(f"edcn {args.command}: {commands.one_line(error)}", file=sys.stderr)
+        print(f"edcn {args.command}: {_one_line(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def _commands(debug):
-    """The library, imported without what TensorFlow logs while it starts."""
+def _import_library(debug):
+    """Imports it without what TensorFlow logs while it starts."""
     if debug:
-        return importlib.import_module("edcn_tf.commands")
+        importlib.import_module("edcn_tf")
+        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
-        return importlib.import_module("edcn_tf.commands")
+        importlib.import_module("edcn_tf")
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def _one_line(error):
+    """What a person is told of an error."""
+    from edcn_tf.errors import InputError
+
+    text = " ".join(str(error).split())
+    if isinstance(error, InputError):
+        return text
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'file system'}: {error.strerror}"
+    return f"{type(error).__name__}: {text[:500]} (--debug shows where)"
 
 
 def _parser():
@@ -81,12 +110,6 @@ def _parser():
         )
         return added
 
-    for commands_of in (
-        data_commands,
-        model_commands,
-        tuning_command,
-        serving_commands,
-        benchmark_command,
-    ):
-        commands_of.add(command)
+    for each in COMMANDS:
+        each.add(command)
     return parser

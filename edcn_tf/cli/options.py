@@ -1,8 +1,23 @@
 """Options that several commands have, and what their values may be."""
 
 import argparse
+import importlib.util
+from pathlib import Path
 
-FORMATS = ("csv", "tsv", "parquet", "criteo", "avazu")
+
+def _choices():
+    """`edcn_tf/choices.py`, by its path: `import edcn_tf` would import TensorFlow."""
+    package = importlib.util.find_spec("edcn_tf")
+    path = Path(package.origin).with_name("choices.py")
+    spec = importlib.util.spec_from_file_location("edcn.choices", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_CHOICES = _choices()
+FORMATS, SPLITS, SPLIT_BY = _CHOICES.FORMATS, _CHOICES.SPLITS, _CHOICES.SPLIT_BY
+STRATEGIES, OBJECTIVES = _CHOICES.STRATEGIES, _CHOICES.OBJECTIVES
 
 
 def add_settings(parser):
@@ -20,16 +35,14 @@ def add_settings(parser):
 def add_split_by(parser, default):
     parser.add_argument(
         "--split-by",
-        choices=("chance", "time"),
+        choices=SPLIT_BY,
         default=default,
         help=f"each row by chance, or the oldest to train; default: {default}",
     )
 
 
 def add_split(parser):
-    parser.add_argument(
-        "--split", choices=("train", "valid", "test"), default="test", help="or test"
-    )
+    parser.add_argument("--split", choices=SPLITS, default="test", help="or test")
 
 
 def add_skip_corrupt(parser):
@@ -82,3 +95,15 @@ def at_least_one(text):
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1: {text!r}")
     return int(text)
+
+
+def print_skipped(figures):
+    """Bad records by file; nothing where there was no leave to skip."""
+    if "skipped" not in figures:
+        return
+    for path, number in figures["skipped"].items():
+        print(f"{path}: {number:,} bad record{'s' * (number > 1)} skipped")
+    if figures["skipped"]:
+        print(f"{figures['lost_rows']:,} of the prepared rows are lost")
+    else:
+        print("No bad records")

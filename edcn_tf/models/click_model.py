@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from edcn_tf.distribution import DistributedTraining
+from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.layers import FieldEmbedding
-from edcn_tf.models.candidates import together
-from edcn_tf.vocabulary import FeatureSpec
+from edcn_tf.models.distribution import DistributedTraining
+from edcn_tf.models.ranking import together
 
 
 class ClickModel(DistributedTraining, keras.Model):

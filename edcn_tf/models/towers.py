@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from edcn_tf.layers import FieldGate, Gate
-from edcn_tf.models import candidates
+from edcn_tf.models import ranking
 from edcn_tf.models.click_model import ClickModel
 
 
@@ -70,13 +70,13 @@ class Towers(ClickModel):
         split = _weighed(self.deep_gates, shared[0], own[0], is_own)
         if deep.activation_first:
             split = [ops.relu(part) for part in split]
-        h = deep.after_dense(candidates.product(deep.dense, *split, is_own))
+        h = deep.after_dense(ranking.product(deep.dense, *split, is_own))
         if self.explicit_layers:
             split = _weighed(self.explicit_gates, shared[0], own[0], is_own)
-            x0 = candidates.together(*split, is_own, self.widths)
+            x0 = ranking.together(*split, is_own, self.widths)
         linear = None
         if self.linear is not None:
-            linear = candidates.together(shared[1], own[1], is_own, None)
+            linear = ranking.together(shared[1], own[1], is_own, None)
         return self._log_odds(*self._from_first_layers(x0, h, None, False), linear)
 
     def _logits_of_histories(self, shared, own, is_own):
@@ -88,11 +88,11 @@ class Towers(ClickModel):
             for mine, field in zip(is_own, self.spec["fields"])
             if field["name"] not in unpooled
         ]
-        fields = candidates.together(of_user, own[0], is_own_pooled, None)
+        fields = ranking.together(of_user, own[0], is_own_pooled, None)
         sequences = [
-            [candidates.repeated(part, own[0]) for part in pair] for pair in sequences
+            [ranking.repeated(part, own[0]) for part in pair] for pair in sequences
         ]
-        linear = candidates.together(rest[0], own[1], is_own, None) if rest else None
+        linear = ranking.together(rest[0], own[1], is_own, None) if rest else None
         return self.logits_of_fields([fields, *sequences], linear)
 
     def _with_histories(self, fields, sequences, training=False):
@@ -312,7 +312,7 @@ def _weighed(gates, shared, own, is_own):
     """The first of these gates on fields that are in two parts."""
     if not gates:
         return shared, own
-    return candidates.weighed(gates[0].weights_of_fields(), shared, own, is_own)
+    return ranking.weighed(gates[0].weights_of_fields(), shared, own, is_own)
 
 
 def _flat(x):

@@ -1,6 +1,6 @@
 """Ask a served model for probabilities: a client of TF Serving, by gRPC or REST."""
 
-from edcn_tf.export.client.client import Client
-from edcn_tf.export.client.served_model import ServingError
+from .client import Client
+from .served_model import ServingError
 
 __all__ = ["Client", "ServingError"]

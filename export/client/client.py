@@ -8,10 +8,11 @@ import urllib.parse
 import numpy as np
 
 from edcn_tf.errors import InputError
-from edcn_tf.export.client.feature_columns import Tensor, read_columns, to_tensor
-from edcn_tf.export.client.grpc_transport import GrpcTransport
-from edcn_tf.export.client.rest_transport import CONNECTIONS, RestTransport
-from edcn_tf.export.client.served_model import DTYPES, Model, ServingError
+
+from .feature_columns import Tensor, read_columns, to_tensor
+from .grpc_transport import GrpcTransport
+from .rest_transport import CONNECTIONS, RestTransport
+from .served_model import DTYPES, Model, ServingError
 
 __all__ = ["Client", "ServingError"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from edcn_tf.export.client.served_model import ServingError, read_signatures
+from .served_model import ServingError, read_signatures
 
 TENSOR_TYPES = {  # of tensorflow/core/framework/types.proto
     pa.float32(): 1,

@@ -3,10 +3,11 @@
 import json
 
 from edcn_tf.errors import InputError
-from edcn_tf.export.client.client import Client
-from edcn_tf.export.client.served_model import ServingError
+from edcn_tf.logs.reading import read_log
 from edcn_tf.schema import MOST_SLOTS, Field, Schema
-from edcn_tf.sources import read_log
+
+from .client import Client
+from .served_model import ServingError
 
 
 def request_probabilities(
@@ -28,7 +29,7 @@ def request_probabilities(
         model: The model's name there.
         rows: Rows in JSON.
         path: In place of `rows` a file: `.jsonl` with a row a line, or a log
-            (`edcn_tf.sources.read_log`) with at least the model's fields.
+            (`edcn_tf.logs.reading.read_log`) with at least the model's fields.
         format: Format of the log; told from its name by default.
         schema: File with the log's schema; by default the server tells the fields,
             and lists are separated by `|`.

@@ -10,7 +10,7 @@ import urllib.parse
 import numpy as np
 import pyarrow as pa
 
-from edcn_tf.export.client.served_model import ServingError, read_signatures
+from .served_model import ServingError, read_signatures
 
 CONNECTIONS = {
     "http": http.client.HTTPConnection,

@@ -1,0 +1,1 @@
+"""A model and records -> scores, and how good, calibrated and explained they are."""

@@ -1,0 +1,224 @@
+"""Fit a calibration to the validation split of a run: `edcn calibrate`."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+
+from edcn_tf.errors import InputError
+from edcn_tf.evaluation import metrics
+from edcn_tf.evaluation.calibration import (
+    EPSILON,
+    FILE,
+    KNOT_DISTANCE,
+    KNOTS,
+    METHODS,
+    Calibration,
+    load_calibration,
+)
+from edcn_tf.evaluation.scoring import score_run
+from edcn_tf.files import read_value
+
+BINS = 1000
+STEEPEST = 20  # slope between two knots
+NEWTON_STEPS = 100
+RIDGE = 1e-6  # holds the slope at 1 where all probabilities are equal
+
+
+def calibrate_run(run, data=None, *, method="platt", negative_sampling_rate=None):
+    """Fits a calibration on the validation split and makes it the run's.
+
+    Args:
+        run: Directory that `train` made; its `calibration.json` is replaced, whole or
+            not at all. What was exported before keeps the calibration it had.
+        data: Directory that `prepare` made; by default the one of `result.json`.
+        method: `"platt"`, `"isotonic"`, or `"none"`, which leaves the correction of
+            the sampling alone.
+        negative_sampling_rate: Share of the negatives in the logs, all splits alike,
+            if they had been sampled before `prepare`. What `prepare` sampled, the
+            run knows.
+
+    Returns:
+        `{"before": figures, "after": figures}` of the validation split
+        (`edcn_tf.evaluation.metrics.evaluate`), both with the weights of the new
+        calibration.
+
+    Raises:
+        InputError: If a file cannot be read, the run was trained on negatives that
+            `prepare` sampled and a rate is given all the same, or `fit` fails.
+    """
+    before = load_calibration(run)
+    rate, splits_sampled = before.negative_sampling_rate, before.splits_sampled
+    if negative_sampling_rate is not None:
+        if rate < 1 and not splits_sampled:
+            raise InputError(
+                f"{run}: prepare kept {rate:g} of the negatives, which is corrected "
+                "already; give a rate only for logs that were sampled before prepare"
+            )
+        rate, splits_sampled = negative_sampling_rate, True
+    data = data or str(read_value(f"{run}/result.json", "data"))
+    scores = score_run(run, data, "valid", Calibration())
+    try:
+        after = fit(
+            scores.labels,
+            scores.probabilities,
+            method,
+            negative_sampling_rate=rate,
+            splits_sampled=splits_sampled,
+            weights=scores.weights,
+        )
+    except InputError as error:
+        raise InputError(f"{data}, validation split: {error}") from None
+    weights = after.row_weights(scores.labels, scores.weights)
+    figures = {
+        name: scores.calibrated(each)._replace(weights=weights, raw=None).evaluate()
+        for name, each in [("before", before), ("after", after)]
+    }
+    after.save(Path(run) / FILE)
+    return figures
+
+
+def fit(
+    labels,
+    probabilities,
+    method="platt",
+    *,
+    negative_sampling_rate=1.0,
+    splits_sampled=False,
+    weights=None,
+):
+    """The `Calibration` of a method that fits rows which the model was not trained on.
+
+    Platt's two parameters are those of maximum likelihood, with his targets (of one
+    more click and one more non-click), found by Newton's method. The isotonic line
+    goes through the centres of the blocks that pooling adjacent violators leaves of
+    1000 bins of equally many rows, so that it ascends within a block too, and in
+    proportion to the probability beyond the outer centres.
+
+    Args:
+        labels: 0 or 1, `[rows]`.
+        probabilities: The model's own, `[rows]`.
+        method: One of `METHODS`; `"none"` only undoes the sampling.
+        negative_sampling_rate, splits_sampled: As of `Calibration`.
+        weights: Each row's, `[rows]`, or `None`.
+
+    Raises:
+        InputError: If the rows are of one class only, if they are no labels,
+            probabilities and weights, or if clicks become rarer as the probability
+            rises (Platt).
+
+    References:
+        Platt, 1999, "Probabilistic Outputs for Support Vector Machines".
+        Zadrozny and Elkan, 2002, "Transforming Classifier Scores into Accurate
+        Multiclass Probability Estimates".
+        Oron and Flournoy, 2017, "Centered Isotonic Regression".
+    """
+    if method not in METHODS:
+        raise InputError(f"method must be one of {METHODS}. Received: {method!r}")
+    correction = Calibration(
+        negative_sampling_rate=negative_sampling_rate, splits_sampled=splits_sampled
+    )
+    weights = correction.row_weights(np.asarray(labels), weights)
+    labels, p, weights = metrics.check_probabilities(labels, probabilities, weights)
+    if method == "none":
+        return correction
+    labels, p, weights = (each[weights > 0] for each in (labels, p, weights))
+    if labels.min() == labels.max():
+        raise InputError(
+            "there must be rows with and without a click to calibrate on. "
+            f"Received: only {labels[0]:g}"
+        )
+    weights = weights / weights.mean()  # so that 1 is a row
+    p = p.clip(EPSILON, 1 - EPSILON)
+    log_odds = np.log(p) - np.log1p(-p) + math.log(negative_sampling_rate)
+    if method == "platt":
+        slope, intercept = _platt(labels, log_odds, weights)
+        return dataclasses.replace(
+            correction, method=method, slope=slope, intercept=intercept
+        )
+    x, y = _isotonic(labels, _sigmoid(log_odds), weights)
+    return dataclasses.replace(correction, method=method, x=x, y=y)
+
+
+def _platt(labels, log_odds, weights):
+    """Slope and intercept of the largest likelihood."""
+    clicks = weights @ labels
+    others = weights.sum() - clicks
+    targets = np.where(labels == 1, (clicks + 1) / (clicks + 2), 1 / (others + 2))
+    center = np.average(log_odds, weights=weights)
+    inputs = np.stack([log_odds - center, np.ones_like(log_odds)])  # [2, rows]
+    start = np.array([1.0, center])  # changes nothing
+    ridge = np.array([RIDGE, 0.0])
+
+    def loss(parameters):
+        z = parameters @ inputs
+        likelihood = weights @ (np.logaddexp(0, z) - targets * z)
+        return likelihood + ridge @ (parameters - start) ** 2 / 2
+
+    parameters = start
+    for _ in range(NEWTON_STEPS):
+        p = _sigmoid(parameters @ inputs)
+        gradient = inputs @ (weights * (p - targets)) + ridge * (parameters - start)
+        hessian = (inputs * (weights * p * (1 - p))) @ inputs.T + np.diag(ridge)
+        step = np.linalg.solve(hessian, gradient)
+        gain = gradient @ step
+        if gain < 1e-10:
+            break
+        # A full step may overshoot far from the optimum, where the curve is flat.
+        now, size = loss(parameters), 1.0
+        while loss(parameters - size * step) > now - 1e-4 * size * gain + 1e-12 * now:
+            size /= 2
+        parameters = parameters - size * step
+    slope = float(parameters[0])
+    if slope <= 0:
+        raise InputError(
+            "clicks become rarer as the model's probability rises, so there is no "
+            f"calibration that keeps its order. Received: slope {slope:.3g}"
+        )
+    return slope, float(parameters[1] - slope * center)
+
+
+def _isotonic(labels, p, weights):
+    """Knots x and y of a strictly ascending line."""
+    p = p.round(9).clip(KNOT_DISTANCE, 1 - KNOT_DISTANCE)
+    ranks = np.searchsorted(np.sort(p), p)  # equal probabilities share a bin
+    bins = np.unique(ranks * BINS // len(p), return_inverse=True)[1]
+    rows = np.bincount(bins, weights)
+    x = np.bincount(bins, weights * p) / rows
+    clicks = np.bincount(bins, weights * labels)
+    for end in (0, -1):
+        # One more row there that clicks as predicted: no row seen so far to click, or
+        # not to, is no proof that none will, and log loss would not forgive a 0.
+        rows[end] += 1
+        clicks[end] += x[end]
+    blocks = []
+    for block in np.stack([rows, rows * x, clicks], axis=1):
+        while blocks and _rate(blocks[-1]) >= _rate(block) * (1 - 1e-12):
+            block = block + blocks.pop()
+        blocks.append(block)
+    rows, sums, clicks = np.array(blocks).T
+    if len(rows) > KNOTS - 2:
+        places = (np.cumsum(rows) - rows / 2) / rows.sum()
+        groups = np.unique((places * (KNOTS - 2)).astype(int), return_inverse=True)[1]
+        rows, sums, clicks = (np.bincount(groups, w) for w in (rows, sums, clicks))
+    # A steep piece would multiply the rounding of float32, so that a served score
+    # would depend on the size of its batch.
+    while len(rows) > 1:
+        slopes = np.diff(clicks / rows) / np.diff(sums / rows)
+        worst = int(np.argmax(slopes))
+        if slopes[worst] <= STEEPEST:
+            break
+        groups = np.arange(len(rows)) - (np.arange(len(rows)) > worst)
+        rows, sums, clicks = (np.bincount(groups, w) for w in (rows, sums, clicks))
+    x, y = sums / rows, clicks / rows
+    last = min(1.0, y[-1] / x[-1])
+    return [0.0, *map(float, x), 1.0], [0.0, *map(float, y), float(last)]
+
+
+def _rate(block):
+    return block[2] / block[0]
+
+
+def _sigmoid(log_odds):
+    return np.exp(-np.logaddexp(0, -log_odds))

@@ -1,0 +1,1 @@
+"""Column batches -> the FeatureSpec; raw feature tensors -> ids, `[B, S]` int32."""

@@ -1,0 +1,1 @@
+"""Raw logs -> column batches (pyarrow): one meaning for a value in every format."""

@@ -1,0 +1,54 @@
+"""Parquet logs, by their row groups."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from edcn_tf.errors import InputError
+from edcn_tf.logs import opening
+from edcn_tf.logs.normalizing import missing_column
+
+
+def row_groups(path):
+    """Number and rows of each row group that has any; of a packed file all in one."""
+    with opening.opened(path) as (stream, file):
+        if stream is not file:
+            return [(None, 0)]
+        footer = pa.parquet.ParquetFile(stream).metadata
+        rows = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+        return [(i, n) for i, n in enumerate(rows) if n] or [(None, 0)]
+
+
+def read(path, row_group, columns, progress):
+    """Yields the rows of a file, or of one of its row groups, as `RecordBatch`.
+
+    Args:
+        path: The file's name.
+        row_group: Number of the row group; None for all.
+        columns: Names of the columns to read.
+        progress: Called with the number of bytes read since the last call.
+    """
+    with contextlib.ExitStack() as stack:
+        stream, file = stack.enter_context(opening.opened(path))
+        if stream is not file:  # Parquet is read from its end: unpack it first
+            unpacked = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(stream, unpacked)
+            unpacked.seek(0)
+            stream = unpacked
+        parquet = pa.parquet.ParquetFile(stream)
+        present = parquet.schema_arrow.names
+        if set(columns) - set(present):
+            raise missing_column(path, columns, present)
+        for name in columns:
+            if present.count(name) > 1:
+                raise InputError(f"{path}: has more than one column {name!r}")
+        size, rows = os.path.getsize(path), max(parquet.metadata.num_rows, 1)
+        groups = None if row_group is None else [row_group]
+        for batch in parquet.iter_batches(opening.BATCH_ROWS, groups, columns):
+            progress(size * batch.num_rows // rows)
+            if batch.num_rows:
+                yield batch.select(columns)

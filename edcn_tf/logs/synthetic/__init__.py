@@ -1,0 +1,1 @@
+"""A click log that is made, whose best possible scores are known."""

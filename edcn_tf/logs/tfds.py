@@ -1,0 +1,81 @@
+"""Read a TensorFlow Datasets name, `tfds:NAME` or `tfds:NAME[SPLIT]`, as a log."""
+
+import os
+import re
+
+import pyarrow as pa
+
+from edcn_tf.errors import InputError
+from edcn_tf.logs import opening
+from edcn_tf.logs.normalizing import missing_column
+
+
+def files_of(path):
+    """Name and rows of each record file of the data set, which is made if need be."""
+    files = []
+    for split in _splits(path)[1]:
+        names = [str(file) for file in split.filepaths]
+        for name in names:
+            if ".tfrecord" not in os.path.basename(name):
+                raise InputError(f"{path}: is stored as {name}, not as TFRecord")
+        files += zip(names, split.shard_lengths, strict=True)
+    return files
+
+
+def read(path, file, columns):
+    """Yields the rows of one file of `files_of`, or of all, as `pyarrow.RecordBatch`.
+
+    Raises:
+        InputError: If there is no such data set, split or column.
+    """
+    # Only here, so that reading files needs no TensorFlow.
+    import tensorflow as tf
+
+    stored = _splits(path)[0].features.tf_example_spec
+    if set(columns) - set(stored):
+        raise missing_column(path, columns, list(stored))
+    # A batch of records at a time: TFDS itself decodes them one by one.
+    parsing = {
+        name: tf.io.RaggedFeature(stored[name].dtype)
+        if isinstance(stored[name], tf.io.FixedLenSequenceFeature)
+        else stored[name]
+        for name in columns
+    }
+    for name in [file] if file else [name for name, _ in files_of(path)]:
+        for records in tf.data.TFRecordDataset(name).batch(opening.BATCH_ROWS):
+            batch = tf.io.parse_example(records, parsing)
+            arrays = [_from_tensor(batch[name], path, name) for name in columns]
+            yield pa.RecordBatch.from_arrays(arrays, names=columns)
+
+
+def _splits(path):
+    """What TFDS knows of the data set, and of the splits that are asked for."""
+    import tensorflow_datasets as tfds
+
+    import edcn_tf.logs.datasets  # noqa: F401 (registers our builders)
+
+    match = re.fullmatch(r"tfds:([^\[\]]+)(?:\[(\w+)\])?", path)
+    if not match:
+        raise InputError(f"Expected tfds:NAME or tfds:NAME[SPLIT]. Received: {path}")
+    name, split = match.groups()
+    try:
+        builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
+        builder.download_and_prepare()
+    except InputError:
+        raise
+    except Exception as error:  # TFDS has no class of its own for what goes wrong
+        reason = " ".join(str(error).split())[:500]
+        raise InputError(f"{path}: TensorFlow Datasets: {reason}") from None
+    splits = builder.info.splits
+    if split and split not in splits:
+        raise InputError(f"{path}: has no such split; it has {list(splits)}")
+    return builder.info, [splits[one] for one in ([split] if split else splits)]
+
+
+def _from_tensor(tensor, path, name):
+    if hasattr(tensor, "row_splits"):
+        offsets = pa.array(tensor.row_splits.numpy(), pa.int32())
+        return pa.ListArray.from_arrays(offsets, pa.array(tensor.flat_values.numpy()))
+    if tensor.shape.rank > 1:
+        raise InputError(f"{path}: column {name!r} has the shape {tensor.shape[1:]}")
+    return pa.array(tensor.numpy())

@@ -1,0 +1,1 @@
+"""Logs -> a data directory, on this machine or by Apache Beam: `edcn prepare`."""

@@ -1,0 +1,247 @@
+"""Raw logs to shuffled-out splits of records and a FeatureSpec: `edcn prepare`."""
+
+import collections
+import contextlib
+import multiprocessing
+import os
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from edcn_tf import console
+from edcn_tf.choices import SPLITS
+from edcn_tf.errors import InputError
+from edcn_tf.features.counting import ValueCounts
+from edcn_tf.features.growth import Growth
+from edcn_tf.files import new_directory, refuse_existing
+from edcn_tf.logs.reading import LogPart, log_bytes
+from edcn_tf.preparation.histories import History, number_of_groups
+from edcn_tf.preparation.plan import Counts, Plan
+from edcn_tf.preparation.splitting import Splitter
+from edcn_tf.records.writing import RecordWriter
+
+ONE_PROCESS_BYTES = 1 << 28  # a log smaller than this is not worth more processes
+
+
+def prepare(
+    logs,
+    schema,
+    directory,
+    *,
+    format=None,
+    split=(0.8, 0.1, 0.1),
+    split_by="chance",
+    seed=0,
+    negative_sampling_rate=1.0,
+    workers=None,
+    runner=None,
+    runner_options=(),
+    compression=None,
+    vocabulary_of=None,
+    forget_after=None,
+    refit=(),
+    history=None,
+):
+    """Writes TFRecord splits, the FeatureSpec and a summary of raw logs.
+
+    Everything is written beside `directory` under a temporary name, which is renamed
+    at the end: an interrupted run leaves nothing that looks like a whole one. The
+    FeatureSpec is counted on the training split alone.
+
+    Args:
+        logs: Name of a log that is split here, or a list of them; or a dict of
+            `"train"`, `"valid"` and `"test"` to such lists where the user has made
+            the split.
+        schema: The `Schema`.
+        directory: Where the result goes; it must not exist.
+        format: Format of the logs (`edcn_tf.choices.FORMATS`), or from their names.
+        split: Shares of train, valid and test, which sum to 1.
+        split_by: `"chance"` (each row by its own draw) or `"time"` (the oldest rows
+            train, the newest test; needs a timestamp in the schema).
+        seed: Seed of the split, of the numeric samples and of the negatives to keep:
+            each row's draws are a function of it, the log's number and the row's.
+        negative_sampling_rate: Share of the rows without a click that the training
+            split keeps, above 0 and at most 1; the other splits keep all, and
+            `edcn_tf.evaluation.calibration` corrects the probabilities.
+        workers: Number of processes that write records; by default one for a small
+            log and as many as there are processors for a large one.
+        runner: Name of an Apache Beam runner that does all of it in place of this
+            machine (`edcn_tf.preparation.beam`), with the same result but for the
+            files' names and the order of rows.
+        runner_options: Beam's options, such as `["--flink_master=host:8081"]`.
+        compression: `None` or `"GZIP"`, of the records.
+        vocabulary_of: Prepared data or a run of the days before, whose FeatureSpec
+            this log's goes on from (`edcn_tf.features.growth`), so that
+            `edcn_tf.train(..., warm_start=RUN)` can go on from the run.
+        forget_after: Values that the last so many days, this one among them, did not
+            have lose their row; by default none.
+        refit: Names of numeric fields whose ranges are fitted anew, where the others
+            keep those of the days before.
+        history: `"USER:ITEM:TIME"`, the names of three columns: each row gets the items
+            that its user clicked strictly before its time, in any of the logs
+            (`edcn_tf.preparation.histories`), as the schema's sequence `of` ITEM, or
+            as a new one, `ITEM_history`.
+
+    Returns:
+        The summary, a dict: rows and click rate of each split, kept values of each
+        field and the share of this log's training values that they cover.
+
+    Raises:
+        InputError: For anything wrong with the logs, the schema or the options.
+    """
+    directory = Path(directory)
+    refuse_existing(directory)
+    if history:
+        history, schema = History.parse(history, schema)
+    growth = None
+    if vocabulary_of:
+        growth = Growth(vocabulary_of, forget_after, tuple(refit))
+        growth.check(schema)
+    elif refit or forget_after is not None:
+        raise InputError("What to forget or fit anew needs an earlier vocabulary")
+    plan = _plan(
+        logs,
+        *(format, compression, growth, history),
+        schema=schema,
+        seed=seed,
+        split=tuple(split),
+        split_by=split_by,
+        negative_sampling_rate=negative_sampling_rate,
+    )
+    total = log_bytes(plan.logs)
+    if runner:
+        if workers:
+            raise InputError("--runner and --workers exclude each other")
+        from edcn_tf.preparation.beam import prepare_on_beam
+
+        return prepare_on_beam(plan, directory, runner, runner_options)
+    if workers is None:
+        workers = 1 if total < ONE_PROCESS_BYTES else os.cpu_count()
+    parts = list(enumerate(map(LogPart, plan.logs)))  # each log whole
+    if plan.splitter.needs_times:
+        times = ValueCounts()
+        with console.progress_bar("Reading timestamps", total) as bar:
+            for _, part in parts:
+                plan.count_times(part, times, bar.update)
+        plan = plan.with_times(times)
+    counts = Counts(schema)
+    with new_directory(directory) as partial, _histories(plan, parts, partial) as found:
+        with (
+            _writers(partial, compression, workers) as write,
+            console.progress_bar("Preparing", total) as bar,
+        ):
+
+            def progress(done):
+                rows = sum(counts.tally.rows.values())
+                bar.set_postfix_str(f"{rows:,} rows", refresh=False)
+                bar.update(done)
+
+            for log, part in parts:
+                plan.prepare(log, part, counts, write, progress, found(log))
+        return plan.write(counts, partial)
+
+
+@contextlib.contextmanager
+def _histories(plan, parts, directory):
+    """Builds the histories; a function that gives the directory of a log's."""
+    if plan.history is None:
+        yield lambda log: None
+        return
+    total = log_bytes(plan.logs)
+    groups = number_of_groups(total)
+    with tempfile.TemporaryDirectory(dir=directory) as work:
+
+        def folder(kind, log):
+            path = Path(work, kind, str(log))
+            path.mkdir(parents=True, exist_ok=True)
+            return path
+
+        gathered, joined = ([folder(kind, log) for log, _ in parts] for kind in "gj")
+        with console.progress_bar("Reading histories", total) as bar:
+            for (_, part), target in zip(parts, gathered):
+                plan.history.gather(part, plan, groups, target, bar.update)
+        with console.progress_bar("Joining histories", groups) as bar:
+            for group in range(groups):
+                plan.history.join(group, gathered, joined)
+                bar.update(1)
+        yield joined.__getitem__
+
+
+def _plan(logs, format, compression, growth, history, **options):
+    """The `Plan` of `prepare`'s arguments."""
+    if not isinstance(logs, dict):
+        one = isinstance(logs, (str, Path))
+        logs = tuple(map(str, [logs] if one else logs))
+        if not logs:
+            raise InputError("There is no log to prepare")
+        splits = (None,) * len(logs)
+        splitter = Splitter(**options)
+        return Plan(logs, splits, splitter, format, compression, growth, history)
+    if not logs.get("train"):
+        raise InputError("A split of your own needs logs for training: --train")
+    pairs = [(str(log), split) for split, part in logs.items() for log in part]
+    options["split"] = None
+    splitter = Splitter(**options)
+    return Plan(*zip(*pairs), splitter, format, compression, growth, history)
+
+
+@contextlib.contextmanager
+def _writers(directory, compression, workers):
+    """A function (split, batch) that has the batch written by one of `workers`."""
+    if workers == 1:
+        _start_writing(directory, compression, 0, 1)
+        yield _write
+        _finish_writing()
+        return
+    # A process each, so that a process owns its files and batches keep their order.
+    spawn = multiprocessing.get_context("spawn")
+    pools = [
+        ProcessPoolExecutor(
+            1, spawn, _start_writing, (directory, compression, number, workers)
+        )
+        for number in range(workers)
+    ]
+    try:
+        with console.quiet():  # while the processes start and import TensorFlow
+            for pool in pools:
+                pool.submit(os.getpid)
+            for pool in pools:
+                pool.submit(os.getpid).result()
+        waiting, turn = collections.deque(), 0
+
+        def write(split, batch):
+            nonlocal turn
+            waiting.append(pools[turn % workers].submit(_write, split, batch))
+            turn += 1
+            while len(waiting) > 2 * workers:  # bounds the memory
+                waiting.popleft().result()
+
+        yield write
+        for task in [*waiting, *[pool.submit(_finish_writing) for pool in pools]]:
+            task.result()
+    finally:
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
+
+
+_WRITERS = {}  # of this process: split -> RecordWriter
+
+
+def _start_writing(directory, compression, first, step):
+    _WRITERS.clear()
+    for split in SPLITS:
+        _WRITERS[split] = RecordWriter(
+            os.path.join(directory, split),
+            compression=compression,
+            first=first,
+            step=step,
+        )
+
+
+def _write(split, batch):
+    _WRITERS[split].write(batch)
+
+
+def _finish_writing():
+    for writer in _WRITERS.values():
+        writer.close()

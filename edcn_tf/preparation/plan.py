@@ -1,0 +1,185 @@
+"""What `edcn prepare` does with the logs, however many machines do it.
+
+One machine goes through the logs one after the other (`edcn_tf.prepare`), a pipeline
+through many parts of them at once (`edcn_tf.preparation.beam`). Either way a `Plan`
+prepares a part into `Counts`, these merge, and `Plan.write` writes what they say.
+"""
+
+import dataclasses
+
+import pyarrow.compute as pc
+
+from edcn_tf.choices import SPLITS
+from edcn_tf.errors import InputError
+from edcn_tf.features.growth import Growth
+from edcn_tf.features.writing import FeatureCounter
+from edcn_tf.files import write_json
+from edcn_tf.logs.reading import read_part
+from edcn_tf.preparation.histories import History
+from edcn_tf.preparation.splitting import Splitter, time_shares
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is prepared, and how.
+
+    Attributes:
+        logs: Names of the logs.
+        splits: For each of them the split that the user put it in, or None.
+        splitter: The `Splitter`.
+        format: Format of the logs, or None to tell it from their names.
+        compression: Of the records, `None` or `"GZIP"`.
+        growth: How the FeatureSpec goes on from an earlier one, or None.
+        history: The `History` that rows get, or None.
+    """
+
+    logs: tuple[str, ...]
+    splits: tuple[str | None, ...]
+    splitter: Splitter
+    format: str | None = None
+    compression: str | None = None
+    growth: Growth | None = None
+    history: History | None = None
+
+    @property
+    def schema(self):
+        return self.splitter.schema
+
+    def count_times(self, part, counts, progress=None):
+        """Adds the timestamps of a part of a log to `ValueCounts`.
+
+        These have one entry a distinct timestamp, not a row.
+        """
+        columns = [self.schema.timestamp]
+        for _, batch in read_part(part, self.schema, self.format, columns, progress):
+            counts.add(batch.column(0))
+
+    def with_times(self, counts):
+        """The plan with the timestamps to split at, from the counts of all."""
+        times = time_shares(counts, self.splitter.split)
+        splitter = dataclasses.replace(self.splitter, times=times)
+        return dataclasses.replace(self, splitter=splitter)
+
+    def prepare(self, log, part, counts, write, progress=None, histories=None):
+        """Splits and counts the rows of a part of a log, and has them written.
+
+        Args:
+            log: The log's number.
+            part: The `edcn_tf.logs.reading.LogPart`.
+            counts: `Counts`, which are added to.
+            write: Called with a split's name and a batch of its rows.
+            progress: As for `edcn_tf.logs.reading.read_log`.
+            histories: Directory with those of the part's rows, if they get any.
+        """
+        for first_row, batch in self._rows(part, progress, histories):
+            for split, rows, keys in self.splitter.pieces(
+                batch, self.splits[log], log, first_row
+            ):
+                counts.add(split, rows, keys)
+                write(split, rows)
+
+    def _rows(self, part, progress, histories):
+        if self.history is None:
+            return read_part(part, self.schema, self.format, progress=progress)
+        names = [n for n in self.schema.columns if n not in self.history.names]
+        rows = read_part(part, self.schema, self.format, names, progress)
+        return self.history.added(rows, histories, self.schema)
+
+    def write(self, counts, directory):
+        """Writes `features/` and `summary.json`; returns what the latter holds.
+
+        Raises:
+            InputError: If there are no rows, or none in a split that was asked for.
+        """
+        tally, splitter, growth = counts.tally, self.splitter, self.growth
+        self._check_splits(tally)
+        spec = counts.features.write(directory / "features", growth)
+        summary = {
+            "logs": list(self.logs),
+            "split_by": splitter.split_by if splitter.split else "user",
+            "split": list(splitter.split) if splitter.split else None,
+            "seed": splitter.seed,
+            "negative_sampling_rate": splitter.negative_sampling_rate,
+            "splits": {
+                split: {"rows": rows, "click_rate": tally.clicks[split] / rows}
+                for split, rows in tally.rows.items()
+                if rows
+            },
+            "table_rows": spec.num_rows,
+            "fields": [
+                _field_summary(*pair, growth)
+                for pair in zip(spec.fields, counts.features.counters)
+            ],
+        }
+        if self.history:
+            summary["history"] = self.history.text
+        if growth:
+            summary["vocabulary_of"] = str(growth.directory)
+            summary["day"] = growth.day
+        write_json(directory / "summary.json", summary)
+        return summary
+
+    def _check_splits(self, tally):
+        if not sum(tally.rows.values()):
+            raise InputError(f"{', '.join(self.logs)}: no rows")
+        shares = self.splitter.split
+        wanted = {s for s, share in zip(SPLITS, shares) if share} if shares else None
+        for split in SPLITS:
+            if split in (wanted or self.splits) and not tally.rows[split]:
+                raise InputError(
+                    f"The {split} split has no rows; give it a larger share, or more "
+                    "data"
+                )
+
+
+class Counts:
+    """What is counted of the logs: rows of each split, values of the training split.
+
+    Args:
+        schema: The `Schema`.
+    """
+
+    def __init__(self, schema):
+        self.label = schema.label
+        self.tally = Tally()
+        self.features = FeatureCounter(schema)
+
+    def add(self, split, batch, keys):
+        """Counts rows of a split, with their keys (`features.draws.row_keys`)."""
+        self.tally.add(split, batch.num_rows, pc.sum(batch.column(self.label)).as_py())
+        if split == "train":
+            self.features.add(batch, keys)
+
+
+class Tally:
+    """Rows and clicks of each split."""
+
+    def __init__(self):
+        self.rows = dict.fromkeys(SPLITS, 0)
+        self.clicks = dict.fromkeys(SPLITS, 0)
+
+    def add(self, split, rows, clicks):
+        self.rows[split] += rows
+        self.clicks[split] += clicks
+
+    def merge(self, other):
+        """Adds another's rows and clicks to these, and returns them."""
+        for split in SPLITS:
+            self.add(split, other.rows[split], other.clicks[split])
+        return self
+
+
+def _field_summary(spec, counter, growth):
+    """Of this log alone, whatever days the vocabulary goes on from."""
+    missing, unseen = counter.shares()
+    summary = {
+        "name": spec.field.name,
+        "rows": spec.rows,
+        "values": spec.rows - (spec.first_value - spec.offset),
+        "missing": round(missing, 4),
+        "unseen": round(unseen, 4),
+    }
+    if growth:
+        new, forgotten = growth.new_and_forgotten(spec)
+        summary.update(new=new, forgotten=forgotten)
+    return summary

@@ -1,0 +1,131 @@
+"""Which rows of a log train, validate and test, and which of them are left out."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+
+from edcn_tf.choices import SPLIT_BY, SPLITS
+from edcn_tf.errors import InputError
+from edcn_tf.features.draws import NEGATIVES, SPLIT, draws, row_keys
+from edcn_tf.schema import Schema
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Splitter:
+    """Sends each row of a log to its split, or to none.
+
+    What happens to a row depends on its content, the seed, and where it stands in
+    which log, and on nothing else: several of these, each with a part of the logs,
+    do what one does with all.
+
+    Args:
+        schema: The `Schema`.
+        seed: Another seed makes another split, and keeps other negatives.
+        split: Shares of train, valid and test, which sum to 1; None where the user
+            has made the split.
+        split_by: `"chance"` (each row by its own draw) or `"time"` (the oldest rows
+            train, the newest test; needs a timestamp in the schema).
+        negative_sampling_rate: Share of the rows without a click that the training
+            split keeps, each by its own draw, above 0 and at most 1.
+        times: For a split by time, the timestamps at which valid and test begin
+            (`time_shares`).
+
+    Raises:
+        InputError: For shares, a way to split or a rate that cannot be.
+    """
+
+    schema: Schema
+    seed: int
+    split: tuple[float, float, float] | None = (0.8, 0.1, 0.1)
+    split_by: str = "chance"
+    negative_sampling_rate: float = 1.0
+    times: tuple[int, int] | None = None
+
+    def __post_init__(self):
+        if not 0 < self.negative_sampling_rate <= 1:
+            raise InputError(
+                "The negative sampling rate must be above 0 and at most 1. "
+                f"Received: {self.negative_sampling_rate}"
+            )
+        shares = self.split
+        if shares is None:
+            return
+        if (
+            len(shares) != 3
+            or min(shares) < 0
+            or shares[0] <= 0
+            or abs(sum(shares) - 1) > 1e-6
+        ):
+            raise InputError(
+                "The split must be three shares (train, valid, test) that sum to 1. "
+                f"Received: {','.join(map(str, shares))}"
+            )
+        if self.split_by not in SPLIT_BY:
+            raise InputError(
+                f"Split by 'chance' or 'time'. Received: {self.split_by!r}"
+            )
+        if self.needs_times and self.schema.timestamp is None:
+            raise InputError(
+                "To split by time the schema must name the column: `timestamp`"
+            )
+
+    @property
+    def needs_times(self):
+        """Whether the timestamps have to be counted first."""
+        return self.split is not None and self.split_by == "time"
+
+    def pieces(self, batch, split, log, first_row):
+        """Divides a batch of rows that follow each other in a log.
+
+        Args:
+            batch: Normalized `pyarrow.RecordBatch` (`logs.normalizing.normalize`).
+            split: The split that the user put the log in, or None.
+            log: Number of the log among the logs.
+            first_row: Number of the batch's first row in its log, from 0.
+
+        Yields:
+            Split's name, its rows of the batch in their order (at least one), and
+            their keys (`edcn_tf.features.draws.row_keys`).
+        """
+        keys = row_keys(self.seed, log, first_row, batch.num_rows)
+        if split:
+            places = np.full(batch.num_rows, SPLITS.index(split))
+        elif self.split_by == "time":
+            stamps = batch.column(self.schema.timestamp).to_numpy()
+            places = np.searchsorted(self.times, stamps, side="right")
+        else:
+            ends = [self.split[0], self.split[0] + self.split[1]]
+            places = np.searchsorted(ends, draws(keys, SPLIT), side="right")
+        if self.negative_sampling_rate < 1:
+            clicked = batch.column(self.schema.label).to_numpy() == 1
+            kept = clicked | (draws(keys, NEGATIVES) < self.negative_sampling_rate)
+            places = np.where((places > 0) | kept, places, len(SPLITS))
+        for i, name in enumerate(SPLITS):
+            chosen = places == i
+            if chosen.all():
+                yield name, batch, keys
+            elif chosen.any():
+                yield name, batch.filter(pa.array(chosen)), keys[chosen]
+
+
+def time_shares(counts, split):
+    """The timestamps at which valid and test begin, so that the shares come out.
+
+    Args:
+        counts: `edcn_tf.features.counting.ValueCounts` of the timestamps.
+        split: Shares of train, valid and test.
+
+    Returns:
+        Two whole numbers (any, if there is no timestamp).
+    """
+    if counts.table() is None:
+        return 0, 0
+    table = counts.table().sort_by("value")
+    upto = np.cumsum(table["count"].to_numpy())
+    shares = np.array([split[0], split[0] + split[1]])
+    places = np.searchsorted(upto, shares * upto[-1], side="left") + 1
+    stamps = table["value"].to_numpy()
+    # Past the last timestamp nothing follows: then the later splits are empty.
+    ends = np.append(stamps, np.iinfo(np.int64).max)[places.clip(max=len(stamps))]
+    return tuple(ends.tolist())

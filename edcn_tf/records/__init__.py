@@ -1,0 +1,1 @@
+"""Column batches -> TFRecord files of tf.Example -> `tf.data` of ids and labels."""

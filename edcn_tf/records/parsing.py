@@ -1,0 +1,40 @@
+"""tf.Examples to columns, and what a record must be for that."""
+
+import tensorflow as tf
+
+from edcn_tf.features.encoder import parsing_of_fields, same_lengths
+
+
+def parsing_of(schema, group):
+    """Name -> how `tf.io.parse_example` reads that feature, label and roles too."""
+    parsing = parsing_of_fields(schema)
+    parsing[schema.label] = tf.io.FixedLenFeature([], tf.int64)
+    if schema.weight:
+        parsing[schema.weight] = tf.io.FixedLenFeature([], tf.float32)
+    if group and schema.group not in parsing:
+        parsing[schema.group] = tf.io.FixedLenFeature([], tf.string, default_value="")
+    return parsing
+
+
+def parsed(records, parsing, schema):
+    """Parses a batch of tf.Examples and checks its labels and weights."""
+    columns = tf.io.parse_example(records, parsing)
+    label = columns[schema.label]
+    checks = [
+        tf.debugging.Assert(
+            tf.reduce_all((label == 0) | (label == 1)),
+            [f"the label {schema.label!r} must be 0 or 1; received", label],
+        )
+    ]
+    if schema.weight:
+        weight = columns[schema.weight]
+        told = f"the weight {schema.weight!r} must be finite, at least 0; received"
+        good = tf.reduce_all((weight >= 0) & tf.math.is_finite(weight))
+        checks.append(tf.debugging.Assert(good, [told, weight]))
+    checks += [
+        same_lengths(main, columns[main.name], field, columns[field.name])
+        for main, *others in schema.sequences
+        for field in others
+    ]
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        return {name: tf.identity(column) for name, column in columns.items()}

@@ -1,0 +1,184 @@
+"""TFRecord files of tf.Example with the raw named values of the log."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+
+from edcn_tf.errors import InputError
+from edcn_tf.files import read_value
+
+
+def serialize_examples(batch):
+    """Serializes a batch of columns, one tf.Example a row.
+
+    The protocol buffers' wire format is put together column by column: the bytes of
+    an Example are the plain concatenation of its features' entries, so each distinct
+    value of a column is encoded once and a row only joins what its columns hold. A
+    missing value has no entry.
+
+    Args:
+        batch: `pyarrow.RecordBatch` of string, int64 and float32 columns or lists of
+            these (`edcn_tf.logs.normalizing.normalize`).
+
+    Returns:
+        A list of bytes, one tf.Example a row.
+    """
+    columns = [
+        _column_entries(name, batch.column(i))
+        for i, name in enumerate(batch.schema.names)
+    ]
+    rows = [b"".join(entries) for entries in zip(*columns)]
+    # Example { features = 1 }
+    return [b"\x0a" + _varint(len(row)) + row for row in rows]
+
+
+def _column_entries(name, column):
+    """The bytes of one feature for each row; empty where the value is missing."""
+    is_list = pa.types.is_list(column.type)
+    key = _delimited(1, name.encode())
+    if is_list:
+        flat = column.flatten()
+        coded = flat.dictionary_encode(null_encoding="mask")
+        pieces = [_piece(value) for value in coded.dictionary.to_pylist()]
+        pieces.append(b"")  # for null, whose index becomes -1
+        indices = coded.indices.fill_null(-1).to_pylist()
+        flat_pieces = [pieces[i] for i in indices]
+        ends = pc.list_value_length(column).fill_null(0).to_numpy().cumsum().tolist()
+        kind = column.type.value_type
+        return [
+            _entry(key, kind, b"".join(flat_pieces[start:end])) if end > start else b""
+            for start, end in zip([0, *ends], ends)
+        ]
+    coded = column.dictionary_encode(null_encoding="mask")
+    values = coded.dictionary.to_pylist()
+    entries = [_entry(key, column.type, _piece(value)) for value in values] + [b""]
+    return [entries[i] for i in coded.indices.fill_null(-1).to_pylist()]
+
+
+def _piece(value):
+    """One value inside a BytesList (a field of its own) or a packed number list."""
+    if isinstance(value, str):
+        return _delimited(1, value.encode())
+    if isinstance(value, int):
+        return _varint(value & 0xFFFFFFFFFFFFFFFF)
+    return np.float32(value).tobytes()  # little-endian, as on the wire
+
+
+def _entry(key, kind, pieces):
+    """Features { feature = 1 { key = 1, value = 2 { BytesList | FloatList | Int64List
+
+    The three lists are fields 1, 2 and 3 of Feature; numbers are packed.
+    """
+    if pa.types.is_string(kind):
+        feature = _delimited(1, pieces)
+    elif pa.types.is_floating(kind):
+        feature = _delimited(2, _delimited(1, pieces))
+    else:
+        feature = _delimited(3, _delimited(1, pieces))
+    return _delimited(1, key + _delimited(2, feature))
+
+
+def _delimited(field, payload):
+    return bytes([field << 3 | 2]) + _varint(len(payload)) + payload
+
+
+def _varint(number):
+    if number < 128:
+        return bytes([number])
+    out = bytearray()
+    while number >= 128:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+class RecordWriter:
+    """Writes batches to a numbered series of TFRecord files.
+
+    Args:
+        prefix: Path that file names start with: `PREFIX-00000.tfrecord[.gz]`, ...
+        compression: `None` or `"GZIP"`.
+        rows_per_file: A new file is begun after about this many rows.
+        first, step: Numbers of the first file and from one file to the next, so that
+            several writers can share a prefix.
+    """
+
+    def __init__(
+        self, prefix, *, compression=None, rows_per_file=1 << 20, first=0, step=1
+    ):
+        if compression not in (None, "GZIP"):
+            raise InputError(
+                f"compression must be None or 'GZIP'. Received: {compression!r}"
+            )
+        self.prefix = prefix
+        self.compression = compression
+        self.rows_per_file = rows_per_file
+        self.number, self.step = first, step
+        self.rows = 0
+        self.writer = None
+
+    def write(self, batch):
+        """Writes each row of a batch as one record."""
+        if self.writer is None:
+            suffix = ".tfrecord.gz" if self.compression else ".tfrecord"
+            path = f"{self.prefix}-{self.number:05d}{suffix}"
+            self.writer = tf.io.TFRecordWriter(path, self.compression)
+            self.number += self.step
+            self.rows = 0
+        for row in serialize_examples(batch):
+            self.writer.write(row)
+        self.rows += batch.num_rows
+        if self.rows >= self.rows_per_file:
+            self.close()
+
+    def close(self):
+        """Finishes the file that is being written."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+
+def record_files(pattern):
+    """Files that match a glob pattern (or each of several), sorted.
+
+    Raises:
+        InputError: If a pattern matches no file.
+    """
+    files = []
+    for one in [pattern] if isinstance(pattern, str) else map(str, pattern):
+        found = tf.io.gfile.glob(one)
+        if not found:
+            raise InputError(f"{one}: no such TFRecord file")
+        files += sorted(found)
+    return files
+
+
+def prepared_rows(data, split):
+    """How many rows `prepare` gave a split.
+
+    Raises:
+        InputError: If the data was prepared without it, or its summary is damaged.
+    """
+    path = Path(data) / "summary.json"
+    splits = read_value(path, "splits")
+    if isinstance(splits, dict) and split not in splits:
+        raise InputError(
+            f"{data}: was prepared without a {split} split; it has: {', '.join(splits)}"
+        )
+    return read_value(path, "splits", split, "rows")
+
+
+def compression_of(path):
+    """What `tf.data.TFRecordDataset` calls the compression of a file."""
+    return "GZIP" if path.endswith(".gz") else ""
+
+
+def refuse_empty(files):
+    """An `InputError` for a file of no bytes, which TensorFlow reads as no rows."""
+    for path in files:
+        if not tf.io.gfile.stat(path).length:
+            raise InputError(f"{path}: is empty; make it again, or move it away")

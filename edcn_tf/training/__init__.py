@@ -1,0 +1,1 @@
+"""Prepared data -> a run directory with the best model: `edcn train`."""

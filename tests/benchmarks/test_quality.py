@@ -1,0 +1,301 @@
+"""The table of quality: its bootstrap, its figures, and that it goes on."""
+
+import json
+import shutil
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import edcn_tf
+from edcn_tf import benchmarks
+from edcn_tf.benchmarks import quality, runs
+from edcn_tf.benchmarks.quality import contenders, peers
+from edcn_tf.benchmarks.quality.contenders import Contender
+from edcn_tf.errors import InputError
+from edcn_tf.evaluation import comparison, metrics
+
+
+def plain_bootstrap(labels, scores, resamples, seed):
+    """One resample at a time: the rows themselves, drawn, and the AUC of all pairs."""
+    random = np.random.default_rng(seed)
+    areas = []
+    for _ in range(resamples):
+        drawn = random.integers(len(labels), size=len(labels))
+        positive, negative = drawn[labels[drawn] == 1], drawn[labels[drawn] == 0]
+        areas.append([])
+        for each in scores:
+            above = each[positive][:, None] - each[negative]
+            won = (above > 0) + (above == 0) / 2
+            areas[-1].append(won.mean() if won.size else np.nan)
+    return np.array(areas)
+
+
+def test_the_bootstrap_is_that_of_drawn_rows(random, monkeypatch):
+    """With ties, and with more resamples than a block has."""
+    monkeypatch.setattr(comparison, "AT_ONCE", 50 * 60)
+    labels = (random.random(60) < 0.4).astype(np.float32)
+    scores = random.integers(9, size=(3, 60)) / 10 + 0.1 * labels
+    found = comparison.bootstrap_auc(labels, scores, resamples=120, seed=3)
+    assert found.shape == (120, 3)
+    np.testing.assert_allclose(found, plain_bootstrap(labels, scores, 120, 3))
+
+
+def test_the_bootstrap_by_hand(monkeypatch):
+    """Rows drawn 2, 1, 0, 1 and 1, 1, 2, 0 times."""
+    draws = iter([np.array([2, 1, 0, 1]), np.array([1, 1, 2, 0])])
+    monkeypatch.setattr(comparison, "_draw", lambda random, rows: next(draws))
+    found = comparison.bootstrap_auc([1, 0, 1, 0], [[0.6, 0.5, 0.1, 0.6]], resamples=2)
+    # First: row 0 (twice) beats row 1 and ties with row 3: 2 (1 + 1/2) of 4 pairs.
+    # Second: row 0 beats row 1, row 2 (twice) loses against it: 1 of 3 pairs.
+    np.testing.assert_allclose(found, [[3 / 4], [1 / 3]])
+
+
+def test_a_resample_without_a_class_is_nan_and_the_interval_leaves_it_out():
+    found = comparison.bootstrap_auc([1, 0], [[0.9, 0.1]], resamples=20)
+    # Both rows have to be drawn.
+    assert set(found[~np.isnan(found)]) == {1.0}
+    assert 0 < np.isnan(found).sum() < 20
+    assert comparison.interval([0.1, np.nan, 0.1]) == pytest.approx((0.1, 0.1))
+
+
+def test_the_interval_is_the_middle_95_percent():
+    assert comparison.interval(np.arange(1001)) == (25, 975)
+
+
+LABELS = np.array([1.0, 0.0, 1.0, 0.0, 1.0, 0.0] * 50)
+
+
+def stub(name, noise, settings=({},)):
+    """A contender whose validation AUC and scores are made up."""
+
+    def train(folder, run, settings):
+        trainings.append(run)
+        path = folder / "runs" / run
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "seed").write_text(str(settings["seed"]))
+        valid_auc = 0.7 - abs(settings.get("l2", 1) - 3) / 100
+        return path, {"valid_auc": valid_auc, "training_seconds": 2.0}
+
+    def score(folder, run):
+        scorings.append(run.name)
+        random = np.random.default_rng(int((run / "seed").read_text()))
+        return LABELS, 0.2 * LABELS + noise * random.random(len(LABELS))
+
+    trainings, scorings = [], []
+    made = Contender(name, name.upper(), settings, train, score)
+    return made, trainings, scorings
+
+
+def test_the_figures_of_the_table(monkeypatch, tmp_path, capsys):
+    """Two seeds; of three settings the best on validation, judged once a seed."""
+    grid = tuple({"l2": l2} for l2 in (1, 3, 10))
+    linear, trainings, scorings = stub("linear", 0.5, grid)
+    edcn, *_ = stub("edcn", 0.4)
+    lines = {"linear": linear, "edcn": edcn}
+    monkeypatch.setattr(quality, "our_contenders", lambda: lines)
+    monkeypatch.setattr(quality, "PARTS", [("synthetic", "chance")])
+    monkeypatch.setattr(quality, "prepared", lambda *args, **kwargs: 0.9)
+    for _ in range(2):
+        benchmarks.run("quality", out=tmp_path, seeds=2)
+    assert trainings[:5] == [
+        *("linear-l2=1-0", "linear-l2=3-0", "linear-l2=10-0"),
+        *("linear-l2=3-0", "linear-l2=3-1"),
+    ]
+    assert scorings == ["linear-l2=3-0", "linear-l2=3-1"]  # not again
+
+    written = json.loads((tmp_path / "quality.json").read_text())
+    result = written["results"]["synthetic-chance"]
+    scores = {  # [seeds, rows]
+        name: 0.2 * LABELS
+        + noise * np.array([np.random.default_rng(s).random(300) for s in range(2)])
+        for name, noise in [("linear", 0.5), ("edcn", 0.4)]
+    }
+    found = result["models"]
+    for name, each in scores.items():
+        expected = [metrics.auc(LABELS, score) for score in each]
+        assert found[name]["auc"] == pytest.approx(expected)
+        expected = [metrics.log_loss(LABELS, score) for score in each]
+        assert found[name]["log_loss"] == pytest.approx(expected)
+    assert found["linear"]["settings"] == {"l2": 3}
+    assert found["linear"]["valid_auc"] == [0.7, 0.7]
+    assert found["edcn"]["valid_auc"] == pytest.approx([0.68, 0.68])
+
+    ahead = found["linear"]["ahead"]
+    means = {name: np.mean(found[name]["auc"]) for name in found}
+    assert ahead["auc"] == pytest.approx(means["edcn"] - means["linear"])
+    both = np.concatenate([scores["edcn"], scores["linear"]])
+    one, two, three, four = plain_bootstrap(LABELS, both, 1000, 0).T
+    low, high = comparison.interval((one + two) / 2 - (three + four) / 2)
+    assert (ahead["low"], ahead["high"]) == pytest.approx((low, high))
+    assert low < ahead["auc"] < high
+
+    table = (tmp_path / "quality.md").read_text()
+    assert table in capsys.readouterr().out
+    assert f"{ahead['auc']:+.4f} ({low:+.4f} to {high:+.4f})" in table
+    assert f"EDCN goes {(means['edcn'] - 0.5) / 0.4:.1%} of the way" in table
+    assert "(300 test rows, 50.0% positive)" in table
+    figure = (tmp_path / "quality.svg").read_text()
+    assert ">LINEAR<" in figure and ">EDCN<" not in figure
+    assert ">synthetic, split by chance<" in figure
+
+
+def test_models_are_trained_and_an_interrupted_call_goes_on(monkeypatch, tmp_path):
+    """A small version for correctness: real runs on 2,000 rows."""
+    quick = {"epochs": 1, "batch_size": 256}
+    settings = {
+        "logistic_regression": ({**quick, "l2": 1.0}, {**quick, "l2": 10.0}),
+        "edcn": ({**quick, "embedding_dim": 2},),
+    }
+    monkeypatch.setattr(contenders, "SETTINGS", settings)
+    monkeypatch.setattr(quality, "PARTS", [("synthetic", "chance")])
+    benchmarks.run("quality", out=tmp_path / "out", seeds=1, rows=2000)
+    written = (tmp_path / "out/quality.json").read_text()
+    result = json.loads(written)["results"]["synthetic-chance"]
+    assert result["test_rows"] == 200
+    assert 0.5 < result["best_possible_auc"] < 1
+    for figures in result["models"].values():
+        [auc], [log_loss] = figures["auc"], figures["log_loss"]
+        assert 0.3 < auc < 1 and 0.4 < log_loss < 1
+
+    def again(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(runs, "train", again)
+    monkeypatch.setattr(contenders, "score_run", again)
+    benchmarks.run("quality", out=tmp_path / "out", seeds=1, rows=2000)
+    assert (tmp_path / "out/quality.json").read_text() == written
+    settings["edcn"] = ({**quick, "embedding_dim": 2, "num_layers": 3},)
+    with pytest.raises(AssertionError):  # another setting is another run
+        benchmarks.run("quality", out=tmp_path / "out", seeds=1, rows=2000)
+
+
+def test_chosen_data_sets_alone(monkeypatch, tmp_path):
+    made, *_ = stub("edcn", 0.4)
+    monkeypatch.setattr(quality, "our_contenders", lambda: {"edcn": made})
+    monkeypatch.setattr(quality, "prepared", lambda *args, **kwargs: None)
+    benchmarks.run("quality", out=tmp_path, seeds=1, data=["flights"])
+    written = json.loads((tmp_path / "quality.json").read_text())
+    assert list(written["results"]) == ["flights-chance", "flights-time"]
+    with pytest.raises(InputError, match="no data set 'films'"):
+        benchmarks.run("quality", out=tmp_path, seeds=1, data=["films"])
+
+
+def test_a_run_of_another_setting_is_not_taken_for_this_one(monkeypatch, tmp_path):
+    """Where a default has changed, which the run's name does not say."""
+    run = tmp_path / "runs/edcn-0"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("l2: 20.0\n")
+    (run / "result.json").write_text("{}")
+    with pytest.raises(InputError, match="another setting; choose another --out"):
+        runs.trained(tmp_path, "edcn-0", edcn_tf.TrainingConfig.from_dict({}))
+    runs.trained(tmp_path, "edcn-0", edcn_tf.TrainingConfig.from_dict({"l2": 20.0}))
+
+
+# The peer
+
+
+@pytest.fixture
+def folder(run, tmp_path):
+    """Data of every kind of field, in a folder as the benchmark has it."""
+    shutil.copytree(run.parent / "data", tmp_path / "folder/data")
+    return tmp_path / "folder"
+
+
+def test_a_peer_sees_the_same_rows(folder):
+    """Each field counted from 1; padding, of lists of one tag or two, is 0."""
+    path = peers._ids(folder)
+    assert peers._ids(folder) == path
+    spec = edcn_tf.FeatureSpec.load(folder / "data/features")
+    with np.load(path) as arrays:
+        fields = json.loads(str(arrays["fields"]))
+        rows = {name: arrays[name] for name in arrays.files if name != "fields"}
+    assert [field["name"] for field in fields] == [
+        *("user", "age", "country", "tags", "price", "device_id", "site")
+    ]
+    assert [field["slots"] for field in fields] == [1, 1, 1, 3, 1, 1, 1]
+    for split in ("train", "valid", "test"):
+        files = f"{folder}/data/{split}-*.tfrecord"
+        [(ids, labels)] = edcn_tf.read_records(files, spec, 1000)
+        np.testing.assert_array_equal(rows[f"{split}_labels"], labels)
+        own = rows[f"{split}_ids"]
+        assert own.shape == (len(labels), 9) and own.dtype == np.int32
+        column, padded = 0, []
+        for field, known in zip(fields, spec.fields):
+            for _ in range(field["slots"]):
+                fused = ids[:, column].numpy()
+                expected = np.where(fused == 0, 0, fused - known.offset + 1)
+                np.testing.assert_array_equal(own[:, column], expected)
+                assert expected.max() < field["values"] == known.rows + 1
+                padded.append(expected.min() == 0)
+                column += 1
+        assert padded == [False] * 4 + [True] * 2 + [False] * 3
+
+
+def program(path, lines):
+    """A stand-in for the peer's Python, which is given program, ids, scores, JSON."""
+    path.write_text(f"#!{sys.executable}\n" + textwrap.dedent(lines))
+    path.chmod(0o755)
+    return path
+
+
+def test_a_peer_is_trained_once(folder, tmp_path):
+    python = program(
+        tmp_path / "python",
+        """
+        import json, sys
+        import numpy as np
+        _, script, ids, scores, settings = sys.argv
+        assert script.endswith("with_deepctr.py")
+        seed = json.loads(settings)["seed"]
+        test = np.load(ids)["test_labels"] * 0.5 + seed / 10
+        np.savez(scores, valid_auc=0.75, test=test, training_seconds=3.5)
+        """,
+    )
+    run, result = peers._trained(folder, "deepctr-4", python, {"seed": 4})
+    assert result == {"valid_auc": 0.75, "training_seconds": 3.5}
+    labels, scores = peers._score(folder, run)
+    np.testing.assert_allclose(scores, 0.5 * labels + 0.4)
+    fails = program(tmp_path / "fails", "raise ValueError('no such bridge')")
+    assert peers._trained(folder, "deepctr-4", fails, {"seed": 4}) == (run, result)
+    with pytest.raises(InputError, match="with_deepctr.py: ValueError: no such bri"):
+        peers._trained(folder, "deepctr-5", fails, {"seed": 5})
+    assert not (folder / "runs/deepctr-5").exists()
+
+
+def test_histories_are_compared_with_the_kind_that_is_best_on_validation(
+    tmp_path, monkeypatch, capsys
+):
+    """Each kind, each stacked model, and the same models without a history."""
+    from edcn_tf.benchmarks import histories
+
+    prepared, folders = [], {}
+
+    def judged(folder, contender, seeds):
+        folders[contender.title] = folder.name
+        best = contender.name == "edcn-history=dien"
+        scores = LABELS * (0.5 + 0.1 * best) + np.linspace(0, 1, len(LABELS))
+        return {
+            "settings": {},
+            **dict.fromkeys(("auc", "valid_auc"), [0.7 + 0.1 * best] * seeds),
+            **dict.fromkeys(("log_loss", "training_seconds"), [0.5] * seeds),
+            "scores": [(LABELS, scores)] * seeds,
+        }
+
+    monkeypatch.setattr(
+        histories, "prepared", lambda *args, history, **_: prepared.append(history)
+    )
+    monkeypatch.setattr(histories, "judged_on", judged)
+    monkeypatch.setattr(peers, "peers_in", lambda *_: {"DeepCTR": ("", sys.executable)})
+    benchmarks.run("histories", out=tmp_path, seeds=2, peers=tmp_path)
+    assert sorted(prepared) == [False, True]
+    table = capsys.readouterr().out
+    assert '"EDCN, history by dien" is ahead by' in table
+    for title in ("DIN", "DIEN", "BST", "DIN of DeepCTR", "EDCN, history pooled"):
+        assert f"| {title} |" in table
+        assert folders[title] == "movielens-history-time"
+    assert folders["EDCN, no history"] == "movielens-time"
+    stored = json.loads((tmp_path / "histories.json").read_text())
+    assert stored["ours"] == "edcn dien"
+    assert (tmp_path / "histories.md").read_text() in table

@@ -1,0 +1,519 @@
+"""A published version answers as the model did, or is not published."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import (
+    descriptor_pb2,
+    descriptor_pool,
+    message_factory,
+    text_format,
+)
+from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+import edcn_tf
+from edcn_tf.evaluation.calibration import Calibration
+from edcn_tf.export import recording, verification
+from edcn_tf.export.publishing import keep_newest, publish_version, versions
+from edcn_tf.export.recording import BATCH_SIZES
+from edcn_tf.export.signatures import Servable
+
+# What is exported
+
+
+def test_each_variable_is_stored_once(loaded, version):
+    model, spec = loaded
+    prefix = str(version / "variables" / "variables")
+    stored = tf.train.list_variables(prefix)
+    shapes = [tuple(s) for n, s in stored if "VARIABLE_VALUE" in n]
+    table = (spec.num_rows, model.embedding.embedding_dim)
+    assert shapes.count(table) == 1
+    # The weights, without what only training needs (counts, dropout's random state).
+    assert sorted(shapes) == sorted(tuple(v.shape) for v in model.trainable_weights)
+    size = os.path.getsize(f"{prefix}.data-00000-of-00001")
+    weights = sum(4 * int(np.prod(shape)) for shape in shapes)
+    assert weights <= size <= weights + 10_000  # and TensorFlow's object graph
+
+
+def test_vocabularies_are_assets(loaded, version):
+    _, spec = loaded
+    kept = sorted(f.vocabulary.read_bytes() for f in spec.fields if f.vocabulary)
+    stored = sorted(path.read_bytes() for path in (version / "assets").iterdir())
+    assert stored == kept
+
+
+def test_no_custom_op_is_in_the_export(version):
+    loaded = tf.saved_model.load(str(version))
+    for signature in loaded.signatures.values():
+        graph = signature.graph.as_graph_def()
+        nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+        for op in {node.op for node in nodes}:
+            assert hasattr(tf.raw_ops, op) or op in graph_functions(graph), op
+            assert op not in ("PyFunc", "EagerPyFunc", "PyFuncStateless")
+
+
+def graph_functions(graph):
+    return {f.signature.name for f in graph.library.function}
+
+
+def test_nothing_of_this_machine_is_in_the_export(run, version):
+    place = str(run.parent).encode()
+    source = str(edcn_tf.__path__[0]).encode()
+    files = [path for path in version.parent.rglob("*") if path.is_file()]
+    assert {path.parent.name for path in files} >= {"assets", "variables"}
+    for path in files:
+        data = path.read_bytes()
+        assert place not in data, path
+        assert source not in data, path
+        assert str(version.parent.parent).encode() not in data, path
+
+
+def test_calibration_is_part_of_each_signature(loaded, records, tmp_path):
+    model, spec = loaded
+    calibration = Calibration(
+        negative_sampling_rate=0.2, method="platt", slope=0.8, intercept=-0.1
+    )
+    version = edcn_tf.export.export_saved_model(
+        model, spec, tmp_path / "m", records=records, calibration=calibration
+    )
+    from edcn_tf.export.c_api import Session
+
+    encoder = edcn_tf.Encoder(spec)
+    raw = model(encoder(tf.io.parse_example(records, encoder.parsing()))).numpy()
+    corrected = raw / (raw + (1 - raw) / 0.2)
+    log_odds = 0.8 * np.log(corrected / (1 - corrected)) - 0.1
+    expected = 1 / (1 + np.exp(-log_odds))
+    with Session(version) as session:
+        answer = session.run("examples", {"inputs": np.array(records, object)})
+    np.testing.assert_allclose(answer["probability"], expected, atol=1e-6)
+    assert np.abs(expected - raw).min() > 0.01
+
+
+def test_a_model_in_half_precision_is_served_in_float32(loaded, records, tmp_path):
+    model, spec = loaded
+    half = type(model).from_config({**model.get_config(), "dtype": "mixed_bfloat16"})
+    half.build((None, spec.num_slots))
+    for to, weight in zip(half.trainable_weights, model.trainable_weights, strict=True):
+        to.assign(weight)
+    ids = edcn_tf.Encoder(spec)(
+        tf.io.parse_example(records, edcn_tf.Encoder(spec).parsing())
+    )
+    expected = model(ids).numpy()
+    assert np.abs(half(ids).numpy() - expected).max() > 1e-5
+    version = edcn_tf.export.export_saved_model(half, spec, tmp_path / "m")
+    served = tf.saved_model.load(str(version)).signatures["ids"]
+    answer = served(ids=ids)["probability"]
+    np.testing.assert_allclose(answer, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "noise, tolerance", [(0, 1e-6), (1e-7, 1e-6), (2e-6, 1.6e-5), (1e-3, 1e-4)]
+)
+def test_the_tolerance_follows_what_float32_can_tell(loaded, records, noise, tolerance):
+    """Of a model that differs from itself between batch sizes."""
+
+    class Noisy:
+        def __call__(self, ids, training=False):
+            alone = noise if len(ids) == 1 else 0.0
+            return tf.fill([len(ids), 1], tf.constant(0.01 + alone, tf.float32))
+
+    servable = Servable(loaded[0], edcn_tf.Encoder(loaded[1]), Calibration())
+    rows = recording._Rows(servable, Noisy(), records)
+    assert rows.tolerance() == pytest.approx(tolerance, rel=1e-2)
+
+
+def test_a_model_of_other_layers_is_exported_too(loaded, tmp_path):
+    """A functional Keras model of this library's layers: ids to probability."""
+    import keras
+
+    _, spec = loaded
+    ids = keras.Input([spec.num_slots], dtype="int32")
+    fields = edcn_tf.FieldEmbedding(spec.layout(), spec.num_rows, 4)(ids)
+    fields = edcn_tf.FieldGate()(fields)
+    outputs = keras.layers.Dense(1, "sigmoid")(keras.layers.Flatten()(fields))
+    model = keras.Model(ids, outputs)
+    version = edcn_tf.export.export_saved_model(model, spec, tmp_path / "m")
+    proof = edcn_tf.export.verify_saved_model(version)
+    assert "rank" not in proof["signatures"]
+    assert "explain" in proof["signatures"]
+
+
+# Beside the model
+
+
+def predict_logs(path):
+    dataset = tf.data.TFRecordDataset(str(path))
+    logs = [prediction_log_pb2.PredictionLog.FromString(r.numpy()) for r in dataset]
+    assert all(log.WhichOneof("log_type") == "predict_log" for log in logs)
+    return [log.predict_log for log in logs]
+
+
+def test_warm_up_requests_are_of_each_signature_and_batch_size(version):
+    logs = predict_logs(version / "assets.extra" / "tf_serving_warmup_requests")
+    assert len(logs) <= 1000  # TF Serving refuses more
+    sizes = {}
+    for log in logs:
+        tensors = list(log.request.inputs.values())
+        rows = {tensor.tensor_shape.dim[0].size for tensor in tensors}
+        assert len(rows) == 1
+        sizes.setdefault(log.request.model_spec.signature_name, set()).update(rows)
+    signatures = set(tf.saved_model.load(str(version)).signatures)
+    assert set(sizes) == signatures
+    assert set(map(frozenset, sizes.values())) == {frozenset(BATCH_SIZES)}
+
+
+def test_recorded_requests_have_answers_and_the_sizes_of_the_proof(version):
+    logs = predict_logs(version / "assets.extra" / "recorded_requests.tfrecord")
+    for signature in ("serving_default", "ids", "examples", "rank", "explain"):
+        of = [x for x in logs if x.request.model_spec.signature_name == signature]
+        rows = [next(iter(x.response.outputs.values())).tensor_shape for x in of]
+        assert [shape.dim[0].size for shape in rows] == [1, 2, 7, 512]
+    texts = [
+        value
+        for log in logs
+        for value in log.request.inputs["user"].string_val
+        if log.request.model_spec.signature_name == "serving_default"
+    ]
+    assert b"" in texts  # missing
+    assert any("\u2603".encode() in text for text in texts)  # unseen
+    assert any(len(text) > 1000 for text in texts)
+    assert any(re.fullmatch(rb"u\d+", text) for text in texts)
+
+
+def test_configuration_files_are_what_tf_serving_reads(version, tmp_path):
+    folder = version.parent
+    models = text_format.Parse(
+        (folder / "models.config").read_text(),
+        model_server_config_pb2.ModelServerConfig(),
+    )
+    (config,) = models.model_config_list.config
+    assert (config.name, config.base_path) == ("clicks", "/models/clicks")
+    monitoring = parsed(folder / "monitoring.config", "MonitoringConfig")
+    assert monitoring.prometheus_config.enable
+    batching = parsed(folder / "batching_parameters.pbtxt", "BatchingParameters")
+    per_model = parsed(version / "batching_params.pbtxt", "BatchingParameters")
+    assert str(batching) == str(per_model)
+    sizes = list(batching.allowed_batch_sizes)
+    assert batching.max_batch_size.value == sizes[-1] == max(sizes)
+    assert sizes == list(BATCH_SIZES)
+
+
+def parsed(path, name):
+    """A text proto of TF Serving that no wheel has: its fields, declared here."""
+    fields = {
+        "Int64Value": {"value": "int64"},
+        "PrometheusConfig": {"enable": "bool", "path": "string"},
+        "MonitoringConfig": {"prometheus_config": "PrometheusConfig"},
+        "BatchingParameters": {
+            "max_batch_size": "Int64Value",
+            "batch_timeout_micros": "Int64Value",
+            "max_enqueued_batches": "Int64Value",
+            "num_batch_threads": "Int64Value",
+            "allowed_batch_sizes": "repeated int64",
+            "pad_variable_length_inputs": "bool",
+        },
+    }
+    file = descriptor_pb2.FileDescriptorProto(name="x.proto", syntax="proto3")
+    kinds = descriptor_pb2.FieldDescriptorProto
+    for message, members in fields.items():
+        proto = file.message_type.add(name=message)
+        for number, (field, kind) in enumerate(members.items(), 1):
+            repeated, kind = kind.startswith("repeated"), kind.split()[-1]
+            label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
+            added = proto.field.add(name=field, number=number, label=label)
+            if kind in fields:
+                added.type, added.type_name = kinds.TYPE_MESSAGE, f".{kind}"
+            else:
+                added.type = getattr(kinds, f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    message = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+    return text_format.Parse(path.read_text(), message())
+
+
+def test_configuration_files_that_were_edited_stay(loaded, tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "models.config").write_text("mine")
+    edcn_tf.export.export_saved_model(*loaded, tmp_path / "m")
+    assert (tmp_path / "m" / "models.config").read_text() == "mine"
+    assert (tmp_path / "m" / "monitoring.config").exists()
+
+
+# Verification
+
+
+def test_the_proof_names_what_was_replayed(version):
+    proof = edcn_tf.export.verify_saved_model(version)
+    assert proof["largest_difference"] <= 1e-6
+    assert proof["tolerance"] == 1e-6
+    assert len(proof["signatures"]) == 7
+    assert proof["requests"] == 4 * 7
+    assert proof["warm_up_requests"] == len(BATCH_SIZES) * 7
+
+
+def test_a_moved_version_still_verifies(version, tmp_path):
+    moved = tmp_path / "elsewhere" / "7"
+    shutil.copytree(version, moved)
+    assert edcn_tf.export.verify_saved_model(moved)["largest_difference"] <= 1e-6
+
+
+def rewrite(path, change):
+    """Changes the PredictLogs of a file, a list in place."""
+    logs = predict_logs(path)
+    change(logs)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for log in logs:
+            whole = prediction_log_pb2.PredictionLog(predict_log=log)
+            writer.write(whole.SerializeToString())
+
+
+def change_a_score(version):
+    def change(logs):
+        log = next(
+            log
+            for log in logs
+            if log.request.model_spec.signature_name == "serving_default"
+            and log.response.outputs["probability"].tensor_shape.dim[0].size == 512
+        )
+        values = tf.make_ndarray(log.response.outputs["probability"]).copy()
+        values[99] += 1e-5
+        log.response.outputs["probability"].CopyFrom(tf.make_tensor_proto(values))
+
+    rewrite(version / "assets.extra" / "recorded_requests.tfrecord", change)
+
+
+def change_a_weight(version):
+    path = next((version / "variables").glob("variables.data*"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x40
+    path.write_bytes(data)
+
+
+def cut_the_vocabulary(version):
+    path = next((version / "assets").glob("*user*"))
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+
+
+def remove_the_variables(version):
+    shutil.rmtree(version / "variables")
+
+
+def spoil_a_warm_up_request(version):
+    def change(logs):
+        log = logs[-1]
+        assert log.request.model_spec.signature_name == "explain"
+        log.request.inputs.pop("price")
+
+    rewrite(version / "assets.extra" / "tf_serving_warmup_requests", change)
+
+
+def forget_a_signature(version):
+    def change(logs):
+        logs[:] = [x for x in logs if x.request.model_spec.signature_name != "rank"]
+
+    rewrite(version / "assets.extra" / "recorded_requests.tfrecord", change)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (
+            change_a_score,
+            r"'serving_default', row 100 of a request of 512: 'probability'"
+            r".* its ids give the same",
+        ),
+        (change_a_weight, "."),
+        (cut_the_vocabulary, "field 'user' is encoded in another way: b'u"),
+        (remove_the_variables, "variables"),
+        (spoil_a_warm_up_request, "price"),
+        (forget_a_signature, "signature 'rank' has no recorded request"),
+    ],
+)
+def test_verification_fails_on_a_difference(version, tmp_path, damage, message):
+    copy = tmp_path / "1"
+    shutil.copytree(version, copy)
+    damage(copy)
+    with pytest.raises(edcn_tf.InputError, match="failed verification: .*" + message):
+        edcn_tf.export.verify_saved_model(copy)
+
+
+def test_verification_catches_what_only_python_can_load(loaded, version, tmp_path):
+    """The usual export of a Keras 3 model: TF Serving cannot serve it."""
+    model, spec = loaded
+    module = Servable(model, edcn_tf.Encoder(spec), Calibration())
+    served = module.served
+    del module.model_variables
+    module.model = model
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=served)
+    shutil.copytree(version / "assets.extra", tmp_path / "1" / "assets.extra")
+    python = tf.saved_model.load(str(tmp_path / "1")).signatures["ids"]
+    assert python(ids=tf.zeros([1, spec.num_slots], tf.int32))  # Python is content
+    with pytest.raises(edcn_tf.InputError, match="failed verification"):
+        edcn_tf.export.verify_saved_model(tmp_path / "1")
+
+
+def test_what_fails_verification_is_not_published(
+    loaded, records, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(verification, "__file__", str(tmp_path / "no_such_file.py"))
+    with pytest.raises(edcn_tf.InputError, match="failed verification"):
+        edcn_tf.export.export_saved_model(*loaded, tmp_path / "m", records=records)
+    assert list((tmp_path / "m").iterdir()) == []
+
+
+def test_a_directory_without_a_model_is_named(tmp_path):
+    with pytest.raises(edcn_tf.InputError, match=r"holds no SavedModel"):
+        edcn_tf.export.verify_saved_model(tmp_path)
+
+
+# Version numbers
+
+
+def test_versions_count_up_and_are_never_overwritten(loaded, records, tmp_path):
+    base = tmp_path / "clicks"
+    first = edcn_tf.export.export_saved_model(*loaded, base, version=9)
+    before = (first / "saved_model.pb").read_bytes()
+    with pytest.raises(edcn_tf.InputError, match="9: exists already"):
+        edcn_tf.export.export_saved_model(*loaded, base, version=9)
+    assert (first / "saved_model.pb").read_bytes() == before
+    second = edcn_tf.export.export_saved_model(*loaded, base, keep=1)
+    assert [first.name, second.name] == ["9", "10"]
+    assert versions(base) == [10]
+    names = {path.name for path in base.iterdir()}  # nothing else is left over
+    config = {"models.config", "batching_parameters.pbtxt", "monitoring.config"}
+    assert names == {"10", *config}
+
+
+def test_a_version_that_would_be_removed_at_once(loaded, tmp_path):
+    for number in (10, 11):
+        (tmp_path / str(number)).mkdir()
+    with pytest.raises(edcn_tf.InputError, match="version 5 would not be among.*is 11"):
+        edcn_tf.export.export_saved_model(*loaded, tmp_path, version=5, keep=2)
+    assert versions(tmp_path) == [10, 11]
+
+
+def test_a_file_has_the_next_number(tmp_path):
+    (tmp_path / "1").touch()
+    assert publish_version(finished(tmp_path, "a"), tmp_path).name == "2"
+    assert versions(tmp_path) == [2]
+
+
+def finished(folder, name, size=3):
+    """A directory as an export leaves it, before it has a number."""
+    partial = folder / f".{name}.partial"
+    partial.mkdir(parents=True)
+    for number in range(size):
+        (partial / f"{number}.txt").write_text(name)
+    return partial
+
+
+def test_the_next_number_is_taken_at_the_last_moment(tmp_path):
+    first, second = finished(tmp_path, "a"), finished(tmp_path, "b")
+    assert publish_version(second, tmp_path).name == "1"
+    assert publish_version(first, tmp_path).name == "2"
+    with pytest.raises(edcn_tf.InputError, match="2: exists already"):
+        publish_version(finished(tmp_path, "c"), tmp_path, 2)
+    assert (tmp_path / "2" / "0.txt").read_text() == "a"
+
+
+def test_the_newest_versions_are_kept_by_number(tmp_path):
+    for number in (2, 10, 9, 1):
+        publish_version(finished(tmp_path, "x"), tmp_path, number)
+    (tmp_path / "notes").mkdir()
+    assert keep_newest(tmp_path, 2) == [1, 2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "9", "notes"]
+
+
+PUBLISHER = """
+import sys, pathlib
+from edcn_tf.export.publishing import publish_version
+folder = pathlib.Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(int(sys.argv[3])):
+    partial = folder / f".{sys.argv[2]}.{number}.partial"
+    partial.mkdir()
+    for part in range(20):
+        (partial / f"{part}.txt").write_text(sys.argv[2] * 1000)
+    print(publish_version(partial, folder).name, flush=True)
+"""
+
+
+@pytest.fixture
+def publishers(tmp_path):
+    """Processes that publish small directories as soon as they are told to."""
+    processes = []
+
+    def start(name, number):
+        process = subprocess.Popen(
+            [sys.executable, "-c", PUBLISHER, str(tmp_path), name, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def go(process):
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def test_exporters_at_once_get_different_versions(tmp_path, publishers):
+    both = [publishers("a", 40), publishers("b", 40)]
+    for process in both:
+        go(process)
+    numbers = [int(n) for p in both for n in p.communicate()[0].split()]
+    assert sorted(numbers) == list(range(1, 81))
+    for number in numbers:
+        texts = {p.read_text() for p in (tmp_path / str(number)).iterdir()}
+        assert len(texts) == 1  # of one exporter, whole
+
+
+def test_an_exporter_that_is_killed_leaves_no_half_version(tmp_path, publishers):
+    """Killed at some moment; a reader sees nothing but whole versions all the time."""
+    process = publishers("a", 10_000)
+    go(process)
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        for number in versions(tmp_path)[-3:]:
+            assert len(list((tmp_path / str(number)).iterdir())) == 20
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    published = versions(tmp_path)
+    assert len(published) > 3
+    for number in published:
+        assert len(list((tmp_path / str(number)).iterdir())) == 20
+    # Another exporter goes on after it.
+    name = publish_version(finished(tmp_path, "later"), tmp_path).name
+    assert int(name) == published[-1] + 1
+
+
+def test_a_killed_export_publishes_nothing(run, tmp_path):
+    base = tmp_path / "m"
+    command = "import sys, edcn_tf; edcn_tf.export.export_run(*sys.argv[1:])"
+    process = subprocess.Popen([sys.executable, "-c", command, str(run), str(base)])
+    until = time.monotonic() + 120
+    while not list(base.glob(".next.*.partial/assets.extra/*")):  # written, not proven
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert versions(base) == []
+    assert all(path.name.startswith(".next.") for path in base.iterdir())

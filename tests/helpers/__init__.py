@@ -1,0 +1,1 @@
+"""What several tests share: references, checks, small logs, a stand-in for a server."""

