@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import progress_bar
 from edcn_tf.demo.data import DATA
+from edcn_tf.directories import PreparedData, Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.scoring import evaluate_run
 from edcn_tf.files import new_directory, read_json, replaced, write_json
@@ -135,17 +136,17 @@ def _figures(folder, name, day, way):
     run = folder / f"run-{way}-{day}"
     if way == "none" or day == 1:  # where all ways are the same
         run = folder / "run-warm-1"
-    if not (run / "result.json").exists():
+    if not Run(run).result.exists():
         config = TrainingConfig.from_dict(DATA[name].runs["edcn"])
         earlier = None
         if way == "warm" and day > 1:
             earlier = folder / f"run-warm-{day - 1}"
             config = continued_config(earlier, data, settings=CHANGES)
         train(data, run, config, warm_start=earlier)
-    figures, result = evaluate_run(run, data), read_json(run / "result.json")
+    figures, result = evaluate_run(run, data), read_json(Run(run).result)
     figures["seconds"] = result["training_seconds"] if way != "none" else 0.0
     figures["epochs"] = result["epochs"] if way != "none" else 0
-    figures["train_rows"] = read_json(data / "summary.json")["splits"]["train"]["rows"]
+    figures["train_rows"] = PreparedData(data).rows("train")
     keras.backend.clear_session()
     write_json(path, figures)
     return figures

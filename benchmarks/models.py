@@ -5,6 +5,7 @@ from pathlib import Path
 from edcn_tf.config import TrainingConfig
 from edcn_tf.console import progress_bar
 from edcn_tf.demo.data import DATA
+from edcn_tf.directories import PreparedData
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import replaced
 from edcn_tf.models import FAMILY
@@ -94,7 +95,7 @@ def _config(entry, data, seed=0):
 
 def _size(folder, entry, data):
     """Parameters of a line's model beside embeddings, and its operations an example."""
-    spec = FeatureSpec.load(folder / "data" / "features")
+    spec = FeatureSpec.load(PreparedData(folder / "data").features)
     model = _config(entry, data).build(spec)
     embedded = sum(e.count_params() for e in model.embeddings)
     return model.count_params() - embedded, sum(count_flops(model).values())

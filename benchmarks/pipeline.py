@@ -7,6 +7,7 @@ import time
 
 import tensorflow as tf
 
+from edcn_tf.directories import PreparedData
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.logs.formats import SCHEMAS
@@ -49,7 +50,7 @@ def benchmark_input(rows=400_000):
         prepare(
             [log], SCHEMAS["criteo"], data, format="criteo", split=(1, 0, 0), workers=1
         )
-        spec = FeatureSpec.load(f"{data}/features")
+        spec = FeatureSpec.load(PreparedData(data).features)
         pattern = f"{data}/train-*.tfrecord"
         files = record_files(pattern)
         encoder = Encoder(spec)

@@ -11,6 +11,7 @@ import keras
 
 from edcn_tf.config import TrainingConfig
 from edcn_tf.demo.data import DATA
+from edcn_tf.directories import Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.scoring import evaluate_run
 from edcn_tf.files import read_json, write_json
@@ -115,13 +116,13 @@ def trained(folder, name, config):
         InputError: If there is a run of that name with another setting.
     """
     run = folder / "runs" / name
-    if not (run / "result.json").exists():
+    if not Run(run).result.exists():
         run.parent.mkdir(exist_ok=True)
         train(folder / "data", run, config, encoded=folder / "encoded")
         keras.backend.clear_session()
-    elif TrainingConfig.load(run / "config.yaml") != config:
+    elif TrainingConfig.load(Run(run).config) != config:
         raise InputError(f"{run}: is a run of another setting; choose another --out")
-    return run, read_json(run / "result.json")
+    return run, read_json(Run(run).result)
 
 
 def tested(folder, name, config):

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
 from edcn_tf import export
+from edcn_tf.directories import PreparedData, Run
 from edcn_tf.export.c_api import Session
 from edcn_tf.export.verification import __file__ as VERIFICATION
 from edcn_tf.features.encoder import Encoder
@@ -78,7 +79,7 @@ def _model(folder):
     synthesize(folder / "log.tsv", LOG_ROWS)
     schema = dataclasses.replace(SCHEMAS["criteo"], fields=fields)
     prepare([folder / "log.tsv"], schema, folder / "data", format="criteo", workers=1)
-    spec = FeatureSpec.load(folder / "data/features")
+    spec = FeatureSpec.load(PreparedData(folder / "data").features)
     model = EDCN(spec)
     model.build((None, spec.num_slots))
     return model, spec
@@ -197,13 +198,13 @@ def _large_run(folder, run, rows):
         folder / "small",
         split=(0.5, 0.5, 0),
     )
-    os.rename(folder / "small/features", run / "features")
+    os.rename(PreparedData(folder / "small").features, Run(run).features)
     valid = record_files(f"{folder}/small/valid-*.tfrecord")[0]
-    os.rename(valid, run / "sample.tfrecord")
-    model = EDCN(FeatureSpec.load(run / "features"))
+    os.rename(valid, Run(run).sample)
+    model = EDCN(FeatureSpec.load(Run(run).features))
     model.build((None, 2))
     model.compile()
-    save_model(model, run / "model.keras")
+    save_model(model, Run(run).model)
 
 
 def measured_command(command):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from edcn_tf.directories import Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.calibration import Calibration, load_calibration
 from edcn_tf.evaluation.scoring import load_run
@@ -71,7 +72,7 @@ def export_saved_model(
 
 def export_run(run, directory, *, version=None, keep=None):
     """`export_saved_model` of a run's best model, with its calibration and sample."""
-    sample = Path(run) / "sample.tfrecord"
+    sample = Run(run).sample
     if not sample.exists():
         raise InputError(f"{run}: holds no finished run ({sample.name})")
 

@@ -16,6 +16,7 @@ import json
 import os
 import sys
 
+# That of edcn_tf.schema, which must not be imported here.
 MISSING = {"string": b"", "int64": -(2**63), "float32": float("nan")}
 
 

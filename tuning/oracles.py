@@ -8,6 +8,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import TrialStatus
 
+from edcn_tf.directories import Run
 from edcn_tf.errors import InputError
 from edcn_tf.files import write_json
 
@@ -127,7 +128,7 @@ class HyperbandOracle(Durable, keras_tuner.oracles.HyperbandOracle):
                 first[:] = [info for info in first if info["id"] != trial.trial_id]
             self.save()
         for name in self.trials.keys() - self._needed():
-            folder = Path(self._get_trial_dir(name), "run", "checkpoints")
+            folder = Run(Path(self._get_trial_dir(name), "run")).checkpoints
             shutil.rmtree(folder, ignore_errors=True)
 
     def _needed(self):

@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import fmean
 
 from edcn_tf.console import progress_bar
+from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.files import read_json, write_json
 from edcn_tf.records.writing import record_files
@@ -97,6 +98,6 @@ def _retrained(name, trial, config, default, seeds, figures, objective):
 
 def _has_test(data):
     try:
-        return bool(record_files(f"{data}/{TEST}-*.tfrecord*"))
+        return bool(record_files(PreparedData(data).records(TEST)))
     except InputError:
         return False

@@ -4,9 +4,11 @@ import dataclasses
 from pathlib import Path
 
 from edcn_tf.config import TrainingConfig
+from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import locked, new_directory, read_json, read_value, write_json
+from edcn_tf.records.encoded import TRAINING_SPLITS
 from edcn_tf.records.writing import record_files
 
 from . import parallel
@@ -85,9 +87,10 @@ def search(
     objective = objective or Objective()
     base = {"epochs": EPOCHS, **(base or {})}
     settings = TrainingConfig.from_dict(base)
-    for split in ("train", "valid"):
-        record_files(f"{data}/{split}-*.tfrecord*")  # there, or an error that names it
-    chosen = SearchSpace(FeatureSpec.load(data / "features"), space, base)
+    prepared = PreparedData(data)
+    for split in TRAINING_SPLITS:  # there, or an error that names it
+        record_files(prepared.records(split))
+    chosen = SearchSpace(FeatureSpec.load(prepared.features), space, base)
     oracle = make_oracle(
         tuner,
         objective,

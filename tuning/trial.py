@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from edcn_tf.config import TrainingConfig
+from edcn_tf.directories import EncodedRows, PreparedData, Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.calibration import load_calibration
 from edcn_tf.evaluation.scoring import evaluate_run, load_run
@@ -19,7 +20,6 @@ from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import new_directory, read_json
 from edcn_tf.records.encoded import encode_rows, read_encoded
-from edcn_tf.training.checkpoints import FOLDER
 from edcn_tf.training.train import train
 
 LATENCY_ROWS = 512  # of a request whose latency is measured
@@ -90,7 +90,8 @@ def run_task(task):
 
 
 def _check_size(config, task):
-    size = config.build(FeatureSpec.load(f"{task.data}/features")).count_params()
+    spec = FeatureSpec.load(PreparedData(task.data).features)
+    size = config.build(spec).count_params()
     if size > task.max_parameters:
         raise InputError(
             f"the model has {size:,} parameters, more than the {task.max_parameters:,} "
@@ -99,12 +100,12 @@ def _check_size(config, task):
 
 
 def _trained(task, config):
-    finished = Path(task.run) / "result.json"
-    if finished.exists():
-        return read_json(finished)
+    run = Run(task.run)
+    if run.result.exists():
+        return read_json(run.result)
     result = train(task.data, task.run, config, until=task.until, encoded=task.encoded)
     if result["finished"]:  # no run starts from it
-        shutil.rmtree(Path(task.run) / FOLDER)
+        shutil.rmtree(run.checkpoints)
     return result
 
 
@@ -112,7 +113,7 @@ def _latency(task):
     """Milliseconds of the `ids` signature, called from Python; the median."""
     model, spec = load_run(task.run)
     signature = SIGNATURES["ids"](model, Encoder(spec), load_calibration(task.run))
-    files = f"{task.encoded}/valid-*.ids"
+    files = EncodedRows(task.encoded).rows("valid")
     ids = next(iter(read_encoded(files, spec, LATENCY_ROWS)))[0].numpy()
     ids = tf.constant(np.resize(ids, (LATENCY_ROWS, ids.shape[1])))
     times = []

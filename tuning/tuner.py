@@ -17,6 +17,7 @@ from .process import ProcessError, run_apart
 from .results import COMPLETED, FAILED, TrialResult
 from .trial import Task, run_task
 
+RESULT = "result.json"  # of a trial, in its folder
 PROJECT = "search"  # KerasTuner's directory in that of the search
 IDLE_SECONDS = 1.0
 
@@ -86,7 +87,7 @@ class RunTuner(BaseTuner):
 
     def run_trial(self, trial):
         folder = Path(self.get_trial_dir(trial.trial_id))
-        path = folder / "result.json"
+        path = folder / RESULT
         if not path.exists():  # else it was killed before it told the oracle
             result = self._result(trial, folder)
             write_json(path, dataclasses.asdict(result))
@@ -158,7 +159,7 @@ def read_result(path):
 
 def read_results(directory):
     """Those of a search directory, in the order in which trials began."""
-    paths = Path(directory, PROJECT).glob("trial_*/result.json")
+    paths = Path(directory, PROJECT).glob(f"trial_*/{RESULT}")
     return sorted(map(read_result, paths), key=lambda result: result.number)
 
 

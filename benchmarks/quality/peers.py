@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edcn_tf.choices import SPLITS
+from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.scoring import BATCH_ROWS
 from edcn_tf.features.spec import FeatureSpec
@@ -90,7 +91,7 @@ def _ids(folder):
     path = folder / "ids.npz"
     if path.exists():
         return path
-    spec = FeatureSpec.load(folder / "data/features")
+    spec = FeatureSpec.load(PreparedData(folder / "data").features)
     offsets = np.repeat(
         [each.offset for each in spec.fields],
         [each.field.slots for each in spec.fields],
@@ -106,7 +107,7 @@ def _ids(folder):
     ]
     arrays = {"fields": json.dumps(fields)}
     for split in SPLITS:
-        files = f"{folder}/data/{split}-*.tfrecord*"
+        files = PreparedData(folder / "data").records(split)
         rows = [
             (ids.numpy(), labels.numpy())
             for ids, labels in read_records(files, spec, BATCH_ROWS)

@@ -29,7 +29,7 @@ def add(command):
 
 
 def run(args):
-    from edcn_tf.evaluation.calibration import FILE
+    from edcn_tf.directories import Run
     from edcn_tf.evaluation.calibration_fitting import calibrate_run
 
     figures = calibrate_run(
@@ -44,4 +44,4 @@ def run(args):
             f"{name:<17} {values['log_loss']:>10.6f} {values['calibration']:>12.4f} "
             f"{values['ece']:>10.6f}"
         )
-    print(f"Wrote {args.run}/{FILE}; export the run again to serve it")
+    print(f"Wrote {Run(args.run).calibration}; export the run again to serve it")

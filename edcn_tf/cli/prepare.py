@@ -103,6 +103,7 @@ def run(args):
     import edcn_tf
     from edcn_tf import InputError
     from edcn_tf.console import program, quiet
+    from edcn_tf.directories import PreparedData
     from edcn_tf.logs.formats import SCHEMAS
 
     own = {name: getattr(args, name) for name in SPLITS}
@@ -112,7 +113,9 @@ def run(args):
     if args.schema:
         schema = edcn_tf.Schema.load(args.schema)
     elif args.vocabulary_of:
-        schema = edcn_tf.FeatureSpec.load(f"{args.vocabulary_of}/features").schema
+        schema = edcn_tf.FeatureSpec.load(
+            PreparedData(args.vocabulary_of).features
+        ).schema
     elif args.format in SCHEMAS:
         schema = SCHEMAS[args.format]
     else:

@@ -8,10 +8,10 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from edcn_tf.directories import Run
 from edcn_tf.errors import InputError
 from edcn_tf.files import read_json, write_json
 
-FILE = "calibration.json"  # in a run directory
 FORMAT = 1
 PARAMETERS = {"none": (), "platt": ("slope", "intercept"), "isotonic": ("x", "y")}
 METHODS = tuple(PARAMETERS)
@@ -202,7 +202,7 @@ class Calibration:
 
 def load_calibration(run):
     """The `Calibration` of a run directory; a run without a file has the identity."""
-    path = os.path.join(run, FILE)
+    path = Run(run).calibration
     return Calibration.load(path) if os.path.lexists(path) else Calibration()
 
 

@@ -2,15 +2,14 @@
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 
+from edcn_tf.directories import Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import metrics
 from edcn_tf.evaluation.calibration import (
     EPSILON,
-    FILE,
     KNOT_DISTANCE,
     KNOTS,
     METHODS,
@@ -18,7 +17,6 @@ from edcn_tf.evaluation.calibration import (
     load_calibration,
 )
 from edcn_tf.evaluation.scoring import score_run
-from edcn_tf.files import read_value
 
 BINS = 1000
 STEEPEST = 20  # slope between two knots
@@ -57,7 +55,7 @@ def calibrate_run(run, data=None, *, method="platt", negative_sampling_rate=None
                 "already; give a rate only for logs that were sampled before prepare"
             )
         rate, splits_sampled = negative_sampling_rate, True
-    data = data or str(read_value(f"{run}/result.json", "data"))
+    data = data or Run(run).data()
     scores = score_run(run, data, "valid", Calibration())
     try:
         after = fit(
@@ -75,7 +73,7 @@ def calibrate_run(run, data=None, *, method="platt", negative_sampling_rate=None
         name: scores.calibrated(each)._replace(weights=weights, raw=None).evaluate()
         for name, each in [("before", before), ("after", after)]
     }
-    after.save(Path(run) / FILE)
+    after.save(Run(run).calibration)
     return figures
 
 

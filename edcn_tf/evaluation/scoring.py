@@ -1,11 +1,11 @@
 """Score records with a model and judge the scores."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from edcn_tf.directories import PreparedData, Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import metrics
 from edcn_tf.evaluation.calibration import load_calibration
@@ -13,7 +13,7 @@ from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.models.model_file import load_model_file
 from edcn_tf.records.checking import check_records
 from edcn_tf.records.reading import check_rows, read_records, reading
-from edcn_tf.records.writing import prepared_rows, record_files
+from edcn_tf.records.writing import record_files
 
 BATCH_ROWS = 8192
 RAW_FIGURES = ("log_loss", "calibration", "ece", "normalized_entropy")
@@ -109,11 +109,11 @@ def load_run(run):
     Raises:
         InputError: If the run has no finished model, or it cannot be read.
     """
-    path = Path(run) / "model.keras"
-    if not path.exists():
-        raise InputError(f"{path}: cannot be loaded as a model (no such file)")
-    spec = FeatureSpec.load(f"{run}/features")
-    return load_model_file(path, spec), spec
+    run = Run(run)
+    if not run.model.exists():
+        raise InputError(f"{run.model}: cannot be loaded as a model (no such file)")
+    spec = FeatureSpec.load(run.features)
+    return load_model_file(run.model, spec), spec
 
 
 def evaluate_run(run, data, split="test", *, skip_corrupt=None):
@@ -147,13 +147,14 @@ def score_split(scorer, data, split="test", look=None, *, skip_corrupt=None):
         look: Called with each batch's ids, `[B, S]`, if given.
         skip_corrupt: Pass over this many bad records at most.
     """
-    spec = scorer.spec
+    spec, data = scorer.spec, PreparedData(data)
     _check_columns(spec.schema, data)
-    pattern, group = f"{data}/{split}-*.tfrecord*", spec.schema.group is not None
+    pattern, group = data.records(split), spec.schema.group is not None
     files, rows, skipped, lost = pattern, _rows(data, split), None, 0
     if skip_corrupt is not None:
         files, rows, skipped, lost = check_records(
-            *(record_files(pattern), spec),
+            record_files(pattern),
+            spec,
             group=group,
             allowed=skip_corrupt,
             prepared=rows,
@@ -167,8 +168,7 @@ def score_split(scorer, data, split="test", look=None, *, skip_corrupt=None):
 
 def _rows(data, split):
     """How many were prepared; None for another producer's records."""
-    prepared = (Path(data) / "summary.json").exists()
-    return prepared_rows(data, split) if prepared else None
+    return data.rows(split) if data.summary.exists() else None
 
 
 def _check_columns(schema, data):
@@ -176,12 +176,12 @@ def _check_columns(schema, data):
 
     A directory of another producer's records has no schema to compare with.
     """
-    if not (Path(data) / "features").exists():
+    if not data.features.exists():
         return
-    present = FeatureSpec.load(Path(data) / "features").schema.columns
+    present = FeatureSpec.load(data.features).schema.columns
     lacking = [name for name in schema.columns if name not in present]
     if lacking:
         raise InputError(
-            f"{data}: was prepared without the column {lacking[0]!r} that the model "
-            f"was trained with; its columns are: {', '.join(present)}"
+            f"{data.path}: was prepared without the column {lacking[0]!r} that the "
+            f"model was trained with; its columns are: {', '.join(present)}"
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.features.spec import FeatureSpec
 
@@ -46,7 +47,7 @@ class Growth:
     @functools.cached_property
     def spec(self):
         """The `FeatureSpec` of the days before."""
-        return FeatureSpec.load(Path(self.directory) / "features")
+        return FeatureSpec.load(PreparedData(self.directory).features)
 
     @property
     def day(self):

@@ -11,6 +11,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.files import read_json
 from edcn_tf.schema import Field, Schema
 
+FILE = "features.json"  # of the directory, beside the files that it names
 FORMAT = 1
 PADDING = 0  # the id in the unused slots of a list
 
@@ -157,7 +158,7 @@ class FeatureSpec:
             InputError: With the file's name, if one is missing, damaged or does not
                 fit the others.
         """
-        path = Path(directory) / "features.json"
+        path = Path(directory) / FILE
         config = read_json(path)
         try:
             if config["format"] != FORMAT:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from edcn_tf.errors import InputError
 from edcn_tf.features.counting import FieldCounter
 from edcn_tf.features.draws import row_keys
-from edcn_tf.features.spec import FORMAT, FeatureSpec
+from edcn_tf.features.spec import FILE, FORMAT, FeatureSpec
 from edcn_tf.files import write_json
 
 
@@ -75,7 +75,7 @@ class FeatureCounter:
         }
         if growth:
             config["day"] = growth.day
-        write_json(directory / "features.json", config)
+        write_json(directory / FILE, config)
         return FeatureSpec.load(directory)
 
 

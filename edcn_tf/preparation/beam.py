@@ -22,6 +22,7 @@ import shutil
 from pathlib import Path
 
 from edcn_tf.choices import SPLITS
+from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.features.counting import ValueCounts
 from edcn_tf.files import flush, new_directory, partial_directory, read_json
@@ -82,7 +83,7 @@ def prepare_on_beam(plan, directory, runner, options=()):
                 raise InputError(messages[0].read_text(encoding="utf-8")) from error
             raise
         shutil.rmtree(partial / WORK)
-        return read_json(partial / "summary.json")
+        return read_json(PreparedData(partial).summary)
 
 
 def _pipeline(runner, options):
@@ -239,7 +240,7 @@ class PreparePart(beam.DoFn):
         with _attempt(self.directory, number) as records:
             writers = {
                 split: RecordWriter(
-                    str(records / split),
+                    PreparedData(records).prefix(split),
                     compression=plan.compression,
                     first=number,
                     step=self.parts,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edcn_tf import console
 from edcn_tf.choices import SPLITS
+from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.features.counting import ValueCounts
 from edcn_tf.features.growth import Growth
@@ -231,7 +232,7 @@ def _start_writing(directory, compression, first, step):
     _WRITERS.clear()
     for split in SPLITS:
         _WRITERS[split] = RecordWriter(
-            os.path.join(directory, split),
+            PreparedData(directory).prefix(split),
             compression=compression,
             first=first,
             step=step,

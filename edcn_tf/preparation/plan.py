@@ -10,6 +10,7 @@ import dataclasses
 import pyarrow.compute as pc
 
 from edcn_tf.choices import SPLITS
+from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.features.growth import Growth
 from edcn_tf.features.writing import FeatureCounter
@@ -91,9 +92,10 @@ class Plan:
         Raises:
             InputError: If there are no rows, or none in a split that was asked for.
         """
+        data = PreparedData(directory)
         tally, splitter, growth = counts.tally, self.splitter, self.growth
         self._check_splits(tally)
-        spec = counts.features.write(directory / "features", growth)
+        spec = counts.features.write(data.features, growth)
         summary = {
             "logs": list(self.logs),
             "split_by": splitter.split_by if splitter.split else "user",
@@ -116,7 +118,7 @@ class Plan:
         if growth:
             summary["vocabulary_of"] = str(growth.directory)
             summary["day"] = growth.day
-        write_json(directory / "summary.json", summary)
+        write_json(data.summary, summary)
         return summary
 
     def _check_splits(self, tally):

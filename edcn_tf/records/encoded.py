@@ -3,13 +3,13 @@
 import contextlib
 import itertools
 import os
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from edcn_tf.choices import SPLITS
 from edcn_tf.console import progress_bar
+from edcn_tf.directories import EncodedRows, PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
@@ -22,7 +22,7 @@ from edcn_tf.records.reading import (
     read_records,
     reading,
 )
-from edcn_tf.records.writing import prepared_rows, record_files, refuse_empty
+from edcn_tf.records.writing import record_files, refuse_empty
 
 TRAINING_SPLITS = SPLITS[:2]  # that training reads
 ROWS = 8192  # that are encoded at once
@@ -42,18 +42,17 @@ def encode_rows(data, out):
     Raises:
         InputError: If a split is missing, a record is bad or `out` exists.
     """
-    spec = FeatureSpec.load(f"{data}/features")
+    data = PreparedData(data)
+    spec = FeatureSpec.load(data.features)
     encoder = Encoder(spec)
-    files = {
-        split: record_files(f"{data}/{split}-*.tfrecord*") for split in TRAINING_SPLITS
-    }
+    files = {split: record_files(data.records(split)) for split in TRAINING_SPLITS}
     size = sum(os.path.getsize(file) for file in itertools.chain(*files.values()))
     with new_directory(out) as partial, progress_bar("Encoding", size) as bar:
         for split in TRAINING_SPLITS:
-            rows, found = prepared_rows(data, split), 0
+            rows, found = data.rows(split), 0
             with reading(files[split], spec, rows):
                 for file in files[split]:
-                    with open(partial / f"{Path(file).name}.ids", "wb") as encoded:
+                    with open(EncodedRows(partial).file_of(file), "wb") as encoded:
                         found += _encode(file, spec, encoder, encoded)
                     bar.update(os.path.getsize(file))
                 check_rows(found, rows)

@@ -1,14 +1,11 @@
 """TFRecord files of tf.Example with the raw named values of the log."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
 from edcn_tf.errors import InputError
-from edcn_tf.files import read_value
 
 
 def serialize_examples(batch):
@@ -155,21 +152,6 @@ def record_files(pattern):
             raise InputError(f"{one}: no such TFRecord file")
         files += sorted(found)
     return files
-
-
-def prepared_rows(data, split):
-    """How many rows `prepare` gave a split.
-
-    Raises:
-        InputError: If the data was prepared without it, or its summary is damaged.
-    """
-    path = Path(data) / "summary.json"
-    splits = read_value(path, "splits")
-    if isinstance(splits, dict) and split not in splits:
-        raise InputError(
-            f"{data}: was prepared without a {split} split; it has: {', '.join(splits)}"
-        )
-    return read_value(path, "splits", split, "rows")
 
 
 def compression_of(path):

@@ -1,8 +1,7 @@
 """What a model consists of and costs: `edcn describe`."""
 
-from pathlib import Path
-
 from edcn_tf.config import TrainingConfig
+from edcn_tf.directories import Run
 from edcn_tf.errors import InputError
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.models.flops import count_flops, parameters_by_layer
@@ -31,9 +30,9 @@ def described_model(path=None, config=None, settings=(), *, fields=None, rows=No
     if path is None:
         spec = _made_up(fields, rows)
     else:
-        spec = FeatureSpec.load(Path(path) / "features")
-        own = Path(path) / "config.yaml"
-        config = config or (own if own.exists() else None)
+        run = Run(path)  # or prepared data, which have no setting
+        spec = FeatureSpec.load(run.features)
+        config = config or (run.config if run.config.exists() else None)
     return TrainingConfig.load(config, settings).build(spec)
 
 

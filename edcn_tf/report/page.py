@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 
 from edcn_tf.config import setting_text
+from edcn_tf.directories import Run
 from edcn_tf.files import replaced
 from edcn_tf.report.cost import cost
 from edcn_tf.report.curves import curves, difference_chart, learning
@@ -40,7 +41,7 @@ def write_report(run, data=None, *, others=(), split=None, baseline=None, path=N
     Raises:
         InputError: If a run or the split cannot be read.
     """
-    path = Path(path or f"{run}/report.html")
+    path = Path(path or Run(run).report)
     asked, directories = split, [run, *others, *([baseline] if baseline else [])]
     runs, split, left_out = read_runs(directories, data, split)
     of_first = ""
@@ -107,7 +108,7 @@ def _setting_cell(config, key):
 
 
 def _commands(run, split):
-    data, config = run.data, f"{run.directory}/config.yaml"
+    data, config = run.data, str(Run(run.directory).config)
     parts = ["edcn", "train", data], ["--out", "NEW_RUN"], ["--config", config]
     train = " \\\n  ".join(map(shlex.join, parts))
     evaluate = ["edcn", "evaluate", run.directory, data]

@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from edcn_tf.config import TrainingConfig
+from edcn_tf.directories import PreparedData, Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.calibration import Calibration, load_calibration
 from edcn_tf.evaluation.scoring import Scorer, Scores, load_run, score_split
-from edcn_tf.files import read_json, read_value
+from edcn_tf.files import read_json
 from edcn_tf.models import FAMILY
 from edcn_tf.report.html import short
 
@@ -25,7 +26,7 @@ SAMPLE_ROWS = 200_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class ScoredRun:
     """A run, scored on a split.
 
     Attributes:
@@ -116,14 +117,14 @@ def read_runs(directories, data=None, split=None):
         split: By default test, or what there is: valid, train.
 
     Returns:
-        `(runs, split, left out)`: a list of `Run`, the split's name, and a sentence for
-        each run that could not be scored.
+        `(runs, split, left out)`: a list of `ScoredRun`, the split's name, and a
+        sentence for each run that could not be scored.
 
     Raises:
         InputError: If a run cannot be read, or the first cannot be scored.
     """
     first, *others = directories
-    data = str(data or read_value(f"{first}/result.json", "data"))
+    data = str(data or Run(first).data())
     split = split or _split_that_is_there(data)
     runs, left_out = [_read_run(first, data, split, with_sample=True)], []
     for other in others:
@@ -140,7 +141,7 @@ class _Unfit(Exception):
 
 def _split_that_is_there(data):
     for split in ("test", "valid", "train"):
-        files = tf.io.gfile.glob(f"{data}/{split}-*.tfrecord*")
+        files = tf.io.gfile.glob(PreparedData(data).records(split))
         if any(tf.io.gfile.stat(path).length for path in files):
             return split
     return "test"  # reading which says what is missing
@@ -171,17 +172,18 @@ def _read_run(directory, data, split, with_sample=False):
     scores = scores.calibrated(calibration)
     if with_sample:
         sample = Sample(ids.kept, _every(scores, ids.step))
-    schema, result = scorer.spec.schema, _read_result(directory)
+    run, schema = Run(directory), scorer.spec.schema
+    result = _read_result(directory)
     speed = result.get("examples_per_second", math.nan)
-    return Run(
+    return ScoredRun(
         directory=str(directory),
         data=data,
-        config=TrainingConfig.load(f"{directory}/config.yaml").to_dict(),
+        config=TrainingConfig.load(run.config).to_dict(),
         fields=[field.name for field in schema.fields],
         group=schema.group,
         weight=schema.weight,
         parameters=scorer.model.count_params(),
-        history=_read_history(f"{directory}/history.csv"),
+        history=_read_history(run.history),
         result=result,
         calibration=calibration,
         scores=scores,
@@ -198,7 +200,7 @@ def _every(scores, step):
 
 def _read_result(directory):
     try:
-        return read_json(f"{directory}/result.json")
+        return read_json(Run(directory).result)
     except InputError:  # training goes on
         return {}
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 import yaml
 
 from edcn_tf import console
+from edcn_tf.directories import PreparedData, Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import calibration
 from edcn_tf.evaluation.scoring import BATCH_ROWS
@@ -21,7 +22,7 @@ from edcn_tf.files import locked, new_directory, read_json, same_content, write_
 from edcn_tf.records.checking import check_records
 from edcn_tf.records.encoded import TRAINING_SPLITS, read_encoded, reading_encoded
 from edcn_tf.records.reading import read_records, reading
-from edcn_tf.records.writing import compression_of, prepared_rows, record_files
+from edcn_tf.records.writing import compression_of, record_files
 from edcn_tf.training.callback import Progress
 from edcn_tf.training.checkpoints import (
     FOLDER,
@@ -156,7 +157,7 @@ class _Reader:
         self.config, self.spec = config, spec
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.rows, self.valid_rows = (
-            prepared_rows(data, split) for split in TRAINING_SPLITS
+            PreparedData(data).rows(split) for split in TRAINING_SPLITS
         )
         self.train, self.valid = (f"{data}/{s}-*.tfrecord*" for s in TRAINING_SPLITS)
         self.skipped = {}
@@ -268,7 +269,7 @@ def _start(run, data, config, correction, valid, warm_start):
         with new_directory(run) as partial:
             shutil.copytree(features, partial / "features")
             (partial / "config.yaml").write_text(text, encoding="utf-8")
-            correction.save(partial / calibration.FILE)
+            correction.save(Run(partial).calibration)
             if start:
                 write_json(partial / "warm_start.json", start)
             (partial / FOLDER).mkdir()

@@ -7,16 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from edcn_tf import schema
 from edcn_tf.errors import InputError
+from edcn_tf.logs.normalizing import ARROW_TYPES
 
-# What stands for a missing value where a tensor needs one; of ids, 0 is padding.
-MISSING = {"string": b"", "float32": float("nan"), "int64": -(2**63), "int32": 0}
-ARROW_TYPES = {
-    "string": pa.binary(),
-    "float32": pa.float32(),
-    "int64": pa.int64(),
-    "int32": pa.int32(),
-}
+# As on the wire: text is bytes, and ids are int32, of which 0 is padding.
+MISSING = {**schema.MISSING, "string": b"", "int32": 0}
+TENSOR_TYPES = {**ARROW_TYPES, "string": pa.binary(), "int32": pa.int32()}
 EXPECTED = {
     "string": "text; write a number as the log has it, such as '17'",
     "float32": "a number",
@@ -224,7 +221,7 @@ def _values(array, dtype):
     """Single values, without nulls."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    kind, target = array.type, ARROW_TYPES[dtype]
+    kind, target = array.type, TENSOR_TYPES[dtype]
     if not pa.types.is_null(kind):
         if dtype == "string":
             if not _is_any(kind, TEXT_TYPES):
