@@ -38,7 +38,8 @@ def benchmark_prepare(rows=400_000):
             start = time.perf_counter()
             prepare([log], SCHEMAS["criteo"], data, format="criteo", **options)
             seconds = time.perf_counter() - start
-            size = sum(map(os.path.getsize, record_files(f"{data}/*.tfrecord")))
+            files = record_files(PreparedData(data).records("*"))
+            size = sum(map(os.path.getsize, files))
             print(f"{name:<28}{rows / seconds:>12,.0f}{size / rows:>20.0f}")
 
 
@@ -51,7 +52,7 @@ def benchmark_input(rows=400_000):
             [log], SCHEMAS["criteo"], data, format="criteo", split=(1, 0, 0), workers=1
         )
         spec = FeatureSpec.load(PreparedData(data).features)
-        pattern = f"{data}/train-*.tfrecord"
+        pattern = PreparedData(data).records("train")
         files = record_files(pattern)
         encoder = Encoder(spec)
         records = tf.data.TFRecordDataset(files).batch(BATCH)

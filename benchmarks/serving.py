@@ -48,7 +48,7 @@ def benchmark_serving(rows=400_000):
         model, spec = _model(folder)
         version = export.export_saved_model(model, spec, folder / "models")
         encoder = Encoder(spec)
-        files = record_files(f"{folder}/data/train-*.tfrecord")
+        files = record_files(PreparedData(folder / "data").records("train"))
         records = next(iter(tf.data.TFRecordDataset(files).batch(512)))
         features = {
             name: value.numpy()
@@ -198,8 +198,9 @@ def _large_run(folder, run, rows):
         folder / "small",
         split=(0.5, 0.5, 0),
     )
-    os.rename(PreparedData(folder / "small").features, Run(run).features)
-    valid = record_files(f"{folder}/small/valid-*.tfrecord")[0]
+    small = PreparedData(folder / "small")
+    os.rename(small.features, Run(run).features)
+    valid = record_files(small.records("valid"))[0]
     os.rename(valid, Run(run).sample)
     model = EDCN(FeatureSpec.load(Run(run).features))
     model.build((None, 2))

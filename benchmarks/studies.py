@@ -30,7 +30,7 @@ def each(option, *values):
 
 STUDIES = {
     "Bridges (figure 6; the default is hadamard)": each(
-        *("bridge", "add", "concat", "attention", "attention_components", "none")
+        "bridge", "add", "concat", "attention", "attention_components", "none"
     ),
     "Gates (figure 7; the default is softmax with the mean 1, on every layer)": [
         Entry("softmax with the sum 1 (eq. 7)", "edcn", {"gate_scale": False}),
@@ -70,7 +70,7 @@ STUDIES = {
         Entry("width by number of values", "edcn", {"embedding_dim": "auto"}),
     ],
     "EDCN as others have it, with our training": each(
-        *("preset", "paper", "mindspore", "bars")
+        "preset", "paper", "mindspore", "bars"
     ),
 }
 

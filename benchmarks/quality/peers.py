@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edcn_tf.choices import SPLITS
-from edcn_tf.directories import PreparedData
+from edcn_tf.directories import PreparedData, Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.scoring import BATCH_ROWS
 from edcn_tf.features.spec import FeatureSpec
@@ -71,8 +71,8 @@ def _trained(folder, name, python, settings):
                 result = {
                     key: float(scores[key]) for key in ("valid_auc", "training_seconds")
                 }
-            write_json(partial / "result.json", result)
-    return run, read_json(run / "result.json")
+            write_json(Run(partial).result, result)
+    return run, read_json(Run(run).result)
 
 
 def _score(folder, run):

@@ -5,6 +5,7 @@ import time
 import numpy as np
 
 import edcn_tf
+from edcn_tf.directories import PreparedData
 from edcn_tf.logs.formats import SCHEMAS
 from edcn_tf.logs.synthetic.writing import synthesize
 from edcn_tf.preparation.local import prepare
@@ -23,11 +24,12 @@ def waiting(folder, rows, batch_size, options):
         split=(1, 0, 0),
         workers=1,
     )
-    spec = edcn_tf.FeatureSpec.load(folder / "data/features")
+    prepared = PreparedData(folder / "data")
+    spec = edcn_tf.FeatureSpec.load(prepared.features)
     model = edcn_tf.EDCN(spec, **options)
     model.compile(edcn_tf.SparseAdam(), "binary_crossentropy")
     data = edcn_tf.read_records(
-        f"{folder}/data/train-*.tfrecord", spec, batch_size, shuffle=True, seed=0
+        prepared.records("train"), spec, batch_size, shuffle=True, seed=0
     )
     waited, computed = [], []
     batches = iter(data.repeat())

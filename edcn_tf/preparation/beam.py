@@ -248,7 +248,9 @@ class PreparePart(beam.DoFn):
                 for split in SPLITS
             }
             plan.prepare(
-                *(log, part, counts),
+                log,
+                part,
+                counts,
                 lambda split, rows: writers[split].write(rows),
                 histories=histories,
             )

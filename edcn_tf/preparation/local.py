@@ -102,7 +102,10 @@ def prepare(
         raise InputError("What to forget or fit anew needs an earlier vocabulary")
     plan = _plan(
         logs,
-        *(format, compression, growth, history),
+        format,
+        compression,
+        growth,
+        history,
         schema=schema,
         seed=seed,
         split=tuple(split),

@@ -99,7 +99,10 @@ def read_records(
         return tf.data.TFRecordDataset(path, compression, buffer_size=READ_BYTES)
 
     return batches(
-        *(files, read, decode, batch_size),
+        files,
+        read,
+        decode,
+        batch_size,
         shuffle=shuffle,
         seed=seed,
         epoch=epoch,

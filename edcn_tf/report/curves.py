@@ -106,7 +106,9 @@ def _draw_history(runs, axes, key, name):
     for run, (color, dashes, marker) in drawn:
         epochs, values = run.history["epoch"] + 1, run.history[key]
         axes.plot(
-            *(epochs, values, dashes),
+            epochs,
+            values,
+            dashes,
             color=color,
             marker=marker,
             markersize=4,

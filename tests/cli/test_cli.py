@@ -219,7 +219,7 @@ def test_predict_writes_parquet_and_needs_no_label(place):
         rows = [line.split(",", 1)[1] for line in file]
     (folder / "unlabelled.csv").write_text("".join(rows))
     status, out, err = edcn(
-        *["predict", "run", "unlabelled.csv", "--out", "scores.parquet"], cwd=folder
+        "predict", "run", "unlabelled.csv", "--out", "scores.parquet", cwd=folder
     )
     assert status == 0, err
     scores = pq.read_table(folder / "scores.parquet")["probability"].to_numpy()
@@ -233,8 +233,17 @@ def test_a_split_that_the_user_made(place, tmp_path):
     for name, seed_rows in {"a": 200, "b": 100, "c": 50}.items():
         write_log(tmp_path / f"{name}.csv", rows=seed_rows)
     status, _, err = edcn(
-        *("prepare", "--train", "a.csv", "--valid", "b.csv", "--test", "c.csv"),
-        *("--out", "data", "--schema", folder / "schema.json"),
+        "prepare",
+        "--train",
+        "a.csv",
+        "--valid",
+        "b.csv",
+        "--test",
+        "c.csv",
+        "--out",
+        "data",
+        "--schema",
+        folder / "schema.json",
         cwd=tmp_path,
     )
     assert status == 0, err

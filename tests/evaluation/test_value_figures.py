@@ -151,7 +151,10 @@ def test_lists_count_a_row_for_each_of_its_values(random):
 
 def test_a_value_whose_rows_weigh_nothing_is_not_there():
     found = figures_by_value(
-        *([[1], [1], [2], [2]], [1, 0, 0, 1], [0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]),
+        [[1], [1], [2], [2]],
+        [1, 0, 0, 1],
+        [0.1, 0.2, 0.3, 0.4],
+        [0, 0, 1, 1],
         min_rows=1,
     )
     assert [each.id for each in found.values] == [2]

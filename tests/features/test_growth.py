@@ -117,7 +117,7 @@ def test_what_is_forgotten(tmp_path, first, days, kept):
 
 def test_a_value_that_was_forgotten_is_new_again(tmp_path, first):
     prepared(
-        *(tmp_path, "day2", ["d", "d"]), vocabulary_of=tmp_path / "day1", forget_after=1
+        tmp_path, "day2", ["d", "d"], vocabulary_of=tmp_path / "day1", forget_after=1
     )
     spec, _ = prepared(
         tmp_path, "day3", ["a", "b", "b"], vocabulary_of=tmp_path / "day2"
@@ -129,7 +129,10 @@ def test_the_largest_vocabulary_keeps_its_size(tmp_path, first):
     """Those with the highest counts of all days; what is too much today is unseen."""
     fields = [{**FIELDS[0], "max_size": 2}, *FIELDS[1:]]
     spec, _ = prepared(
-        *(tmp_path, "day2", ["c"] * 3 + ["b", "d", "d"], fields),
+        tmp_path,
+        "day2",
+        ["c"] * 3 + ["b", "d", "d"],
+        fields,
         vocabulary_of=tmp_path / "day1",
     )
     assert lines(spec.fields[0].vocabulary) == ["c", "a"]
@@ -139,10 +142,14 @@ def test_the_largest_vocabulary_keeps_its_size(tmp_path, first):
 def test_ranges_can_be_fitted_anew(tmp_path, first):
     prices = [100.0 + i for i in range(9)]
     kept, _ = prepared(
-        *(tmp_path, "kept", ["a"] * 9, FIELDS, prices), vocabulary_of=tmp_path / "day1"
+        tmp_path, "kept", ["a"] * 9, FIELDS, prices, vocabulary_of=tmp_path / "day1"
     )
     anew, _ = prepared(
-        *(tmp_path, "anew", ["a"] * 9, FIELDS, prices),
+        tmp_path,
+        "anew",
+        ["a"] * 9,
+        FIELDS,
+        prices,
         vocabulary_of=tmp_path / "day1",
         refit=["price"],
     )
@@ -215,7 +222,9 @@ def test_values_are_read_as_they_are(tmp_path):
 def test_a_pipeline_makes_the_same(tmp_path, first):
     made = [
         prepared(
-            *(tmp_path, name, ["b", "d", "d", "e"]),
+            tmp_path,
+            name,
+            ["b", "d", "d", "e"],
             vocabulary_of=tmp_path / "day1",
             **options,
         )

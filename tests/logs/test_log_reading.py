@@ -283,7 +283,8 @@ def test_a_file_is_read_in_many_batches(tmp_path, monkeypatch):
         (pa.array([7, 8, 7]).dictionary_encode(), ["7", "8", "7"]),
         (pa.array(["a", ""], pa.large_string()), ["a", None]),
         pytest.param(
-            *(pa.array(["a", None], pa.string_view()), ["a", None]),
+            pa.array(["a", None], pa.string_view()),
+            ["a", None],
             marks=pytest.mark.skipif(
                 int(pa.__version__.split(".")[0]) < 21,
                 reason="before 21 such files are read, but not written",
