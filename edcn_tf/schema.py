@@ -1,4 +1,4 @@
-"""Describe a click log: which column is the label, which are fields, and how."""
+"""The description of a click log: which column is the label, which are fields, and how."""
 
 import dataclasses
 import keyword

@@ -1,4 +1,4 @@
-"""Compare logged scores with those of an export: `edcn verify --against`."""
+"""The comparison of logged scores with those of an export: `edcn verify --against`."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Search hyper-parameters over prepared data: `edcn tune`."""
+"""The search of hyper-parameters over prepared data: `edcn tune`."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The whole way on data that needs no network: `edcn demo`."""
+"""The steps of `edcn demo`, from the data to the answer of the served model."""
 
 import json
 import math

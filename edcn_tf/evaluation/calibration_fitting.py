@@ -1,4 +1,4 @@
-"""Fit a calibration to the validation split of a run: `edcn calibrate`."""
+"""The calibration that fits the validation split of a run: `edcn calibrate`."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Score the rows of raw logs: `edcn predict`."""
+"""The scores of rows of raw logs: `edcn predict`."""
 
 import tensorflow as tf
 

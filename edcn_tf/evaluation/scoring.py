@@ -1,4 +1,4 @@
-"""Score records with a model and judge the scores."""
+"""The scores of records by a model, and the figures that judge them."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Count the values of columns, batch by batch, in memory that stays bounded.
+"""Counts of the values of columns, batch by batch, in memory that stays bounded.
 
 Counts of parts of a log merge into the counts of the whole, in any order: `merge`.
 """

@@ -1,4 +1,4 @@
-"""Counts the training split and writes the FeatureSpec."""
+"""The counter of the training split, which writes the FeatureSpec."""
 
 from pathlib import Path
 

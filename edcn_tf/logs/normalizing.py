@@ -1,4 +1,4 @@
-"""Bring the columns of a log to the types that the schema asks for."""
+"""The columns of a log, brought to the types that the schema asks for."""
 
 import numpy as np
 import pyarrow as pa

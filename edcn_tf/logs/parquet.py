@@ -1,4 +1,4 @@
-"""Parquet logs, by their row groups."""
+"""Parquet logs, as batches of the columns that are asked for."""
 
 import contextlib
 import os

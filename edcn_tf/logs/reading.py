@@ -1,4 +1,4 @@
-"""Read raw click logs, whatever their format, as batches of typed columns."""
+"""The reader of raw click logs, whatever their format, as batches of typed columns."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""Read a TensorFlow Datasets name, `tfds:NAME` or `tfds:NAME[SPLIT]`, as a log."""
+"""The reader of a TensorFlow Datasets name, `tfds:NAME` or `tfds:NAME[SPLIT]`, as a log."""
 
 import os
 import re

@@ -27,7 +27,7 @@ CALLS = 20
 def cost(run):
     """Seconds of each epoch, operations of each layer, time of one batch."""
     figures, notes = [], ""
-    if run.history is None or not run.result:
+    if run.epochs is None or not run.result:
         notes += note(
             "There is no time of epochs, since history.csv is missing or damaged, or "
             "training has not ended."
@@ -55,9 +55,9 @@ def cost(run):
 
 
 def _epochs(run):
-    speed = run.history["examples_per_second"]
+    speed = run.epochs["examples_per_second"]
     seconds = run.result["training_seconds"] / speed / np.sum(1 / speed)
-    epochs = run.history["epoch"] + 1
+    epochs = run.epochs["epoch"] + 1
     figure, (axes,) = subplots(1)
     axes.bar(epochs, seconds, color=BLUE)
     axes.set(xlabel="epoch", ylabel="seconds")

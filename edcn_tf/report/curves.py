@@ -50,22 +50,22 @@ def difference_chart(runs, differences):
 
 @style()
 def learning(runs):
-    drawn = [run for run in runs if run.history is not None]
-    lacking = [run for run in runs if run.history is None]
+    drawn = [run for run in runs if run.epochs is not None]
+    lacking = [run for run in runs if run.epochs is None]
     why = "since its history.csv is missing or damaged"
     if not drawn:
         return note(f"There are no learning curves: of no run, {why}.")
     losses, (loss,) = subplots(1)
-    _draw_history(runs, loss, "loss", "training loss")
+    _draw_epochs(runs, loss, "loss", "training loss")
     loss.set_xlabel("epoch")
     validation, (auc, log_loss) = subplots(2, sharex=True)
-    _draw_history(runs, auc, "val_auc", "AUC")
-    _draw_history(runs, log_loss, "val_log_loss", "log loss")
+    _draw_epochs(runs, auc, "val_auc", "AUC")
+    _draw_epochs(runs, log_loss, "val_log_loss", "log loss")
     log_loss.set_xlabel("epoch")
     _legend(loss, runs)
     _legend(auc, runs)
     run, more = drawn[0], "; ".join(map(_told, drawn[1:]))
-    first, last = run.history["loss"][[0, -1]]
+    first, last = run.epochs["loss"][[0, -1]]
     drops = (
         f"; dotted lines: where the learning rate of {run.label} drops"
         if len(_drops(run))
@@ -93,18 +93,18 @@ def learning(runs):
 
 
 def _told(run):
-    epoch = run.history["epoch"][_best(run)] + 1
-    return f"{run.label} {run.history['val_auc'][_best(run)]:.4f} in epoch {epoch:.0f}"
+    epoch = run.epochs["epoch"][_best(run)] + 1
+    return f"{run.label} {run.epochs['val_auc'][_best(run)]:.4f} in epoch {epoch:.0f}"
 
 
 def _best(run):
-    return np.argmax(run.history["val_auc"])
+    return np.argmax(run.epochs["val_auc"])
 
 
-def _draw_history(runs, axes, key, name):
-    drawn = [(run, style) for run, style in _styled(runs) if run.history is not None]
+def _draw_epochs(runs, axes, key, name):
+    drawn = [(run, style) for run, style in _styled(runs) if run.epochs is not None]
     for run, (color, dashes, marker) in drawn:
-        epochs, values = run.history["epoch"] + 1, run.history[key]
+        epochs, values = run.epochs["epoch"] + 1, run.epochs[key]
         axes.plot(
             epochs,
             values,
@@ -129,7 +129,7 @@ def _styled(runs):
 
 def _drops(run):
     """The epochs, counted from 0, that begin with a lower learning rate."""
-    return run.history["epoch"][1:][np.diff(run.history["learning_rate"]) < 0]
+    return run.epochs["epoch"][1:][np.diff(run.epochs["learning_rate"]) < 0]
 
 
 @style()

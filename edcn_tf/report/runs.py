@@ -1,4 +1,4 @@
-"""What a report tells of a run: its setting, its history, its scores on a split."""
+"""What a report tells of a run: its setting, its epochs, its scores on a split."""
 
 import csv
 import dataclasses
@@ -36,7 +36,7 @@ class ScoredRun:
         fields: Names of the fields.
         group, weight: Names of these columns, or None.
         parameters: Number of the model's parameters.
-        history: Columns of `history.csv` as arrays, or None where it is not whole.
+        epochs: Columns of `history.csv` as arrays, or None where it is not whole.
         result: What `result.json` holds; nothing while training goes on.
         calibration: What corrects the model's probabilities.
         scores: `Scores` of the split, calibrated.
@@ -52,7 +52,7 @@ class ScoredRun:
     group: str | None
     weight: str | None
     parameters: int
-    history: dict[str, np.ndarray] | None
+    epochs: dict[str, np.ndarray] | None
     result: dict
     calibration: Calibration
     scores: Scores
@@ -183,7 +183,7 @@ def _read_run(directory, data, split, with_sample=False):
         group=schema.group,
         weight=schema.weight,
         parameters=scorer.model.count_params(),
-        history=_read_history(run.history),
+        epochs=_read_epochs(run.history),
         result=result,
         calibration=calibration,
         scores=scores,
@@ -205,7 +205,7 @@ def _read_result(directory):
         return {}
 
 
-def _read_history(path):
+def _read_epochs(path):
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))

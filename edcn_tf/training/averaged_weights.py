@@ -1,4 +1,4 @@
-"""What `model.fit` needs beside Keras' own callbacks."""
+"""The callback by which `model.fit` validates and keeps averaged weights."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Ask a served model for probabilities: a client of TF Serving, by gRPC or REST."""
+"""The client of TF Serving: rows, columns or tables to probabilities."""
 
 import contextlib
 import random

@@ -1,4 +1,4 @@
-"""Ask a served model for the probabilities of rows given as text: `edcn request`."""
+"""Requests to a served model of rows given as text: `edcn request`."""
 
 import json
 

@@ -62,7 +62,7 @@ def seeds(retrained, searched, objective, split):
 
 
 @style()
-def history(trials, objective, title):
+def scores_in_order(trials, objective, title):
     """The score of each trial, and the best so far."""
     numbers = [trial.number for trial in trials]
     done = {trial.number: trial for trial in completed(trials)}

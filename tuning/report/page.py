@@ -131,7 +131,7 @@ def _optimism(retrained, searched, objective):
 def _over_time(trials, objective):
     shown, lacking = [], []
     if completed(trials):
-        shown.append(figures.history(trials, objective, score_name(objective)))
+        shown.append(figures.scores_in_order(trials, objective, score_name(objective)))
     else:
         lacking.append("There is no score, since no trial was completed.")
     if np.isfinite([t.peak_memory_mib for t in trials]).any():

@@ -1,4 +1,4 @@
-"""Write a synthetic log, and beside it how well its clicks can be told at best."""
+"""The writer of a synthetic log, and of how well its clicks can be told at best."""
 
 import contextlib
 import dataclasses
