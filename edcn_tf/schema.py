@@ -1,4 +1,4 @@
-"""The description of a click log: which column is the label, which are fields, and how."""
+"""What a click log is: which column is the label, which are fields, and how."""
 
 import dataclasses
 import keyword

@@ -1,4 +1,4 @@
-"""The reader of a TensorFlow Datasets name, `tfds:NAME` or `tfds:NAME[SPLIT]`, as a log."""
+"""The reader of TensorFlow Datasets names, `tfds:NAME` or `tfds:NAME[SPLIT]`."""
 
 import os
 import re
