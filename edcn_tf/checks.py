@@ -55,3 +55,10 @@ def check_flag(name: str, value: Any) -> None:
     """Raises an `InputError` unless a value is true or false."""
     if not isinstance(value, bool):
         raise InputError(f"{name} must be true or false. Received: {value!r}")
+
+
+def check_least(name: str, value: Any, least: float, or_none: bool = False) -> None:
+    """Raises a `ValueError` for an argument of a layer that is less than `least`."""
+    if not (or_none and value is None) and value < least:
+        none = "`None` or " * or_none
+        raise ValueError(f"`{name}` must be {none}at least {least}. Received: {value}")

@@ -109,7 +109,10 @@ def search(
 
     def search_trials():
         RunTuner(
-            *(oracle, chosen, objective, out),
+            oracle,
+            chosen,
+            objective,
+            out,
             data=data,
             encoded=out / ENCODED,
             max_parameters=max_parameters,
@@ -137,7 +140,9 @@ def search(
         retrained = []
         if retrain_trials:
             retrained = retrain(
-                *(out / "retrained", candidates, objective),
+                out / "retrained",
+                candidates,
+                objective,
                 data=data,
                 encoded=out / ENCODED,
                 seeds=[settings.seed + 1 + number for number in range(retrain_seeds)],
