@@ -62,7 +62,7 @@ class Option:
         kind = self.kind or kind_of(self.annotation)
         if not kind.fits(value):
             raise ValueError(f"`{name}` must be {kind.expected}. Received: {value!r}")
-        if self.most is not None and value > self.most:
+        if self.most is not None and value is not None and value > self.most:
             raise ValueError(
                 f"`{name}` must be at most {self.most}. Received: {value!r}"
             )
