@@ -6,6 +6,7 @@ import json
 
 import yaml
 
+from edcn_tf.checks import check_between, check_flag
 from edcn_tf.errors import InputError
 from edcn_tf.files import parse_yaml, read_yaml
 from edcn_tf.models import FAMILY, PRESETS
@@ -91,23 +92,10 @@ class TrainingConfig:
             ("steps_per_execution", True, 1, 2**31),
         ]:
             value = getattr(self, key)
-            if key == "average_decay" and value is None:
-                continue
-            kinds = int if whole else (int, float)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, kinds)
-                or not low <= value <= high  # as nan is not
-            ):
-                raise InputError(
-                    f"{key} must be a {'whole ' * whole}number of at least {low} and "
-                    f"at most {high}. Received: {value!r}"
-                )
+            if key != "average_decay" or value is not None:
+                check_between(key, value, low, high, whole=whole)
         for key in ("deterministic", "mixed_precision"):
-            if not isinstance(getattr(self, key), bool):
-                raise InputError(
-                    f"{key} must be true or false. Received: {getattr(self, key)!r}"
-                )
+            check_flag(key, getattr(self, key))
         files = self.pretrained or {}
         if not isinstance(files, dict) or not all(
             isinstance(text, str) for text in [*files, *files.values()]

@@ -4,6 +4,7 @@ import dataclasses
 import keyword
 import re
 
+from edcn_tf.checks import check_flag, is_whole
 from edcn_tf.errors import InputError
 from edcn_tf.files import read_json, write_json
 
@@ -89,8 +90,7 @@ class Field:
         if self.name == "self" or keyword.iskeyword(self.name):
             self._fail("TensorFlow can have no input of that name", self.name)
         self._check_choice("kind", KINDS)
-        if not isinstance(self.candidate, bool):
-            self._fail("`candidate` must be true or false", self.candidate)
+        self._check_flag("candidate")
         if self.kind == "sequence":
             self._check_sequence()
         else:
@@ -156,8 +156,7 @@ class Field:
             if self.max_size is not None:
                 self._check_int("max_size", 1)
         self._check_int("unseen_rows", 1, MOST_ROWS)
-        if not isinstance(self.multiple, bool):
-            self._fail("`multiple` must be true or false", self.multiple)
+        self._check_flag("multiple")
 
     @property
     def is_list(self):
@@ -203,9 +202,12 @@ class Field:
         if getattr(self, key) not in choices:
             self._fail(f"`{key}` must be one of {list(choices)}", getattr(self, key))
 
+    def _check_flag(self, key):
+        check_flag(f"Field {self.name!r}: `{key}`", getattr(self, key))
+
     def _check_int(self, key, minimum, maximum=None):
         value = getattr(self, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        if not is_whole(value, minimum):
             self._fail(f"`{key}` must be a whole number of at least {minimum}", value)
         if maximum is not None and value > maximum:
             self._fail(f"`{key}` must be a whole number of at most {maximum}", value)

@@ -26,7 +26,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.evaluation.scoring import load_run
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.logs.reading import read_log
-from edcn_tf.models import options
+from edcn_tf.models import combinations
 from edcn_tf.records.checking import _Fits, check_records
 from edcn_tf.records.reading import reading
 from edcn_tf.records.writing import serialize_examples
@@ -256,8 +256,7 @@ def test_config_files(tmp_path, run, loaded, times):
             config = edcn_tf.TrainingConfig.load(path)
             assert edcn_tf.TrainingConfig.from_dict(config.to_dict()) == config
             with contextlib.suppress(ValueError):  # which `build` turns into one
-                options.check(config.options, layout)
-                options.widths(config.options["embedding_dim"], layout)
+                combinations.check(config.options, layout)
 
 
 @runs

@@ -8,8 +8,8 @@ import keras_tuner
 from edcn_tf.config import TrainingConfig
 from edcn_tf.errors import InputError
 from edcn_tf.files import read_yaml
-from edcn_tf.models import FAMILY, ParallelCTR, options
-from edcn_tf.models.parts import GATES
+from edcn_tf.models import FAMILY, ParallelCTR, combinations, options
+from edcn_tf.models.widths import widths
 from edcn_tf.training.train import compiled_model
 
 from .parameter import Parameter
@@ -17,13 +17,10 @@ from .parameter import Parameter
 SPACES = ("small", "full")
 # They decide what the others' defaults are.
 OF_THE_BASE = ("model", "preset")
-BELONGS = {**options.BELONGS, "gate_fields": ("gate", ("lhuc",), None)}
 # Key -> what decides whether it has a meaning, and for which of its values.
 OWNERS = {
-    **{key: (owner, values) for key, (owner, values, _) in BELONGS.items()},
-    "gate_layers": ("gate", tuple(GATES)),
-    "linear_l2": ("linear", (True,)),
-    "average_decay": ("optimizer", ("sparse_adam",)),
+    **options.OWNERS,
+    "average_decay": options.Owner("optimizer", ("sparse_adam",)),
 }
 
 
@@ -64,7 +61,7 @@ class SearchSpace(keras_tuner.HyperModel):
         self.spec, self.base = spec, dict(base or {})
         self._defaults = TrainingConfig.from_dict(self.base).to_dict()
         if self._defaults.get("embedding_dim", 0) is None:  # the fields decide
-            width = options.widths(None, spec.layout())[0]
+            width = widths(None, spec.layout())[0]
             self.base["embedding_dim"] = self._defaults["embedding_dim"] = width
         entries, source = space, "the space"
         if not isinstance(space, dict):
@@ -140,9 +137,9 @@ class SearchSpace(keras_tuner.HyperModel):
                         f"of its choices. They are {list(choices) or 'a range'}"
                     )
             yield parent, [choice for choice in choices if choice in values]
-        owner, values = OWNERS.get(name, (None, ()))
-        if owner is None:
+        if name not in OWNERS:
             return
+        owner, values, _ = OWNERS[name]
         if owner in self.parameters:
             possible = self.parameters[owner].choices
         else:
@@ -186,9 +183,7 @@ class SearchSpace(keras_tuner.HyperModel):
     def _check(self, config):
         """Raises a `ValueError` for a setting that no model has."""
         if issubclass(FAMILY[config.model].model, ParallelCTR):
-            fields = self.spec.layout()
-            options.check(config.options, fields)
-            options.widths(config.options["embedding_dim"], fields)
+            combinations.check(config.options, self.spec.layout())
 
     def declare_hyperparameters(self, hp):
         """Adds all hyper-parameters with their conditions; builds no model."""
@@ -226,8 +221,8 @@ class SearchSpace(keras_tuner.HyperModel):
         # What `base` or a preset says of one gate, its temperature for instance, does
         # not hold where another was chosen.
         neutral = {
-            key: value
-            for key, (owner, values, value) in BELONGS.items()
+            key: options.OPTIONS[key].default
+            for key, (owner, values, _) in options.OWNERS.items()
             if owner in settings and settings[owner] not in values
         }
         return TrainingConfig.from_dict({**self.base, **neutral, **settings})

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from edcn_tf.checks import check_flag, is_number
 from edcn_tf.directories import Run
 from edcn_tf.errors import InputError
 from edcn_tf.files import read_json, write_json
@@ -83,11 +84,7 @@ class Calibration:
             raise InputError(
                 f"method must be one of {list(METHODS)}. Received: {self.method!r}"
             )
-        if not isinstance(self.splits_sampled, bool):
-            raise InputError(
-                f"splits_sampled must be true or false. Received: "
-                f"{self.splits_sampled!r}"
-            )
+        check_flag("splits_sampled", self.splits_sampled)
         self._check("negative_sampling_rate", 0, 1, above=True)
         self._check("slope", 0, LARGEST, above=True)
         self._check("intercept", -LARGEST, LARGEST)
@@ -208,8 +205,4 @@ def load_calibration(run):
 
 def _is_number(value):
     # A whole number may be too large to be a float.
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and abs(value) <= LARGEST
-    )
+    return is_number(value, -LARGEST, LARGEST)

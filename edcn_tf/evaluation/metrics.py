@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edcn_tf.checks import is_whole
 from edcn_tf.errors import InputError
 
 EPSILON = 1e-7
@@ -297,9 +298,10 @@ def check_probabilities(labels, probabilities, weights):
 
 
 def _check_count(name, value, least):
-    if not isinstance(value, (int, np.integer)) or value < least:
+    value = value.item() if isinstance(value, np.integer) else value
+    if not is_whole(value, least):
         raise InputError(f"{name} must be an integer >= {least}. Received: {value!r}")
-    return int(value)
+    return value
 
 
 def _group_ids(groups, labels):

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from edcn_tf.checks import check_least
+
 EPSILON = 1e-6
 KINDS = ("add", "hadamard", "concat", "attention", "attention_components")
 
@@ -77,8 +79,8 @@ class Bridge(keras.layers.Layer):
         super().__init__(**kwargs)
         if kind not in KINDS:
             raise ValueError(f"`kind` must be one of {list(KINDS)}. Received: {kind!r}")
-        if units is not None and units < 1:
-            raise ValueError(f"`units` must be at least 1. Received: {units}")
+        if units is not None:
+            check_least("units", units, 1)
         if scale and kind != "hadamard":
             raise ValueError(f"`scale` is of hadamard alone. Received: kind={kind!r}")
         self.kind = kind

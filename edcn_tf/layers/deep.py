@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.batch_norm import batch_norm as make_batch_norm
 from edcn_tf.layers.history.dice import Dice
 
@@ -55,8 +56,8 @@ class Deep(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if units is not None and units < 1:
-            raise ValueError(f"`units` must be at least 1. Received: {units}")
+        if units is not None:
+            check_least("units", units, 1)
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: {dropout}")
         if activation not in ACTIVATIONS:

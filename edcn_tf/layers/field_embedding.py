@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers import large_table
 from edcn_tf.layers.pooling import pooled, whole
 from edcn_tf.layers.width_groups import groups_of
@@ -110,14 +111,10 @@ class FieldEmbedding(keras.layers.Layer):
                 "`embedding_dim` must be a number, or one for each of the "
                 f"{len(fields)} fields. Received: {embedding_dim}"
             )
-        for name, value, low in [
-            ("num_rows", num_rows, 1),
-            ("embedding_dim", min(widths), 1),
-            ("l2", l2, 0),
-            ("unseen_rate", unseen_rate, 0),
-        ]:
-            if value < low:
-                raise ValueError(f"`{name}` must be at least {low}. Received: {value}")
+        check_least("num_rows", num_rows, 1)
+        check_least("embedding_dim", min(widths), 1)
+        check_least("l2", l2, 0)
+        check_least("unseen_rate", unseen_rate, 0)
         if unseen_rate >= 1:
             raise ValueError(f"`unseen_rate` must be below 1. Received: {unseen_rate}")
         self.fields = [dict(field) for field in fields]

@@ -1,11 +1,17 @@
 """The models of the field that have a name: each is a set of options."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
+from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.models.click_model import ClickModel
 from edcn_tf.models.edcn import EDCN
 from edcn_tf.models.logistic_regression import LogisticRegression
+from edcn_tf.models.options import Options
 from edcn_tf.models.parallel_ctr import ParallelCTR
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Member:
 
     title: str
     source: str
-    options: dict
+    options: Options
     model: type[ClickModel] = ParallelCTR
 
     @property
@@ -30,11 +36,11 @@ class Member:
         return self.options.get("history", "pooling") != "pooling"
 
 
-PLAIN = {"bridge": "none", "gate": "none"}
-WIDE = {**PLAIN, "linear": True}
-NO_DEEP = {"deep_units": []}
+PLAIN: Options = {"bridge": "none", "gate": "none"}
+WIDE: Options = {**PLAIN, "linear": True}
+NO_DEEP: Options = {"deep_units": []}
 # A deep network on a history: sizes of DIN's code, for all of them.
-STACKED = {**PLAIN, "explicit": "none", "deep_units": [200, 80]}
+STACKED: Options = {**PLAIN, "explicit": "none", "deep_units": [200, 80]}
 FAMILY = {
     "logistic_regression": Member(
         "logistic regression", "", {}, model=LogisticRegression
@@ -101,7 +107,9 @@ def member(name):
     return FAMILY[name]
 
 
-def make_model(spec, name, **options):
+def make_model(
+    spec: FeatureSpec | dict[str, Any], name: str, **options: "Unpack[Options]"
+) -> ClickModel:
     """A model of `FAMILY`, not yet compiled.
 
     Args:

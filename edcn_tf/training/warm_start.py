@@ -22,7 +22,7 @@ from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import read_value, read_yaml
 from edcn_tf.layers import FieldEmbedding, large_table
 from edcn_tf.models.model_file import unbuilt_model
-from edcn_tf.models.options import widths
+from edcn_tf.models.widths import widths
 from edcn_tf.training.checkpoints import FOLDER, stored_variables
 from edcn_tf.training.optimizers import SparseAdam
 

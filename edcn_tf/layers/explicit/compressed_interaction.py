@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer, check_fields
 
 
@@ -46,10 +47,7 @@ class CompressedInteraction(ExplicitLayer):
         self, feature_maps=None, *, kernel_initializer="glorot_uniform", **kwargs
     ):
         super().__init__(**kwargs)
-        if feature_maps is not None and feature_maps < 1:
-            raise ValueError(
-                f"`feature_maps` must be `None` or at least 1. Received: {feature_maps}"
-            )
+        check_least("feature_maps", feature_maps, 1, or_none=True)
         self.feature_maps = feature_maps
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 

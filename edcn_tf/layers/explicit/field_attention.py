@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer, check_fields
 
 
@@ -56,12 +57,8 @@ class FieldAttention(ExplicitLayer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if num_heads < 1:
-            raise ValueError(f"`num_heads` must be at least 1. Received: {num_heads}")
-        if head_width is not None and head_width < 1:
-            raise ValueError(
-                f"`head_width` must be `None` or at least 1. Received: {head_width}"
-            )
+        check_least("num_heads", num_heads, 1)
+        check_least("head_width", head_width, 1, or_none=True)
         self.num_heads = num_heads
         self.head_width = head_width
         self.residual = residual

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer, check_widths
 
 
@@ -51,8 +52,7 @@ class MatrixCross(ExplicitLayer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if rank is not None and rank < 1:
-            raise ValueError(f"`rank` must be `None` or at least 1. Received: {rank}")
+        check_least("rank", rank, 1, or_none=True)
         self.rank = rank
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)

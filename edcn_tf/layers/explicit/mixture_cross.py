@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer, check_widths
 
 
@@ -60,12 +61,8 @@ class MixtureCross(ExplicitLayer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if rank is not None and rank < 1:
-            raise ValueError(f"`rank` must be `None` or at least 1. Received: {rank}")
-        if num_experts < 1:
-            raise ValueError(
-                f"`num_experts` must be at least 1. Received: {num_experts}"
-            )
+        check_least("rank", rank, 1, or_none=True)
+        check_least("num_experts", num_experts, 1)
         self.rank = rank
         self.num_experts = num_experts
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

@@ -2,6 +2,7 @@
 
 import keras
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.gates.gate import Gate
 
 
@@ -52,10 +53,8 @@ class LHUCGate(Gate):
         self, hidden_units=None, *, kernel_initializer="glorot_uniform", **kwargs
     ):
         super().__init__(**kwargs)
-        if hidden_units is not None and hidden_units < 1:
-            raise ValueError(
-                f"`hidden_units` must be at least 1. Received: {hidden_units}"
-            )
+        if hidden_units is not None:
+            check_least("hidden_units", hidden_units, 1)
         self.hidden_units = hidden_units
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 

@@ -2,6 +2,7 @@
 
 import keras
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.gates.gate import Gate
 
 OUTPUT_ACTIVATIONS = ("sigmoid", "relu")
@@ -60,8 +61,7 @@ class SqueezeExcitationGate(Gate):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if reduction < 1:
-            raise ValueError(f"`reduction` must be at least 1. Received: {reduction}")
+        check_least("reduction", reduction, 1)
         if output_activation not in OUTPUT_ACTIVATIONS:
             raise ValueError(
                 f"`output_activation` must be one of {list(OUTPUT_ACTIVATIONS)}. "

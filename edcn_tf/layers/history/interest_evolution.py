@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.history.history_layer import HistoryLayer, check_shapes
 
 
@@ -44,10 +45,7 @@ class InterestEvolution(HistoryLayer):
 
     def __init__(self, auxiliary_weight=1.0, **kwargs):
         super().__init__(**kwargs)
-        if auxiliary_weight < 0:
-            raise ValueError(
-                f"`auxiliary_weight` must be at least 0. Received: {auxiliary_weight}"
-            )
+        check_least("auxiliary_weight", auxiliary_weight, 0)
         self.auxiliary_weight = auxiliary_weight
 
     def build(self, history_shape, candidate_shape, mask_shape=None):

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.history.history_layer import HistoryLayer, check_shapes
 
 
@@ -44,9 +45,8 @@ class HistoryTransformer(HistoryLayer):
 
     def __init__(self, num_heads=2, num_blocks=1, dropout=0.1, **kwargs):
         super().__init__(**kwargs)
-        for name, value in [("num_heads", num_heads), ("num_blocks", num_blocks)]:
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {value}")
+        check_least("num_heads", num_heads, 1)
+        check_least("num_blocks", num_blocks, 1)
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: {dropout}")
         self.num_heads = num_heads
