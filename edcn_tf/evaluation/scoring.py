@@ -153,7 +153,8 @@ def score_split(scorer, data, split="test", look=None, *, skip_corrupt=None):
     files, rows, skipped, lost = pattern, _rows(data, split), None, 0
     if skip_corrupt is not None:
         files, rows, skipped, lost = check_records(
-            *(record_files(pattern), spec),
+            record_files(pattern),
+            spec,
             group=group,
             allowed=skip_corrupt,
             prepared=rows,

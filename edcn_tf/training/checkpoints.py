@@ -7,20 +7,13 @@ import tensorflow as tf
 
 from edcn_tf.errors import InputError
 from edcn_tf.files import new_directory, read_json, write_json
+from edcn_tf.training.state import TrainingState
 
 FOLDER = "checkpoints"
 NAME = re.compile(r"epoch-(\d{5,})-step-(\d{9,})")
 VARIABLES = "variables"  # prefix of TensorFlow's files
+STATE = "state.json"
 OTHERWISE = "to train from the start, choose another --out, or remove the run"
-NONE = type(None)
-KINDS = {
-    **dict.fromkeys(("epoch", "step", "rows", "wait", "drops"), (int,)),
-    **dict.fromkeys(("epoch_seconds", "best_auc", "training_seconds"), (float,)),
-    **dict.fromkeys(("loss", "history"), (list,)),
-    "best_epoch": (int, NONE),
-    "best_log_loss": (float, NONE),
-    "stop": (bool,),
-}
 
 
 def save_checkpoint(run, model, state):
@@ -31,16 +24,15 @@ def save_checkpoint(run, model, state):
     Args:
         run: The run directory.
         model: Compiled, its optimizer built.
-        state: What else training remembers; among it `epoch`, the number of finished
-            ones, `step`, that of the next one, and `best_epoch`.
+        state: `TrainingState`.
     """
-    name = _name(state["epoch"], state["step"])
-    folder, kept = run / FOLDER, (name, _name(state.get("best_epoch") or 0))
+    name = _name(state.epoch, state.step)
+    folder, kept = run / FOLDER, (name, _name(state.best_epoch or 0))
     earlier = [path for path in folder.glob("epoch-*") if path.name not in kept]
     if not (folder / name).exists():
         with new_directory(folder / name) as partial:
             _checkpoint(model).write(str(partial / VARIABLES))
-            write_json(partial / "state.json", state)
+            write_json(partial / STATE, state.to_json())
     for path in earlier:
         shutil.rmtree(path)
 
@@ -90,7 +82,7 @@ def latest_checkpoint(run):
 
 
 def restore_checkpoint(path, model):
-    """Puts a model and its optimizer where they were; returns the state.
+    """Puts a model and its optimizer where they were; returns the `TrainingState`.
 
     Raises:
         InputError: If the checkpoint is damaged, or one of another model.
@@ -102,33 +94,19 @@ def restore_checkpoint(path, model):
         raise InputError(
             f"{path}: is damaged, or of another model ({reason}); {OTHERWISE}"
         ) from None
-    state = read_json(path / "state.json")
-    if not isinstance(state, dict) or not _is_state(state, path):
-        raise InputError(f"{path}/state.json: is damaged; {OTHERWISE}")
+    return _read_state(path)
+
+
+def _read_state(path):
+    """The `TrainingState` of a checkpoint, which must be of the step of its name."""
+    value = read_json(path / STATE)
+    try:
+        state = TrainingState.from_json(value)
+        if path.name != _name(state.epoch, state.step):
+            raise ValueError("is of another step")
+    except ValueError:
+        raise InputError(f"{path / STATE}: is damaged; {OTHERWISE}") from None
     return state
-
-
-def _is_state(state, path):
-    """Whether it says what training remembers, of the step that the name says."""
-    match = NAME.fullmatch(path.name)
-    return (
-        set(state) == set(KINDS)
-        and all(type(value) in KINDS[key] for key, value in state.items())
-        and len(state["loss"]) == 2
-        and all(isinstance(value, float) for value in state["loss"])
-        and all(map(_is_row, state["history"]))
-        and match is not None
-        and [state["epoch"], state["step"]] == [int(match[1]), int(match[2])]
-    )
-
-
-def _is_row(row):
-    """Whether it may be a line of `history.csv`."""
-    return (
-        isinstance(row, dict)
-        and "epoch" in row
-        and all(type(value) in (int, float, NONE) for value in row.values())
-    )
 
 
 def _checkpoint(model):
