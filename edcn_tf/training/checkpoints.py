@@ -1,17 +1,22 @@
 """Where an interrupted run goes on: all that training remembers at one step."""
 
+import contextlib
 import re
 import shutil
-
-import tensorflow as tf
 
 from edcn_tf.errors import InputError
 from edcn_tf.files import new_directory, read_json, write_json
 from edcn_tf.training.state import TrainingState
+from edcn_tf.training.stored_variables import (
+    READING_ERRORS,
+    StoredVariables,
+    put,
+    write_variables,
+)
+from edcn_tf.training.variable_names import named_variables
 
 FOLDER = "checkpoints"
 NAME = re.compile(r"epoch-(\d{5,})-step-(\d{9,})")
-VARIABLES = "variables"  # prefix of TensorFlow's files
 STATE = "state.json"
 OTHERWISE = "to train from the start, choose another --out, or remove the run"
 
@@ -31,7 +36,7 @@ def save_checkpoint(run, model, state):
     earlier = [path for path in folder.glob("epoch-*") if path.name not in kept]
     if not (folder / name).exists():
         with new_directory(folder / name) as partial:
-            _checkpoint(model).write(str(partial / VARIABLES))
+            write_variables(partial, model)
             write_json(partial / STATE, state.to_json())
     for path in earlier:
         shutil.rmtree(path)
@@ -40,35 +45,13 @@ def save_checkpoint(run, model, state):
 def keep_checkpoint_of(run, epoch):
     """Removes all checkpoints but that of an epoch's end."""
     for path in (run / FOLDER).iterdir():
-        if path.name != _name(epoch):
+        if path != checkpoint_of(run, epoch):
             shutil.rmtree(path)
 
 
-def stored_variables(run, epoch):
-    """The variables in the checkpoint of an epoch's end.
-
-    Returns:
-        How many there are, and a function of a variable's number to its value: first
-        the model's weights, then random states, then the optimizer's variables.
-
-    Raises:
-        InputError: If it is not there, or damaged.
-    """
-    path = run / FOLDER / _name(epoch)
-    try:
-        reader = tf.train.load_checkpoint(str(path / VARIABLES))
-    except (tf.errors.OpError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: cannot be read ({reason})") from None
-    names = reader.get_variable_to_shape_map()
-    number = sum(name.startswith("variables/") for name in names)
-    return number, lambda i: reader.get_tensor(
-        f"variables/{i}/.ATTRIBUTES/VARIABLE_VALUE"
-    )
-
-
-def _name(epoch, step=0):
-    return f"epoch-{epoch:05d}-step-{step:09d}"
+def checkpoint_of(run, epoch):
+    """The directory of an epoch's end."""
+    return run / FOLDER / _name(epoch)
 
 
 def latest_checkpoint(run):
@@ -84,17 +67,33 @@ def latest_checkpoint(run):
 def restore_checkpoint(path, model):
     """Puts a model and its optimizer where they were; returns the `TrainingState`.
 
+    At most one variable more than they have is in memory.
+
+    Args:
+        path: The checkpoint's directory.
+        model: Compiled, its optimizer built.
+
     Raises:
-        InputError: If the checkpoint is damaged, or one of another model.
+        InputError: If the checkpoint is damaged, or one of another model: if it lacks
+            a variable, or has one more, or one of another shape.
     """
-    try:
-        _checkpoint(model).read(str(path / VARIABLES)).assert_consumed()
-    except (tf.errors.OpError, ValueError, IndexError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{path}: is damaged, or of another model ({reason}); {OTHERWISE}"
-        ) from None
+    variables = named_variables(model)
+    with reading(path, "is damaged, or of another model", f"; {OTHERWISE}"):
+        stored = StoredVariables(path, model)
+        stored.check({name: v.shape for name, v in variables.items()})
+        for name, variable in variables.items():
+            put(variable, stored[name])
     return _read_state(path)
+
+
+@contextlib.contextmanager
+def reading(path, what="cannot be read", otherwise=""):
+    """Turns what is wrong with a checkpoint into an `InputError` that names it."""
+    try:
+        yield
+    except READING_ERRORS as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: {what} ({reason}){otherwise}") from None
 
 
 def _read_state(path):
@@ -109,13 +108,5 @@ def _read_state(path):
     return state
 
 
-def _checkpoint(model):
-    variables = [
-        *model.weights,
-        # Of dropout and its like, which are no weights to Keras.
-        *[v for v in model.variables if v.name == "seed_generator_state"],
-        *model.optimizer.variables,
-    ]
-    return tf.train.Checkpoint(
-        variables={str(number): v.value for number, v in enumerate(variables)}
-    )
+def _name(epoch, step=0):
+    return f"epoch-{epoch:05d}-step-{step:09d}"

@@ -20,8 +20,10 @@ from edcn_tf.features.hashing import hash_bucket
 from edcn_tf.layers import large_table
 from edcn_tf.training.checkpoints import restore_checkpoint
 from edcn_tf.training.compiling import compiled_model
+from edcn_tf.training.continued_config import continued_config
+from edcn_tf.training.moved_rows import row_sources
 from edcn_tf.training.run_start import set_starting_values
-from edcn_tf.training.warm_start import continued_config, row_sources, start_from
+from edcn_tf.training.warm_start import start_from
 
 FIELDS = [
     {"name": "user", "min_count": 1},
