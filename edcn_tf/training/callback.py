@@ -1,4 +1,4 @@
-"""What training does after a step and after an epoch, and what it remembers."""
+"""What training does after each step and each epoch."""
 
 import contextlib
 import csv

@@ -43,6 +43,8 @@ class StoredVariables:
         self._keys = {_unescaped(match[1]): match[0] for match in matches}
         if not self._keys:
             self._keys = keys_by_position(self._shapes, model, had_counts)
+        for key in self._shapes.keys() - set(self._keys.values()):
+            self._reader.get_tensor(key)  # TensorFlow's own: is it whole?
 
     def check(self, shapes, may_be_left=lambda name: False):
         """Raises a `ValueError` unless it holds just the variables that are wanted.
