@@ -10,7 +10,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.files import read_yaml
 from edcn_tf.models import FAMILY, ParallelCTR, combinations, options
 from edcn_tf.models.widths import widths
-from edcn_tf.training.train import compiled_model
+from edcn_tf.training.compiling import compiled_model
 
 from .parameter import Parameter
 

@@ -19,7 +19,7 @@ import edcn_tf
 from edcn_tf.training.workers import Workers, make_strategy
 from helpers import distributed_fit
 
-SCRIPT = Path(__file__).with_name("distributed_fit.py")
+SCRIPT = Path(distributed_fit.__file__)
 SECONDS = 300  # until a process counts as stuck, on however busy a machine
 # At the end of an epoch one of two replicas has a row, and the other has none.
 ROWS = {"train": 64 * 12 + 1, "valid": 64 * 3 + 1}
