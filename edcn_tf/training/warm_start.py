@@ -103,17 +103,14 @@ def start_from(run, model, spec, config):
     ):
         if not path.exists():
             raise InputError(
-                f"{run}: has no {path.name}, so it is no finished run that training can "
-                "start from; train it to the end, or leave out the warm start"
+                f"{run}: has no {path.name}, so it is no finished run that training "
+                "can start from; train it to the end, or leave out the warm start"
             )
     earlier = FeatureSpec.load(stored.features)
     check_fields(earlier.schema, spec.schema)
     old, new = ([f.field.name for f in s.fields] for s in (earlier, spec))
     same_fields = old == new
-    if same_fields:
-        before = unbuilt_model(stored.model, earlier)
-    else:
-        before = load_run(run)[0]
+    before = unbuilt_model(stored.model, earlier) if same_fields else load_run(run)[0]
     old_config = TrainingConfig.from_dict(read_yaml(stored.config))
     check_config(old_config, config, before, model)
     if same_fields and config.options.get("history") == "transformer":
