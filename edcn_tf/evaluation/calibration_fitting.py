@@ -5,6 +5,9 @@ import math
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+from sklearn.isotonic import isotonic_regression
 
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import metrics
@@ -22,7 +25,7 @@ from edcn_tf.files import read_value
 
 BINS = 1000
 STEEPEST = 20  # slope between two knots
-NEWTON_STEPS = 100
+GRADIENT = 1e-8  # of the loss of all rows, at the end
 RIDGE = 1e-6  # holds the slope at 1 where all probabilities are equal
 
 
@@ -91,7 +94,7 @@ def fit(
     """The `Calibration` of a method that fits rows which the model was not trained on.
 
     Platt's two parameters are those of maximum likelihood, with his targets (of one
-    more click and one more non-click), found by Newton's method. The isotonic line
+    more click and one more non-click), found by a Newton method. The isotonic line
     goes through the centres of the blocks that pooling adjacent violators leaves of
     1000 bins of equally many rows, so that it ascends within a block too, and in
     proportion to the probability beyond the outer centres.
@@ -131,13 +134,13 @@ def fit(
         )
     weights = weights / weights.mean()  # so that 1 is a row
     p = p.clip(EPSILON, 1 - EPSILON)
-    log_odds = np.log(p) - np.log1p(-p) + math.log(negative_sampling_rate)
+    log_odds = logit(p) + math.log(negative_sampling_rate)
     if method == "platt":
         slope, intercept = _platt(labels, log_odds, weights)
         return dataclasses.replace(
             correction, method=method, slope=slope, intercept=intercept
         )
-    x, y = _isotonic(labels, _sigmoid(log_odds), weights)
+    x, y = _isotonic(labels, expit(log_odds), weights)
     return dataclasses.replace(correction, method=method, x=x, y=y)
 
 
@@ -156,27 +159,29 @@ def _platt(labels, log_odds, weights):
         likelihood = weights @ (np.logaddexp(0, z) - targets * z)
         return likelihood + ridge @ (parameters - start) ** 2 / 2
 
-    parameters = start
-    for _ in range(NEWTON_STEPS):
-        p = _sigmoid(parameters @ inputs)
-        gradient = inputs @ (weights * (p - targets)) + ridge * (parameters - start)
-        hessian = (inputs * (weights * p * (1 - p))) @ inputs.T + np.diag(ridge)
-        step = np.linalg.solve(hessian, gradient)
-        gain = gradient @ step
-        if gain < 1e-10:
-            break
-        # A full step may overshoot far from the optimum, where the curve is flat.
-        now, size = loss(parameters), 1.0
-        while loss(parameters - size * step) > now - 1e-4 * size * gain + 1e-12 * now:
-            size /= 2
-        parameters = parameters - size * step
-    slope = float(parameters[0])
+    def gradient(parameters):
+        errors = expit(parameters @ inputs) - targets
+        return inputs @ (weights * errors) + ridge * (parameters - start)
+
+    def hessian(parameters):
+        p = expit(parameters @ inputs)
+        return (inputs * (weights * p * (1 - p))) @ inputs.T + np.diag(ridge)
+
+    # Not LogisticRegression: it cannot hold the slope at 1.
+    slope, height = minimize(
+        loss,
+        start,
+        method="trust-exact",
+        jac=gradient,
+        hess=hessian,
+        options={"gtol": GRADIENT},
+    ).x
     if slope <= 0:
         raise InputError(
             "clicks become rarer as the model's probability rises, so there is no "
             f"calibration that keeps its order. Received: slope {slope:.3g}"
         )
-    return slope, float(parameters[1] - slope * center)
+    return float(slope), float(height - slope * center)
 
 
 def _isotonic(labels, p, weights):
@@ -192,12 +197,10 @@ def _isotonic(labels, p, weights):
         # not to, is no proof that none will, and log loss would not forgive a 0.
         rows[end] += 1
         clicks[end] += x[end]
-    blocks = []
-    for block in np.stack([rows, rows * x, clicks], axis=1):
-        while blocks and _rate(blocks[-1]) >= _rate(block) * (1 - 1e-12):
-            block = block + blocks.pop()
-        blocks.append(block)
-    rows, sums, clicks = np.array(blocks).T
+    heights = isotonic_regression(clicks / rows, sample_weight=rows)
+    ascends = heights[:-1] < heights[1:] * (1 - 1e-12)
+    blocks = np.cumsum(np.append(0, ascends))
+    rows, sums, clicks = (np.bincount(blocks, w) for w in (rows, rows * x, clicks))
     if len(rows) > KNOTS - 2:
         places = (np.cumsum(rows) - rows / 2) / rows.sum()
         groups = np.unique((places * (KNOTS - 2)).astype(int), return_inverse=True)[1]
@@ -214,11 +217,3 @@ def _isotonic(labels, p, weights):
     x, y = sums / rows, clicks / rows
     last = min(1.0, y[-1] / x[-1])
     return [0.0, *map(float, x), 1.0], [0.0, *map(float, y), float(last)]
-
-
-def _rate(block):
-    return block[2] / block[0]
-
-
-def _sigmoid(log_odds):
-    return np.exp(-np.logaddexp(0, -log_odds))

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from edcn_tf.evaluation import metrics
 
@@ -63,7 +64,7 @@ def spearman(first, second):
     """Spearman's coefficient of two rankings: 1 the same, -1 the reverse, 0 unrelated.
 
     The correlation of the ranks; equal values share their mean rank. NaN with fewer
-    than two values, or where all of one side are equal.
+    than two values, where all of one side are equal, and where one is NaN.
 
     Args:
         first: 1-D.
@@ -72,14 +73,6 @@ def spearman(first, second):
     Reference:
         Spearman 1904, "The Proof and Measurement of Association between Two Things".
     """
-    if len(first) < 2:
-        return float("nan")
-    ranks = np.array([_ranks(first), _ranks(second)])
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    length = np.sqrt(np.prod(np.square(ranks).sum(axis=1)))
-    return float(np.prod(ranks, axis=0).sum() / length) if length else float("nan")
-
-
-def _ranks(values):
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places]
+    if any(len(np.unique(side)) < 2 for side in (first, second)):
+        return float("nan")  # of which SciPy would warn
+    return float(spearmanr(first, second).statistic)
