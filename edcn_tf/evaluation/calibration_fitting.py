@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.isotonic import isotonic_regression
@@ -21,7 +22,7 @@ from edcn_tf.evaluation.calibration import (
     load_calibration,
 )
 from edcn_tf.evaluation.scoring import score_run
-from edcn_tf.files import read_value
+from edcn_tf.files import StrPath, read_value
 
 BINS = 1000
 STEEPEST = 20  # slope between two knots
@@ -29,7 +30,13 @@ GRADIENT = 1e-8  # of the loss of all rows, at the end
 RIDGE = 1e-6  # holds the slope at 1 where all probabilities are equal
 
 
-def calibrate_run(run, data=None, *, method="platt", negative_sampling_rate=None):
+def calibrate_run(
+    run: StrPath,
+    data: StrPath | None = None,
+    *,
+    method: str = "platt",
+    negative_sampling_rate: float | None = None,
+) -> dict[str, dict[str, float]]:
     """Fits a calibration on the validation split and makes it the run's.
 
     Args:
@@ -83,14 +90,14 @@ def calibrate_run(run, data=None, *, method="platt", negative_sampling_rate=None
 
 
 def fit(
-    labels,
-    probabilities,
-    method="platt",
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    method: str = "platt",
     *,
-    negative_sampling_rate=1.0,
-    splits_sampled=False,
-    weights=None,
-):
+    negative_sampling_rate: float = 1.0,
+    splits_sampled: bool = False,
+    weights: ArrayLike | None = None,
+) -> Calibration:
     """The `Calibration` of a method that fits rows which the model was not trained on.
 
     Platt's two parameters are those of maximum likelihood, with his targets (of one
@@ -122,29 +129,32 @@ def fit(
     correction = Calibration(
         negative_sampling_rate=negative_sampling_rate, splits_sampled=splits_sampled
     )
-    weights = correction.row_weights(np.asarray(labels), weights)
-    labels, p, weights = metrics.check_probabilities(labels, probabilities, weights)
+    given = None if weights is None else np.asarray(weights)
+    counts = correction.row_weights(np.asarray(labels), given)
+    y, p, w = metrics.check_probabilities(labels, probabilities, counts)
     if method == "none":
         return correction
-    labels, p, weights = (each[weights > 0] for each in (labels, p, weights))
-    if labels.min() == labels.max():
+    y, p, w = (each[w > 0] for each in (y, p, w))
+    if y.min() == y.max():
         raise InputError(
             "there must be rows with and without a click to calibrate on. "
-            f"Received: only {labels[0]:g}"
+            f"Received: only {y[0]:g}"
         )
-    weights = weights / weights.mean()  # so that 1 is a row
+    w = w / w.mean()  # so that 1 is a row
     p = p.clip(EPSILON, 1 - EPSILON)
     log_odds = logit(p) + math.log(negative_sampling_rate)
     if method == "platt":
-        slope, intercept = _platt(labels, log_odds, weights)
+        slope, intercept = _platt(y, log_odds, w)
         return dataclasses.replace(
             correction, method=method, slope=slope, intercept=intercept
         )
-    x, y = _isotonic(labels, expit(log_odds), weights)
-    return dataclasses.replace(correction, method=method, x=x, y=y)
+    knots = _isotonic(y, expit(log_odds), w)
+    return dataclasses.replace(correction, method=method, x=knots[0], y=knots[1])
 
 
-def _platt(labels, log_odds, weights):
+def _platt(
+    labels: np.ndarray, log_odds: np.ndarray, weights: np.ndarray
+) -> tuple[float, float]:
     """Slope and intercept of the largest likelihood."""
     clicks = weights @ labels
     others = weights.sum() - clicks
@@ -154,16 +164,16 @@ def _platt(labels, log_odds, weights):
     start = np.array([1.0, center])  # changes nothing
     ridge = np.array([RIDGE, 0.0])
 
-    def loss(parameters):
+    def loss(parameters: np.ndarray) -> float:
         z = parameters @ inputs
         likelihood = weights @ (np.logaddexp(0, z) - targets * z)
         return likelihood + ridge @ (parameters - start) ** 2 / 2
 
-    def gradient(parameters):
+    def gradient(parameters: np.ndarray) -> np.ndarray:
         errors = expit(parameters @ inputs) - targets
         return inputs @ (weights * errors) + ridge * (parameters - start)
 
-    def hessian(parameters):
+    def hessian(parameters: np.ndarray) -> np.ndarray:
         p = expit(parameters @ inputs)
         return (inputs * (weights * p * (1 - p))) @ inputs.T + np.diag(ridge)
 
@@ -184,7 +194,9 @@ def _platt(labels, log_odds, weights):
     return float(slope), float(height - slope * center)
 
 
-def _isotonic(labels, p, weights):
+def _isotonic(
+    labels: np.ndarray, p: np.ndarray, weights: np.ndarray
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Knots x and y of a strictly ascending line."""
     p = p.round(9).clip(KNOT_DISTANCE, 1 - KNOT_DISTANCE)
     ranks = np.searchsorted(np.sort(p), p)  # equal probabilities share a bin
@@ -216,4 +228,4 @@ def _isotonic(labels, p, weights):
         rows, sums, clicks = (np.bincount(groups, w) for w in (rows, sums, clicks))
     x, y = sums / rows, clicks / rows
     last = min(1.0, y[-1] / x[-1])
-    return [0.0, *map(float, x), 1.0], [0.0, *map(float, y), float(last)]
+    return (0.0, *map(float, x), 1.0), (0.0, *map(float, y), float(last))

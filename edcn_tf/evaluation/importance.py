@@ -1,8 +1,10 @@
 """What each field is worth to a model: the AUC that is lost without it."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
 from edcn_tf.evaluation import metrics
@@ -20,8 +22,15 @@ class Importance(NamedTuple):
 
 
 def permutation_importance(
-    score, ids, labels, slots, *, weights=None, repeats=5, seed=0
-):
+    score: Callable[[np.ndarray], ArrayLike],
+    ids: np.ndarray,
+    labels: ArrayLike,
+    slots: Sequence[int],
+    *,
+    weights: ArrayLike | None = None,
+    repeats: int = 5,
+    seed: int = 0,
+) -> Importance:
     """The drop of AUC when one field's values are shuffled among the rows.
 
         drop_f = AUC(score(ids)) - AUC(score(ids with field f of another row))
@@ -60,7 +69,7 @@ def permutation_importance(
     return Importance(auc, drops)
 
 
-def spearman(first, second):
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
     """Spearman's coefficient of two rankings: 1 the same, -1 the reverse, 0 unrelated.
 
     The correlation of the ranks; equal values share their mean rank. NaN with fewer
