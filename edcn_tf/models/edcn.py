@@ -1,7 +1,10 @@
 """EDCN, the model that this library is named after."""
 
+from typing import Any
+
 import keras
 
+from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.models.parallel_ctr import ParallelCTR
 
 
@@ -31,7 +34,9 @@ class EDCN(ParallelCTR):
     """
 
     @classmethod
-    def from_preset(cls, spec, preset, **options):
+    def from_preset(
+        cls, spec: FeatureSpec | dict[str, Any], preset: str, **options: Any
+    ) -> "EDCN":
         """An EDCN with the choices of one of `PRESETS`, changed by `options`."""
         if preset not in PRESETS:
             raise ValueError(
@@ -41,7 +46,7 @@ class EDCN(ParallelCTR):
 
 
 # The choices of those who have published EDCN; facts and figures from each source.
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     # Chen et al. 2021, section 5: D 40, three layers, BatchNorm in the deep layers.
     "paper": {

@@ -1,7 +1,9 @@
 """The models of the field that have a name: each is a set of options."""
 
 import dataclasses
+from typing import Any
 
+from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.models.click_model import ClickModel
 from edcn_tf.models.edcn import EDCN
 from edcn_tf.models.logistic_regression import LogisticRegression
@@ -21,18 +23,18 @@ class Member:
 
     title: str
     source: str
-    options: dict
+    options: dict[str, Any]
     model: type[ClickModel] = ParallelCTR
 
     @property
-    def needs_history(self):
+    def needs_history(self) -> bool:
         """Whether it is for data with a field of kind `sequence` alone."""
         return self.options.get("history", "pooling") != "pooling"
 
 
 PLAIN = {"bridge": "none", "gate": "none"}
 WIDE = {**PLAIN, "linear": True}
-NO_DEEP = {"deep_units": []}
+NO_DEEP: dict[str, Any] = {"deep_units": []}
 # A deep network on a history: sizes of DIN's code, for all of them.
 STACKED = {**PLAIN, "explicit": "none", "deep_units": [200, 80]}
 FAMILY = {
@@ -94,14 +96,16 @@ FAMILY = {
 }
 
 
-def member(name):
+def member(name: str) -> Member:
     """The `Member` of a name; a `ValueError` that lists all if there is none."""
     if name not in FAMILY:
         raise ValueError(f"`model` must be one of {list(FAMILY)}. Received: {name!r}")
     return FAMILY[name]
 
 
-def make_model(spec, name, **options):
+def make_model(
+    spec: FeatureSpec | dict[str, Any], name: str, **options: Any
+) -> ClickModel:
     """A model of `FAMILY`, not yet compiled.
 
     Args:
