@@ -1,12 +1,21 @@
 """Search hyper-parameters over prepared data: `edcn tune`."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edcn_tf.config import TrainingConfig
 from edcn_tf.errors import InputError
 from edcn_tf.features.spec import FeatureSpec
-from edcn_tf.files import locked, new_directory, read_json, read_value, write_json
+from edcn_tf.files import (
+    StrPath,
+    locked,
+    new_directory,
+    read_json,
+    read_value,
+    write_json,
+)
 from edcn_tf.records.writing import record_files
 
 from . import parallel
@@ -27,19 +36,19 @@ ENCODED = "encoded"
 
 
 def search(
-    data,
-    out,
+    data: StrPath,
+    out: StrPath,
     *,
-    space="small",
-    base=None,
-    tuner="hyperband",
-    trials=TRIALS,
-    hours=None,
-    max_parameters=None,
-    objective=None,
-    retrain_trials=5,
-    retrain_seeds=3,
-):
+    space: StrPath | dict[str, Any] = "small",
+    base: Mapping[str, Any] | None = None,
+    tuner: str = "hyperband",
+    trials: int = TRIALS,
+    hours: float | None = None,
+    max_parameters: int | None = None,
+    objective: Objective | None = None,
+    retrain_trials: int = 5,
+    retrain_seeds: int = 3,
+) -> TrainingConfig | None:
     """Searches a space, trains the best trials anew, and tells what was found.
 
     A search that was interrupted, at whatever moment, goes on when the same command is
@@ -107,9 +116,12 @@ def search(
     role = parallel.role()
     _start(out, asked, role)
 
-    def search_trials():
+    def search_trials() -> None:
         RunTuner(
-            *(oracle, chosen, objective, out),
+            oracle,
+            chosen,
+            objective,
+            out,
             data=data,
             encoded=out / ENCODED,
             max_parameters=max_parameters,
@@ -137,7 +149,9 @@ def search(
         retrained = []
         if retrain_trials:
             retrained = retrain(
-                *(out / "retrained", candidates, objective),
+                out / "retrained",
+                candidates,
+                objective,
                 data=data,
                 encoded=out / ENCODED,
                 seeds=[settings.seed + 1 + number for number in range(retrain_seeds)],
@@ -149,7 +163,7 @@ def search(
         return best
 
 
-def _start(out, asked, role):
+def _start(out: Path, asked: dict[str, Any], role: str | None) -> None:
     """Makes the directory, or sees that the one there is this search's."""
     path, is_worker = out / SEARCH, role == parallel.WORKER
     if not out.exists() and not is_worker:
@@ -172,7 +186,7 @@ def _start(out, asked, role):
             )
 
 
-def _refuse_finished(out, trials, retrained):
+def _refuse_finished(out: Path, trials: int, retrained: list[int]) -> None:
     path = out / FINISHED
     if not path.exists():
         return
