@@ -22,7 +22,7 @@ MOST_MODULES = 16  # of a folder, so that its listing is read at a glance
 # From the bottom up: a room imports from those below it and from itself. Rooms of one
 # line do not know each other.
 ORDER = [
-    {"version", "choices", "errors"},
+    {"version", "choices", "errors", "tensors"},
     {"files", "checks", "console"},
     {"directories", "schema"},
     {"logs"},

@@ -1,5 +1,7 @@
 """One layer of the deep tower."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -46,15 +48,15 @@ class Deep(keras.layers.Layer):
 
     def __init__(
         self,
-        units=None,
+        units: int | None = None,
         *,
-        activation="relu",
-        activation_first=False,
-        batch_norm=False,
-        dropout=0.0,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        activation: str = "relu",
+        activation_first: bool = False,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if units is not None:
             check_least("units", units, 1)
@@ -119,7 +121,7 @@ class Deep(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units or input_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": self.units,

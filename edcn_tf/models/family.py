@@ -31,7 +31,7 @@ class Member:
     model: type[ClickModel] = ParallelCTR
 
     @property
-    def needs_history(self):
+    def needs_history(self) -> bool:
         """Whether it is for data with a field of kind `sequence` alone."""
         return self.options.get("history", "pooling") != "pooling"
 
@@ -100,7 +100,7 @@ FAMILY = {
 }
 
 
-def member(name):
+def member(name: str) -> Member:
     """The `Member` of a name; a `ValueError` that lists all if there is none."""
     if name not in FAMILY:
         raise ValueError(f"`model` must be one of {list(FAMILY)}. Received: {name!r}")

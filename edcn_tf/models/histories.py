@@ -1,10 +1,14 @@
 """What looks at a user's history for the candidate, in its place among the fields."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from edcn_tf.models import ranking
 from edcn_tf.models.click_model import ClickModel
+from edcn_tf.tensors import Tensor
 
 
 class Histories(ClickModel):
@@ -15,7 +19,7 @@ class Histories(ClickModel):
     other fields, and for each sequence its history and mask (`FieldEmbedding`).
     """
 
-    def _symbolic(self, shape):
+    def _symbolic(self, shape: Sequence[Any]) -> tuple[Tensor, list[Any]]:
         """What the embedding gives, of these shapes, as tensors without numbers."""
         others, *sequences = shape
         return keras.KerasTensor(others, self.compute_dtype), [
@@ -26,7 +30,9 @@ class Histories(ClickModel):
             for history, mask in sequences
         ]
 
-    def _logits_of_histories(self, shared, own, is_own):
+    def _logits_of_histories(
+        self, shared: Sequence[Any], own: Sequence[Any], is_own: Sequence[bool]
+    ) -> Tensor:
         """`logits_of_candidates` where the user's history is judged for each."""
         (of_user, *sequences), *rest = shared
         unpooled = self.embedding.unpooled
@@ -42,7 +48,9 @@ class Histories(ClickModel):
         linear = ranking.together(rest[0], own[1], is_own, None) if rest else None
         return self.logits_of_fields([fields, *sequences], linear)
 
-    def _with_histories(self, fields, sequences, training=False):
+    def _with_histories(
+        self, fields: Tensor, sequences: Sequence[Any], training: bool = False
+    ) -> Tensor:
         """Puts what the history layers give in its place among the fields.
 
         Args:
@@ -66,13 +74,15 @@ class Histories(ClickModel):
         names = [field["name"] for field in self.spec["fields"]]
         return ops.concatenate([found[name] for name in names], axis=1)
 
-    def _by_name(self, fields):
+    def _by_name(self, fields: Tensor) -> dict[str, Tensor]:
         """Name -> `[B, 1, D]` of the fields that are not left whole."""
         names = [field["name"] for field in self.spec["fields"]]
         others = [name for name in names if name not in self.embedding.unpooled]
         return {name: fields[:, i : i + 1] for i, name in enumerate(others)}
 
-    def _candidate_of(self, group, found):
+    def _candidate_of(
+        self, group: Sequence[str], found: Mapping[str, Tensor]
+    ) -> Tensor:
         """What a sequence and those along it are `of`, side by side: `[B, P * D]`."""
         of = {field["name"]: field.get("of") for field in self.spec["fields"]}
         # What is of no field, such as the time since, the candidate does not have.
@@ -80,7 +90,7 @@ class Histories(ClickModel):
         own = [found[of[name]][:, 0] if of[name] else nothing for name in group]
         return ops.concatenate(own, axis=1)
 
-    def attention(self, ids):
+    def attention(self, ids: Tensor) -> dict[str, Tensor]:
         """How much each position of a history counts for a row; for inference.
 
         Args:

@@ -1,6 +1,7 @@
 """Every model of EDCN's family, put together from its options."""
 
 import random
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -114,7 +115,7 @@ class ParallelCTR(Towers):
         self._keep([towers[0] | towers[1]] if is_parallel else towers)
         self.output_layer = LogOdds(name="output")
 
-    def _keep(self, towers):
+    def _keep(self, towers: Sequence[Mapping[str, list[Any]]]) -> None:
         """Makes lists of layers attributes: `summary` lists them as they are kept."""
         for lists in towers:
             for name in lists:
@@ -123,9 +124,9 @@ class ParallelCTR(Towers):
                 for name, layers in lists.items():
                     getattr(self, name).extend(layers[layer : layer + 1])
 
-    def _make_embeddings(self):
+    def _make_embeddings(self) -> None:
         """The embedding of the fields and the linear term's, which draw alike."""
-        shared = {"unseen_rate": self.options["unseen_rate"]}
+        shared: dict[str, Any] = {"unseen_rate": self.options["unseen_rate"]}
         if self.options["linear"]:
             # Where one has the unseen row in place of an id, so has the other.
             shared["seed"] = random.randrange(2**31)
@@ -148,11 +149,13 @@ class ParallelCTR(Towers):
                 name="linear",
             )
 
-    def _part(self, option, chosen, name, **kwargs):
+    def _part(
+        self, option: str, chosen: Mapping[str, Any], name: str, **kwargs: Any
+    ) -> Any:
         """A new layer for an option; a named one with these arguments."""
         return parts.make(option, chosen, dtype=self.dtype_policy, name=name, **kwargs)
 
-    def _make_explicit(self, chosen):
+    def _make_explicit(self, chosen: Mapping[str, Any]) -> list[ExplicitLayer]:
         explicit = chosen["explicit"]
         self.tower = "explicit"  # what its layers and gates are called
         if not isinstance(explicit, ExplicitLayer):
@@ -167,7 +170,7 @@ class ParallelCTR(Towers):
             for layer in range(others)
         ]
 
-    def _make_deep(self, chosen):
+    def _make_deep(self, chosen: Mapping[str, Any]) -> list[Deep]:
         units = deep_widths(
             chosen["deep_units"], chosen["num_layers"], sum(self.widths)
         )
@@ -184,7 +187,9 @@ class ParallelCTR(Towers):
             for layer, width in enumerate(units)
         ]
 
-    def _make_bridges(self, chosen, depth):
+    def _make_bridges(
+        self, chosen: Mapping[str, Any], depth: int
+    ) -> list[keras.layers.Layer]:
         if chosen["bridge"] == "none":
             return []
         return [
@@ -192,7 +197,9 @@ class ParallelCTR(Towers):
             for layer in range(depth)
         ]
 
-    def _make_gates(self, chosen, tower, layers):
+    def _make_gates(
+        self, chosen: Mapping[str, Any], tower: str, layers: int
+    ) -> list[keras.layers.Layer]:
         if chosen["gate"] == "none":
             return []
         if chosen["gate_layers"] == "input":
@@ -210,11 +217,11 @@ class ParallelCTR(Towers):
             for layer in range(layers)
         ]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.options}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "ParallelCTR":
         if "bridge_scale" not in config:  # made before there was one
             config = {**config, "bridge_scale": config["bridge"] != "hadamard"}
         return cls(**parts.from_config(config))

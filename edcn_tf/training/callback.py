@@ -24,11 +24,11 @@ from edcn_tf.training.optimizers import averaged_weights
 class TrainingCallback(keras.callbacks.Callback):
     """The callback that validates, keeps the best model, decides and checkpoints.
 
-    After each epoch come validation, the best model, the learning rate, whether to stop,
-    and a checkpoint: in one callback, since each follows from the one before, and all
-    that they remember is in one `state`, which a resumed run takes up. After each step
-    it looks for a loss that is no number, for a signal to end, and whether a checkpoint
-    is due.
+    After each epoch come validation, the best model, the learning rate, whether to
+    stop, and a checkpoint: in one callback, since each follows from the one before, and
+    all that they remember is in one `state`, which a resumed run takes up. After each
+    step it looks for a loss that is no number, for a signal to end, and whether a
+    checkpoint is due.
 
     Args:
         run: The run directory.

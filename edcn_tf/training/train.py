@@ -4,14 +4,16 @@ import contextlib
 import importlib.util
 import warnings
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from edcn_tf import console
+from edcn_tf.config import TrainingConfig
 from edcn_tf.directories import PreparedData, Run
 from edcn_tf.features.spec import FeatureSpec
-from edcn_tf.files import locked, write_json
+from edcn_tf.files import StrPath, locked, write_json
 from edcn_tf.training.callback import TrainingCallback
 from edcn_tf.training.checkpoints.checkpoint import (
     keep_checkpoint_of,
@@ -30,16 +32,16 @@ from edcn_tf.training.workers import Workers
 
 
 def train(
-    data,
-    run,
-    config,
+    data: StrPath,
+    run: StrPath,
+    config: TrainingConfig,
     *,
-    strategy=None,
-    until=None,
-    encoded=None,
-    skip_corrupt=None,
-    warm_start=None,
-):
+    strategy: tf.distribute.Strategy | None = None,
+    until: int | None = None,
+    encoded: StrPath | None = None,
+    skip_corrupt: int | None = None,
+    warm_start: StrPath | None = None,
+) -> dict[str, Any]:
     """Trains until the validation AUC no longer rises; keeps the best model.
 
     A run that was interrupted goes on from its last checkpoint when the same command

@@ -1,5 +1,7 @@
 """The interacting layer of AutoInt: self-attention among fields."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -49,13 +51,13 @@ class FieldAttention(ExplicitLayer):
 
     def __init__(
         self,
-        num_heads=2,
-        head_width=None,
+        num_heads: int = 2,
+        head_width: int | None = None,
         *,
-        residual=True,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        residual: bool = True,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_least("num_heads", num_heads, 1)
         check_least("head_width", head_width, 1, or_none=True)
@@ -111,7 +113,7 @@ class FieldAttention(ExplicitLayer):
     def compute_output_shape(self, x_shape):
         return (*x_shape[:2], self._output_width(x_shape))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

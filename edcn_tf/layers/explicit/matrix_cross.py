@@ -1,5 +1,7 @@
 """The cross layer of DCN-V2."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -45,12 +47,12 @@ class MatrixCross(ExplicitLayer):
 
     def __init__(
         self,
-        rank=None,
+        rank: int | None = None,
         *,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_least("rank", rank, 1, or_none=True)
         self.rank = rank
@@ -88,7 +90,7 @@ class MatrixCross(ExplicitLayer):
     def compute_output_shape(self, x0_shape, x_shape):
         return x_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "rank": self.rank,

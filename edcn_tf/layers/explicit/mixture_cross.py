@@ -1,5 +1,7 @@
 """DCN-V2's cross layer as a mixture of low-rank experts."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -53,13 +55,13 @@ class MixtureCross(ExplicitLayer):
 
     def __init__(
         self,
-        rank=None,
-        num_experts=4,
+        rank: int | None = None,
+        num_experts: int = 4,
         *,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_least("rank", rank, 1, or_none=True)
         check_least("num_experts", num_experts, 1)
@@ -112,7 +114,7 @@ class MixtureCross(ExplicitLayer):
     def compute_output_shape(self, x0_shape, x_shape):
         return x_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "rank": self.rank,

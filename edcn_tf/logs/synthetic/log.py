@@ -14,7 +14,7 @@ from edcn_tf.logs.synthetic.fields import criteo_fields, stream
 
 CHUNK = 1 << 14  # rows drawn together
 CALIBRATION = 8  # chunks that the intercept and the strengths are found on
-NAMES = TEXT["criteo"].names[1:]
+NAMES = (TEXT["criteo"].names or ())[1:]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
