@@ -19,6 +19,7 @@ from edcn_tf.training.checkpoints.checkpoint import (
     restore_checkpoint,
 )
 from edcn_tf.training.compiling import compiled_model
+from helpers.forked import edcn
 from helpers.small_log import edcn_command, history, prepare_small_log, set_options
 
 
@@ -331,9 +332,10 @@ def test_a_full_disk(data, tmp_path):
 
 def test_deterministic_runs_are_equal_bit_for_bit(data, tmp_path):
     settings = {**SMALL, "dropout": 0.3, "unseen_rate": 0.1}
+    options = [*set_options(settings), "--deterministic"]
     for name in "ab":
-        order = [*command(data, tmp_path / name, settings), "--deterministic"]
-        subprocess.run(order, check=True, stdout=subprocess.DEVNULL)
+        status, _, err = edcn("train", data, "--out", name, *options, cwd=tmp_path)
+        assert status == 0, err
     one, other = (weights_of(tmp_path / name) for name in "ab")
     assert one.keys() == other.keys()
     for path, value in one.items():
