@@ -1,4 +1,4 @@
-"""What training does after each step and each epoch."""
+"""The callback by which a run is trained, and how its best model is saved."""
 
 import contextlib
 import csv
@@ -21,11 +21,13 @@ from edcn_tf.training.optimizers import averaged_weights
 
 
 class TrainingCallback(keras.callbacks.Callback):
-    """After each epoch: validation, best model, learning rate, stop, checkpoint.
+    """The callback that validates, keeps the best model, decides and checkpoints.
 
-    One callback, since each of these follows from the one before, and all that they
-    remember is in one `state`, which a resumed run takes up. After each step it looks
-    for a loss that is no number, for a signal to end, and whether a checkpoint is due.
+    After each epoch come validation, best model, learning rate, whether to stop,
+    and a checkpoint: in one callback, since each follows from the one before, and all
+    that they remember is in one `state`, which a resumed run takes up. After each step
+    it looks for a loss that is no number, for a signal to end, and whether a checkpoint
+    is due.
 
     Args:
         run: The run directory.

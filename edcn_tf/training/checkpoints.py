@@ -1,4 +1,4 @@
-"""Where an interrupted run goes on: all that training remembers at one step."""
+"""Checkpoints, from which an interrupted run goes on: all that it is at one step."""
 
 import contextlib
 import re
