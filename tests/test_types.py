@@ -73,7 +73,7 @@ for layer in layers.__all__:
 
 @pytest.mark.parametrize("name", sorted(CALLED))
 def test_arguments_and_result_are_annotated(name):
-    # Each names something that exists; what newer Pythons have, for type checkers alone.
+    # Each names something that exists, if for type checkers alone.
     hints = typing.get_type_hints(CALLED[name], localns=vars(typing_extensions))
     parameters = inspect.signature(CALLED[name]).parameters
     if "options" in hints:  # which a model shows one by one
