@@ -1,7 +1,8 @@
 import os
 
-# Before TensorFlow is imported: its start-up lines are not for test reports.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Before TensorFlow is imported, here and in the server that tests/helpers/forked.py
+# forks: its start-up lines are not for test reports, nor for those who run `edcn`.
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import numpy as np
 import pytest

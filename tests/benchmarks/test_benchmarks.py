@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import pytest
+import tensorflow as tf
 
 from edcn_tf import FAMILY, FeatureSpec, TrainingConfig, benchmarks
 from edcn_tf.benchmarks import (
@@ -170,7 +171,11 @@ def test_growth_of_histories_is_drawn(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(history_growth, "LENGTHS", (2, 3))
     monkeypatch.setattr(history_growth, "BATCH_SIZE", 8)
     monkeypatch.setattr(history_growth, "TURNS", 1)
-    benchmarks.run("history-growth", figure=tmp_path / "growth.svg")
+    tf.config.run_functions_eagerly(True)  # eight models take long to trace
+    try:
+        benchmarks.run("history-growth", figure=tmp_path / "growth.svg")
+    finally:
+        tf.config.run_functions_eagerly(False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3].split() == ["length", "pooling", "din", "dien", "transformer"]
     assert [line.split()[0] for line in lines[-2:]] == ["2", "3"]

@@ -15,7 +15,7 @@ from edcn_tf import FAMILY
 from helpers.forked import edcn
 from helpers.small_log import edcn_command
 
-STARTED = ("prepare", "train", "export")  # of the whole way; others are forked
+STARTED = ("prepare", "train")  # of the whole way; others are forked
 SCHEMA = {
     "label": "click",
     "group": "user",

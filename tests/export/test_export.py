@@ -1,9 +1,9 @@
 """A published version answers as the model did, or is not published."""
 
+import multiprocessing
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +22,8 @@ from tensorflow_serving.config import model_server_config_pb2
 
 import edcn_tf
 from edcn_tf.evaluation.calibration import Calibration
-from edcn_tf.export import recording, verification
+from edcn_tf.export import recording, saved_model, verification
+from edcn_tf.export.c_api import Session
 from edcn_tf.export.publishing import keep_newest, publish_version, versions
 from edcn_tf.export.recording import BATCH_SIZES
 from edcn_tf.export.signatures import Servable
@@ -85,8 +86,6 @@ def test_calibration_is_part_of_each_signature(loaded, records, tmp_path):
     version = edcn_tf.export.export_saved_model(
         model, spec, tmp_path / "m", records=records, calibration=calibration
     )
-    from edcn_tf.export.c_api import Session
-
     encoder = edcn_tf.Encoder(spec)
     raw = model(encoder(tf.io.parse_example(records, encoder.parsing()))).numpy()
     corrected = raw / (raw + (1 - raw) / 0.2)
@@ -124,7 +123,7 @@ def test_the_tolerance_follows_what_float32_can_tell(loaded, records, noise, tol
     class Noisy:
         def __call__(self, ids, training=False):
             rows = tf.shape(ids)[0]
-            return tf.fill([rows, 1], 0.01 + tf.where(rows == 1, noise, 0.0))
+            return tf.fill([rows, 1], 0.01 + tf.where(rows == 1, float(noise), 0.0))
 
     servable = Servable(loaded[0], edcn_tf.Encoder(loaded[1]), Calibration())
     rows = recording._Rows(servable, Noisy(), records)
@@ -142,9 +141,9 @@ def test_a_model_of_other_layers_is_exported_too(loaded, tmp_path):
     outputs = keras.layers.Dense(1, "sigmoid")(keras.layers.Flatten()(fields))
     model = keras.Model(ids, outputs)
     version = edcn_tf.export.export_saved_model(model, spec, tmp_path / "m")
-    proof = edcn_tf.export.verify_saved_model(version)
-    assert "rank" not in proof["signatures"]
-    assert "explain" in proof["signatures"]
+    with Session(version) as session:
+        assert "rank" not in session.signatures
+        assert "explain" in session.signatures
 
 
 # Beside the model
@@ -240,6 +239,13 @@ def parsed(path, name):
     return text_format.Parse(path.read_text(), message())
 
 
+@pytest.fixture
+def unproven(monkeypatch):
+    """Exports that no process verifies, which takes seconds; others here are."""
+    monkeypatch.setattr(saved_model, "verify_saved_model", lambda version: None)
+
+
+@pytest.mark.usefixtures("unproven")
 def test_configuration_files_that_were_edited_stay(loaded, tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "models.config").write_text("mine")
@@ -251,8 +257,15 @@ def test_configuration_files_that_were_edited_stay(loaded, tmp_path):
 # Verification
 
 
-def test_the_proof_names_what_was_replayed(version):
-    proof = edcn_tf.export.verify_saved_model(version)
+@pytest.fixture(scope="module")
+def proof(version, tmp_path_factory):
+    """Of a copy elsewhere."""
+    moved = tmp_path_factory.mktemp("elsewhere") / "7"
+    shutil.copytree(version, moved)
+    return edcn_tf.export.verify_saved_model(moved)
+
+
+def test_the_proof_names_what_was_replayed(proof):
     assert proof["largest_difference"] <= 1e-6
     assert proof["tolerance"] == 1e-6
     assert len(proof["signatures"]) == 7
@@ -260,10 +273,8 @@ def test_the_proof_names_what_was_replayed(version):
     assert proof["warm_up_requests"] == len(BATCH_SIZES) * 7
 
 
-def test_a_moved_version_still_verifies(version, tmp_path):
-    moved = tmp_path / "elsewhere" / "7"
-    shutil.copytree(version, moved)
-    assert edcn_tf.export.verify_saved_model(moved)["largest_difference"] <= 1e-6
+def test_a_moved_version_still_verifies(proof):
+    assert proof["largest_difference"] <= 1e-6
 
 
 def rewrite(path, change):
@@ -378,6 +389,7 @@ def test_a_directory_without_a_model_is_named(tmp_path):
 # Version numbers
 
 
+@pytest.mark.usefixtures("unproven")
 def test_versions_count_up_and_are_never_overwritten(loaded, records, tmp_path):
     base = tmp_path / "clicks"
     first = edcn_tf.export.export_saved_model(*loaded, base, version=9)
@@ -433,53 +445,45 @@ def test_the_newest_versions_are_kept_by_number(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "9", "notes"]
 
 
-PUBLISHER = """
-import sys, pathlib
-from edcn_tf.export.publishing import publish_version
-folder = pathlib.Path(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
-for number in range(int(sys.argv[3])):
-    partial = folder / f".{sys.argv[2]}.{number}.partial"
-    partial.mkdir()
-    for part in range(20):
-        (partial / f"{part}.txt").write_text(sys.argv[2] * 1000)
-    print(publish_version(partial, folder).name, flush=True)
-"""
+def publish(name, number, folder, connection):
+    """A process that publishes small directories as soon as it is told to."""
+    connection.send("ready")
+    connection.recv()
+    numbers = []
+    for count in range(number):
+        partial = folder / f".{name}.{count}.partial"
+        partial.mkdir()
+        for part in range(20):
+            (partial / f"{part}.txt").write_text(name * 1000)
+        numbers.append(int(publish_version(partial, folder).name))
+    connection.send(numbers)
 
 
 @pytest.fixture
 def publishers(tmp_path):
-    """Processes that publish small directories as soon as they are told to."""
-    processes = []
+    """Starts such processes: each, and the connection to it."""
+    context, processes = multiprocessing.get_context("forkserver"), []
 
     def start(name, number):
-        process = subprocess.Popen(
-            [sys.executable, "-c", PUBLISHER, str(tmp_path), name, str(number)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        here, there = context.Pipe()
+        process = context.Process(target=publish, args=(name, number, tmp_path, there))
+        process.start()
+        there.close()
         processes.append(process)
-        assert process.stdout.readline() == "ready\n"
-        return process
+        assert here.recv() == "ready"
+        return process, here
 
     yield start
     for process in processes:
         process.kill()
-        process.communicate()
-
-
-def go(process):
-    process.stdin.write("\n")
-    process.stdin.flush()
+        process.join()
 
 
 def test_exporters_at_once_get_different_versions(tmp_path, publishers):
     both = [publishers("a", 40), publishers("b", 40)]
-    for process in both:
-        go(process)
-    numbers = [int(n) for p in both for n in p.communicate()[0].split()]
+    for _, connection in both:
+        connection.send("go")
+    numbers = [number for _, connection in both for number in connection.recv()]
     assert sorted(numbers) == list(range(1, 81))
     for number in numbers:
         texts = {p.read_text() for p in (tmp_path / str(number)).iterdir()}
@@ -488,14 +492,14 @@ def test_exporters_at_once_get_different_versions(tmp_path, publishers):
 
 def test_an_exporter_that_is_killed_leaves_no_half_version(tmp_path, publishers):
     """Killed at some moment; a reader sees nothing but whole versions all the time."""
-    process = publishers("a", 10_000)
-    go(process)
+    process, connection = publishers("a", 10_000)
+    connection.send("go")
     until = time.monotonic() + 1.5
     while time.monotonic() < until:
         for number in versions(tmp_path)[-3:]:
             assert len(list((tmp_path / str(number)).iterdir())) == 20
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     published = versions(tmp_path)
     assert len(published) > 3
     for number in published:

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import edcn_tf
+from edcn_tf.export.c_api import Session
 from edcn_tf.export.signatures import EXPLAINED_ROWS, slot_ranges
 from edcn_tf.features.encoder import MISSING
 from helpers.gpu_kernels import without_gpu_kernel
@@ -257,8 +258,8 @@ def test_rank_is_there_only_where_there_is_something_to_rank(loaded, tmp_path):
     schema = edcn_tf.Schema.from_dict({"label": "click", "fields": fields})
     without.schema = schema
     published = edcn_tf.export.export_saved_model(model, without, tmp_path / "m")
-    proof = edcn_tf.export.verify_saved_model(published)
-    assert "rank" not in proof["signatures"]
+    with Session(published) as session:
+        assert "rank" not in session.signatures
 
 
 def test_explain_leaves_one_field_out_at_a_time(loaded, session, rows, ids, expected):
@@ -341,8 +342,6 @@ def test_a_value_of_another_type_is_an_error_of_tensorflow_too(
     version, rows, monkeypatch
 ):
     """TF Serving leaves it to TensorFlow, which says what it expected."""
-    from edcn_tf.export.c_api import Session
-
     with Session(version) as session:
         tensor, _, shape = session.signatures["serving_default"]["inputs"]["price"]
         inputs = session.signatures["serving_default"]["inputs"]

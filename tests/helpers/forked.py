@@ -31,7 +31,6 @@ def edcn(*arguments, cwd):
 
 
 def _edcn(arguments, cwd, *streams):
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.chdir(cwd)
     for number, path in enumerate(streams, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
