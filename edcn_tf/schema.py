@@ -234,8 +234,9 @@ class Schema:
         label: Column with 0 or 1 (also true/false).
         fields: The `Field`s the model looks at, in their order.
         group: Column by which GAUC groups impressions, usually the user.
-        timestamp: Column to split a log by time: a number (any unit), or a date and
-            time in ISO 8601 (stored as seconds since 1970, UTC).
+        timestamp: Column to split a log, and order histories, by time: a number (any
+            unit), or a date and time in ISO 8601 (seconds since 1970, UTC). Fractions
+            count; records store it without them.
         weight: Column with each row's weight in the loss, not negative.
 
     Raises:

@@ -68,7 +68,7 @@ _AVAZU_STRINGS = (
 
 TEXT = {
     "csv": TextFormat(","),
-    "tsv": TextFormat("\t"),
+    "tsv": TextFormat("\t", quotes=False),  # as it is written, quotes and all
     "criteo": TextFormat(
         "\t", names=("label", *_CRITEO_NUMBERS, *_CRITEO_STRINGS), quotes=False
     ),

@@ -9,6 +9,7 @@ import pyarrow.csv
 from edcn_tf.errors import InputError
 from edcn_tf.logs import opening
 from edcn_tf.logs.normalizing import missing_column
+from edcn_tf.logs.quotes import BalancedQuotes
 
 
 def read_text(path, text, columns, progress):
@@ -35,6 +36,11 @@ def read_text(path, text, columns, progress):
                     "Then give --format parquet"
                 )
         needed = text.needed(columns)
+        if text.names is None:
+            _check_header(path, text, needed)
+        if text.quotes:
+            header = text.names is None
+            stream = BalancedQuotes(stream, path, text.delimiter, 1 - header)
         try:
             reader = pa.csv.open_csv(
                 stream,
@@ -66,6 +72,13 @@ def read_text(path, text, columns, progress):
                 derive = text.derive
                 yield derive(batch, path, first_row) if derive else batch
                 first_row += batch.num_rows
+
+
+def _check_header(path, text, needed):
+    names = _header(path, text)
+    for name in needed:
+        if names.count(name) > 1:
+            raise InputError(f"{path}: has more than one column {name!r}")
 
 
 def _header(path, text):
