@@ -22,6 +22,7 @@ test-lowest: .venv-lowest/installed
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 .venv/installed: requirements/newest.txt setup.cfg pyproject.toml
 .venv-lowest/installed: requirements/lowest.txt setup.cfg pyproject.toml

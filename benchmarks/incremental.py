@@ -22,8 +22,8 @@ from edcn_tf.logs.reading import read_log
 from edcn_tf.logs.synthetic.writing import synthesize
 from edcn_tf.preparation.local import prepare
 from edcn_tf.report.plotting import LINES, MATPLOTLIB
+from edcn_tf.training.continued_config import continued_config
 from edcn_tf.training.train import train
-from edcn_tf.training.warm_start import continued_config
 
 DAYS = 7
 ROWS = 20_000

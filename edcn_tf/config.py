@@ -3,12 +3,16 @@
 import dataclasses
 import inspect
 import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import yaml
 
+from edcn_tf.checks import check_between, check_flag
 from edcn_tf.errors import InputError
-from edcn_tf.files import parse_yaml, read_yaml
-from edcn_tf.models import FAMILY, PRESETS
+from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.files import StrPath, parse_yaml, read_yaml
+from edcn_tf.models import FAMILY, PRESETS, ClickModel
 
 OPTIMIZERS = ("sparse_adam", "adam")
 
@@ -91,23 +95,10 @@ class TrainingConfig:
             ("steps_per_execution", True, 1, 2**31),
         ]:
             value = getattr(self, key)
-            if key == "average_decay" and value is None:
-                continue
-            kinds = int if whole else (int, float)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, kinds)
-                or not low <= value <= high  # as nan is not
-            ):
-                raise InputError(
-                    f"{key} must be a {'whole ' * whole}number of at least {low} and "
-                    f"at most {high}. Received: {value!r}"
-                )
+            if key != "average_decay" or value is not None:
+                check_between(key, value, low, high, whole=whole)
         for key in ("deterministic", "mixed_precision"):
-            if not isinstance(getattr(self, key), bool):
-                raise InputError(
-                    f"{key} must be true or false. Received: {getattr(self, key)!r}"
-                )
+            check_flag(key, getattr(self, key))
         files = self.pretrained or {}
         if not isinstance(files, dict) or not all(
             isinstance(text, str) for text in [*files, *files.values()]
@@ -118,7 +109,7 @@ class TrainingConfig:
             )
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainingConfig":
         """From the flat keys of `config.yaml`."""
         own = {f.name for f in dataclasses.fields(cls)} - {"options"}
         values = dict(values)
@@ -148,7 +139,9 @@ class TrainingConfig:
         return cls(**{k: v for k, v in values.items() if k in own}, options=options)
 
     @classmethod
-    def load(cls, path=None, settings=()):
+    def load(
+        cls, path: StrPath | None = None, settings: Iterable[str] = ()
+    ) -> "TrainingConfig":
         """From a YAML file (all defaults without) and `KEY=VALUE` settings over it."""
         try:
             return cls.from_dict(cls.read(path, settings))
@@ -158,7 +151,9 @@ class TrainingConfig:
             raise InputError(f"{path}: {error}") from None
 
     @staticmethod
-    def read(path=None, settings=()):
+    def read(
+        path: StrPath | None = None, settings: Iterable[str] = ()
+    ) -> dict[str, Any]:
         """The keys that a YAML file and `KEY=VALUE` settings over it give, a dict."""
         values = {}
         if path is not None:
@@ -170,13 +165,13 @@ class TrainingConfig:
             values[key.strip()] = _scalar(value)
         return values
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The flat keys of `config.yaml`."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         options = values.pop("options")
         return {**values, **options}
 
-    def build(self, spec):
+    def build(self, spec: FeatureSpec | dict[str, Any]) -> ClickModel:
         """The model, not yet compiled; an `InputError` if an argument does not fit."""
         dtype = "mixed_bfloat16" if self.mixed_precision else "float32"
         try:

@@ -4,16 +4,17 @@ import contextlib
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 
 from tqdm import tqdm
 
 
-def interactive():
+def interactive() -> bool:
     """Whether a person watches: progress bars are for them alone."""
     return sys.stderr.isatty()
 
 
-def program():
+def program() -> str:
     """How the user calls `edcn`, for commands that we propose."""
     called = sys.argv[0]
     if os.path.basename(called) != "edcn" or called == shutil.which("edcn"):
@@ -21,7 +22,7 @@ def program():
     return called
 
 
-def progress_bar(what, total, unit="B"):
+def progress_bar(what: str, total: int | None, unit: str = "B") -> tqdm:
     """A progress bar, in bytes of the logs or in rows, silent where nobody watches."""
     return tqdm(
         total=total or None,
@@ -34,7 +35,7 @@ def progress_bar(what, total, unit="B"):
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Silences what C++ libraries write to standard error while they start.
 
     TensorFlow logs a few lines before its logging can be configured. Processes that

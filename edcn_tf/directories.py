@@ -5,9 +5,10 @@ No other module spells these names.
 
 import glob
 from pathlib import Path
+from typing import Any
 
 from edcn_tf.errors import InputError
-from edcn_tf.files import read_json, read_value
+from edcn_tf.files import StrPath, read_json, read_value
 
 
 class PreparedData:
@@ -23,20 +24,20 @@ class PreparedData:
         summary: What was prepared, and how; a JSON file.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
         self.features = self.path / "features"
         self.summary = self.path / "summary.json"
 
-    def records(self, split):
+    def records(self, split: str) -> str:
         """Glob pattern of a split's TFRecord files."""
         return f"{glob.escape(str(self.path))}/{split}-*.tfrecord*"
 
-    def prefix(self, split):
+    def prefix(self, split: str) -> str:
         """What the paths of a split's TFRecord files begin with, up to their number."""
         return str(self.path / split)
 
-    def rows(self, split):
+    def rows(self, split: str) -> int:
         """How many rows `prepare` gave a split.
 
         Raises:
@@ -50,7 +51,7 @@ class PreparedData:
             )
         return read_value(self.summary, "splits", split, "rows")
 
-    def sampling_rate(self):
+    def sampling_rate(self) -> Any:
         """The share of the rows without a click that the training split kept."""
         return read_json(self.summary).get("negative_sampling_rate", 1.0)
 
@@ -62,14 +63,14 @@ class EncodedRows:
         path: The directory.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
 
-    def rows(self, split):
+    def rows(self, split: str) -> str:
         """Glob pattern of a split's files."""
         return f"{glob.escape(str(self.path))}/{split}-*.ids"
 
-    def file_of(self, records):
+    def file_of(self, records: StrPath) -> Path:
         """The path of the rows of a TFRecord file."""
         return self.path / f"{Path(records).name}.ids"
 
@@ -95,7 +96,7 @@ class Run:
         report: The page of `edcn report`.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.features = self.path / "features"
@@ -109,7 +110,7 @@ class Run:
         self.result = self.path / "result.json"
         self.report = self.path / "report.html"
 
-    def check_name(self):
+    def check_name(self) -> None:
         """Raises an `InputError` for a name that TensorFlow cannot read back.
 
         It takes the path of a checkpoint for a pattern.
@@ -120,7 +121,7 @@ class Run:
                 "or ? in its name; choose another --out"
             )
 
-    def data(self):
+    def data(self) -> str:
         """The prepared data that a finished run was trained on, as it was named.
 
         Raises:

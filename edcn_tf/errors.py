@@ -11,7 +11,7 @@ class InputError(ValueError):
     long left out.
     """
 
-    def __init__(self, message):
+    def __init__(self, message: object) -> None:
         text = str(message)
         if len(text) > LONGEST:
             text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"

@@ -8,17 +8,21 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from edcn_tf.errors import InputError
 
 LARGEST_FILE = 1 << 20  # bytes
+# No `os.PathLike`: names are made of it, f"{run}/features".
+StrPath = str | Path
 
 
 @contextlib.contextmanager
-def new_directory(directory):
+def new_directory(directory: StrPath) -> Iterator[Path]:
     """A directory under a temporary name beside `directory`, renamed at the end.
 
     On an error, or when the process is killed, `directory` does not come to be.
@@ -36,7 +40,7 @@ def new_directory(directory):
 
 
 @contextlib.contextmanager
-def partial_directory(directory):
+def partial_directory(directory: StrPath) -> Iterator[Path]:
     """A directory under a temporary name beside `directory`, removed at the end.
 
     Unless it was renamed by then. The name starts with a dot and is no number, so
@@ -56,14 +60,14 @@ def partial_directory(directory):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def flush(directory):
+def flush(directory: Path) -> None:
     """Has everything in a directory on the disk before it gets its name."""
     for path in directory.rglob("*"):
         flush_names(path)
     flush_names(directory)
 
 
-def flush_names(path):
+def flush_names(path: StrPath) -> None:
     """`fsync` of a file, or of the names in a directory."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -73,7 +77,7 @@ def flush_names(path):
 
 
 @contextlib.contextmanager
-def locked(path, what):
+def locked(path: StrPath, what: str) -> Iterator[None]:
     """Holds a lock on a file that exists, which ends with the process at the latest.
 
     Args:
@@ -91,13 +95,13 @@ def locked(path, what):
         yield
 
 
-def refuse_existing(path):
+def refuse_existing(path: StrPath) -> None:
     """Nothing is ever overwritten: an `InputError` if there is something."""
     if os.path.lexists(path):
         raise InputError(f"{path}: exists already; remove it or choose another name")
 
 
-def same_content(one, other):
+def same_content(one: Path, other: Path) -> bool:
     """Whether two directories hold files of the same names and bytes."""
     names = [
         {path.relative_to(folder) for path in Path(folder).rglob("*")}
@@ -110,7 +114,7 @@ def same_content(one, other):
 
 
 @contextlib.contextmanager
-def replaced(path):
+def replaced(path: StrPath) -> Iterator[Path]:
     """A temporary name beside `path`, which it replaces at once at the end.
 
     The suffix is kept, for libraries that go by it.
@@ -124,27 +128,27 @@ def replaced(path):
         partial.unlink(missing_ok=True)
 
 
-def write_json(path, value):
+def write_json(path: StrPath, value: Any) -> None:
     """Writes JSON, readable, whole or not at all; a NaN becomes null."""
     with replaced(path) as partial:
         text = json.dumps(_without_nan(value), indent=1, ensure_ascii=False)
         partial.write_text(text + "\n", encoding="utf-8")
 
 
-def _without_nan(value):
+def _without_nan(value: Any) -> Any:
     """JSON has no NaN; what cannot be given is null there."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _umask():
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def read_json(path):
+def read_json(path: StrPath) -> Any:
     """Reads a JSON file; what goes wrong is an `InputError` that names the file."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -154,7 +158,7 @@ def read_json(path):
         raise InputError(f"{path}: is not JSON ({error})") from None
 
 
-def read_value(path, *keys):
+def read_value(path: StrPath, *keys: str) -> Any:
     """A value in a JSON file of objects in objects, by the keys that lead to it."""
     value = read_json(path)
     for key in keys:
@@ -164,7 +168,7 @@ def read_value(path, *keys):
     return value
 
 
-def read_yaml(path, hint=""):
+def read_yaml(path: StrPath, hint: str = "") -> dict[str, Any]:
     """The `KEY: VALUE` lines of a YAML file, a dict.
 
     Args:
@@ -193,13 +197,13 @@ def read_yaml(path, hint=""):
     return values
 
 
-def parse_yaml(text):
+def parse_yaml(text: str) -> Any:
     """The value of a YAML text, which is data and repeats nothing (`*NAME`)."""
     return yaml.load(text, _Loader)  # a safe one
 
 
 class _Loader(yaml.SafeLoader):
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("write it out in place of *NAME")
         return super().compose_node(parent, index)

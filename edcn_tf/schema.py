@@ -3,9 +3,12 @@
 import dataclasses
 import keyword
 import re
+from collections.abc import Collection
+from typing import Any, NoReturn
 
+from edcn_tf.checks import check_flag, is_whole
 from edcn_tf.errors import InputError
-from edcn_tf.files import read_json, write_json
+from edcn_tf.files import StrPath, read_json, write_json
 
 KINDS = ("categorical", "numeric", "sequence")
 POOLINGS = ("mean", "sum")
@@ -15,7 +18,11 @@ SCALES = ("quantile", "log")
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 DTYPES = {"categorical": ("string", "int64"), "numeric": ("float32", "int64")}
 # What stands for a missing value where there must be one.
-MISSING = {"string": "", "int64": -(2**63), "float32": float("nan")}
+MISSING: dict[str | None, Any] = {
+    "string": "",
+    "int64": -(2**63),
+    "float32": float("nan"),
+}
 SEQUENCE_LENGTH = 50  # by default
 
 
@@ -79,7 +86,7 @@ class Field:
     of: str | None = None
     along: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not FIELD_NAME.fullmatch(self.name):
             raise InputError(
                 "A field's name becomes an input of the served model, so it must be "
@@ -89,8 +96,7 @@ class Field:
         if self.name == "self" or keyword.iskeyword(self.name):
             self._fail("TensorFlow can have no input of that name", self.name)
         self._check_choice("kind", KINDS)
-        if not isinstance(self.candidate, bool):
-            self._fail("`candidate` must be true or false", self.candidate)
+        self._check_flag("candidate")
         if self.kind == "sequence":
             self._check_sequence()
         else:
@@ -112,7 +118,7 @@ class Field:
         elif self.kind != "sequence":
             self._refuse("max_length")
 
-    def _check_sequence(self):
+    def _check_sequence(self) -> None:
         if self.multiple:
             self._fail("a sequence is a list without `multiple`", self.multiple)
         if self.candidate:
@@ -132,12 +138,12 @@ class Field:
                     "`unseen_rows` are those of the field `of`", self.unseen_rows
                 )
 
-    def _check_list(self):
+    def _check_list(self) -> None:
         self._check_choice("pooling", POOLINGS)
         if not isinstance(self.separator, str) or not self.separator:
             self._fail("`separator` must be a text", self.separator)
 
-    def _check_ranges(self):
+    def _check_ranges(self) -> None:
         self._refuse("min_count", "max_size", "hash_buckets")
         if self.multiple:
             self._fail("`multiple` is for categorical fields", self.multiple)
@@ -145,7 +151,7 @@ class Field:
         self._check_int("buckets", 2)
         self._check_choice("scale", SCALES)
 
-    def _check_values(self):
+    def _check_values(self) -> None:
         self._refuse("buckets")
         if self.hash_buckets is not None:
             self._refuse("min_count", "max_size")
@@ -156,36 +162,35 @@ class Field:
             if self.max_size is not None:
                 self._check_int("max_size", 1)
         self._check_int("unseen_rows", 1, MOST_ROWS)
-        if not isinstance(self.multiple, bool):
-            self._fail("`multiple` must be true or false", self.multiple)
+        self._check_flag("multiple")
 
     @property
-    def is_list(self):
+    def is_list(self) -> bool:
         """Whether a row of the log holds a list."""
         return self.multiple or self.kind == "sequence"
 
     @property
-    def has_ranges(self):
+    def has_ranges(self) -> bool:
         """Whether its values are numbers, in ranges with a row each."""
         numbers = self.kind == "sequence" and self.buckets is not None
         return self.kind == "numeric" or numbers
 
     @property
-    def shares_rows(self):
+    def shares_rows(self) -> bool:
         """Whether its values' rows are those of another field."""
         return self.of is not None
 
     @property
-    def slots(self):
+    def slots(self) -> int:
         """Number of ids that one row of the log has for this field."""
-        return self.max_length if self.is_list else 1
+        return self.max_length if self.is_list else 1  # type: ignore[return-value]
 
     @property
-    def has_vocabulary(self):
+    def has_vocabulary(self) -> bool:
         """Whether values have rows of its own, by a vocabulary."""
         return not (self.has_ranges or self.hash_buckets or self.shares_rows)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The field as JSON, without what is at its default."""
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         values = dataclasses.asdict(self)
@@ -195,22 +200,25 @@ class Field:
             if key in ("name", "kind") or value != defaults[key]
         }
 
-    def _default(self, key, value):
+    def _default(self, key: str, value: Any) -> None:
         if getattr(self, key) is None:
             object.__setattr__(self, key, value)
 
-    def _check_choice(self, key, choices):
+    def _check_choice(self, key: str, choices: Collection[str]) -> None:
         if getattr(self, key) not in choices:
             self._fail(f"`{key}` must be one of {list(choices)}", getattr(self, key))
 
-    def _check_int(self, key, minimum, maximum=None):
+    def _check_flag(self, key: str) -> None:
+        check_flag(f"Field {self.name!r}: `{key}`", getattr(self, key))
+
+    def _check_int(self, key: str, minimum: int, maximum: int | None = None) -> None:
         value = getattr(self, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        if not is_whole(value, minimum):
             self._fail(f"`{key}` must be a whole number of at least {minimum}", value)
         if maximum is not None and value > maximum:
             self._fail(f"`{key}` must be a whole number of at most {maximum}", value)
 
-    def _refuse(self, *keys):
+    def _refuse(self, *keys: str) -> None:
         for key in keys:
             if getattr(self, key) is not None:
                 what = "a hashed field" if self.hash_buckets else f"a {self.kind} field"
@@ -222,7 +230,7 @@ class Field:
                     what = "a sequence that shares the rows of a field"
                 self._fail(f"`{key}` has no meaning for {what}", getattr(self, key))
 
-    def _fail(self, message, received):
+    def _fail(self, message: str, received: Any) -> NoReturn:
         raise InputError(f"Field {self.name!r}: {message}. Received: {received!r}")
 
 
@@ -250,7 +258,7 @@ class Schema:
     timestamp: str | None = None
     weight: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
         _check_name(self.label, "`label`")
         for key in ("group", "timestamp", "weight"):
@@ -297,14 +305,14 @@ class Schema:
         fields = tuple(_completed(field, by_name) for field in self.fields)
         object.__setattr__(self, "fields", fields)
 
-    def owner(self, field):
+    def owner(self, field: Field) -> Field:
         """The field whose rows of the table a field's values have: mostly its own."""
         if not field.shares_rows:
             return field
         return next(owner for owner in self.fields if owner.name == field.of)
 
     @property
-    def sequences(self):
+    def sequences(self) -> list[list[Field]]:
         """Each sequence that is along no other, with those along it: lists."""
         return [
             [main, *(f for f in self.fields if f.along == main.name)]
@@ -313,13 +321,13 @@ class Schema:
         ]
 
     @property
-    def columns(self):
+    def columns(self) -> list[str]:
         """Every column that is read from the log, fields first."""
         extra = (self.label, self.group, self.timestamp, self.weight)
         names = [field.name for field in self.fields]
         return names + [c for c in extra if c is not None and c not in names]
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The schema as JSON."""
         roles = {
             key: getattr(self, key)
@@ -329,7 +337,7 @@ class Schema:
         return {**roles, "fields": [field.to_dict() for field in self.fields]}
 
     @classmethod
-    def from_dict(cls, config):
+    def from_dict(cls, config: Any) -> "Schema":
         """Builds a schema from JSON; an unknown or missing key is an `InputError`."""
         config = _checked_keys(cls, config, "The schema")
         if not isinstance(config["fields"], list):
@@ -341,12 +349,12 @@ class Schema:
             fields.append(Field(**_checked_keys(Field, field, f"Field {position}")))
         return cls(**config, fields=tuple(fields))
 
-    def save(self, path):
+    def save(self, path: StrPath) -> None:
         """Writes the schema as a JSON file."""
         write_json(path, self.to_dict())
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: StrPath) -> "Schema":
         """Reads a schema from a JSON file; `InputError` names the file."""
         try:
             return cls.from_dict(read_json(path))
@@ -356,11 +364,11 @@ class Schema:
             raise InputError(f"{path}: {error}") from None
 
 
-def _completed(field, by_name):
+def _completed(field: Field, by_name: dict[str, Field]) -> Field:
     """A sequence with what it has from the fields that it is of and along."""
     if field.kind != "sequence":
         return field
-    inherited = {}
+    inherited: dict[str, Any] = {}
     if field.of is not None:
         owner = by_name.get(field.of) if isinstance(field.of, str) else None
         if owner is None or owner.kind != "categorical" or owner.multiple:
@@ -387,12 +395,12 @@ def _completed(field, by_name):
     return dataclasses.replace(field, **inherited)
 
 
-def _check_name(name, what):
+def _check_name(name: Any, what: str) -> None:
     if not isinstance(name, str) or not name or not name.isprintable():
         raise InputError(f"{what} must be a printable text. Received: {name!r}")
 
 
-def _checked_keys(cls, config, what):
+def _checked_keys(cls: type[Any], config: Any, what: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"{what} must be a JSON object. Received: {config!r}")
     known = {f.name: f for f in dataclasses.fields(cls)}

@@ -118,8 +118,12 @@ class _Rows:
         additions follows the size of a batch; then eight times as much as that.
         """
         ids = np.concatenate([self.ids, self.without_a_field()])[::2]
-        alone = [self.score(ids[i : i + 1]) for i in range(len(ids))]
-        noise = float(np.abs(np.concatenate(alone) - self.score(ids)).max())
+        # Hundreds of calls: traced once, for eagerly they take most of an export.
+        score = tf.function(self._score, autograph=False).get_concrete_function(
+            tf.TensorSpec([None, ids.shape[1]], tf.int32)
+        )
+        alone = [score(tf.constant(ids[i : i + 1])) for i in range(len(ids))]
+        noise = float(np.abs(np.concatenate(alone) - score(tf.constant(ids))).max())
         return min(max(8 * noise, TOLERANCE), LARGEST_TOLERANCE)
 
     def without_a_field(self):
@@ -134,7 +138,10 @@ class _Rows:
 
     def score(self, ids):
         """`[B, S]` -> `[B, 1]`: the probability that is to be served."""
-        return self.calibration(self.model(ids, training=False)).numpy()
+        return self._score(ids).numpy()
+
+    def _score(self, ids):
+        return self.calibration(self.model(ids, training=False))
 
     def rank_features(self, chosen, others):
         """The user's features of some rows, the candidates' of `others` `[B, N]`."""

@@ -5,8 +5,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 from edcn_tf.directories import Run
@@ -14,7 +17,8 @@ from edcn_tf.errors import InputError
 from edcn_tf.evaluation.calibration import Calibration, load_calibration
 from edcn_tf.evaluation.scoring import load_run
 from edcn_tf.features.encoder import Encoder
-from edcn_tf.files import partial_directory
+from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.files import StrPath, partial_directory
 from edcn_tf.models import ClickModel
 
 from . import verification
@@ -31,15 +35,15 @@ from .signatures import Servable
 
 
 def export_saved_model(
-    model,
-    spec,
-    directory,
+    model: keras.Model,
+    spec: FeatureSpec,
+    directory: StrPath,
     *,
-    version=None,
-    records=(),
-    calibration=None,
-    keep=None,
-):
+    version: int | None = None,
+    records: Iterable[bytes] = (),
+    calibration: Calibration | None = None,
+    keep: int | None = None,
+) -> Path:
     """Writes the next version of a servable model, if it answers as the model does.
 
     The version is written under a temporary name in the same directory. A new process
@@ -70,26 +74,37 @@ def export_saved_model(
     """
     calibration = calibration or Calibration()
 
-    def write(partial):
+    def write(partial: Path) -> None:
         _write(model, spec, calibration, records, partial)
 
     return _export(write, directory, version, keep)
 
 
-def export_run(run, directory, *, version=None, keep=None):
+def export_run(
+    run: StrPath,
+    directory: StrPath,
+    *,
+    version: int | None = None,
+    keep: int | None = None,
+) -> Path:
     """`export_saved_model` of a run's best model, with its calibration and sample."""
     sample = Run(run).sample
     if not sample.exists():
         raise InputError(f"{run}: holds no finished run ({sample.name})")
 
-    def write(partial):
+    def write(partial: Path) -> None:
         records = [record.numpy() for record in tf.data.TFRecordDataset(str(sample))]
         _write(*load_run(run), load_calibration(run), records, partial)
 
     return _export(write, directory, version, keep)
 
 
-def _export(write, directory, version, keep):
+def _export(
+    write: Callable[[Path], None],
+    directory: StrPath,
+    version: int | None,
+    keep: int | None,
+) -> Path:
     """Has a version written, proves it and gives it its number."""
     directory = Path(directory)
     refuse_version_as_base(directory)
@@ -115,7 +130,13 @@ def _export(write, directory, version, keep):
     return published
 
 
-def _write(model, spec, calibration, records, partial):
+def _write(
+    model: keras.Model,
+    spec: FeatureSpec,
+    calibration: Calibration,
+    records: Iterable[bytes],
+    partial: Path,
+) -> None:
     model = in_float32(model)
     servable = Servable(model, Encoder(spec), calibration)
     tf.saved_model.save(
@@ -131,7 +152,7 @@ def _write(model, spec, calibration, records, partial):
     (partial / "batching_params.pbtxt").write_text(batching_parameters())
 
 
-def in_float32(model):
+def in_float32(model: keras.Model) -> keras.Model:
     """A `ClickModel` of the same weights that computes in float32."""
     if not isinstance(model, ClickModel) or model.compute_dtype == "float32":
         return model
@@ -143,7 +164,7 @@ def in_float32(model):
     return twin
 
 
-def _name_methods(version):
+def _name_methods(version: Path) -> None:
     """Says which signatures are for which API, for servers that look at it."""
     methods = tf.compat.v1.saved_model.signature_constants
     updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(
@@ -154,7 +175,7 @@ def _name_methods(version):
     updater.save()
 
 
-def verify_saved_model(version):
+def verify_saved_model(version: StrPath) -> dict[str, Any]:
     """Loads a version in a new process without Keras and replays its requests.
 
     Args:

@@ -19,6 +19,18 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONG)  # else as they were
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_graphs():
+    """TensorFlow runs a graph as it was traced.
+
+    To optimize one takes longer than all the steps of a small training. Processes that
+    tests start, and exported models, have theirs optimized.
+    """
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
 @pytest.fixture
 def random():
     """A NumPy generator with a fixed seed."""

@@ -35,8 +35,16 @@ def installed(tmp_path_factory):
     borrowed = sysconfig.get_paths()["purelib"]
     run(
         [
-            *(sys.executable, "-m", "pip", "--python", str(python), "install"),
-            *("--quiet", "--no-deps", "--no-index", str(wheel)),
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            python,
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            wheel,
         ]
     )
     (site / "borrowed.pth").write_text(f"import sys; sys.path.append({borrowed!r})\n")
@@ -59,7 +67,7 @@ def test_only_our_packages_land_in_site_packages(installed):
         "edcn_tf",
     }
     parts = ("layers/explicit/cross.py", "layers/gates/gate.py", "models/family.py")
-    parts += ("tuning/spaces/small.yaml", "tuning/spaces/full.yaml")
+    parts += ("tuning/spaces/small.yaml", "tuning/spaces/full.yaml", "py.typed")
     for part in (*parts, "export/verification.py", "logs/datasets/movielens.py"):
         assert f"edcn_tf/{part}" in names
 

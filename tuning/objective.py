@@ -1,6 +1,8 @@
 """What a search maximizes, or minimizes."""
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 from edcn_tf.choices import OBJECTIVES
 from edcn_tf.errors import InputError
@@ -31,7 +33,7 @@ class Objective:
     latency_charge: float = 0.0
     parameter_charge: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.figure not in FIGURES:
             raise InputError(
                 f"objective must be one of {list(FIGURES)}. Received: {self.figure!r}"
@@ -44,20 +46,20 @@ class Objective:
                 )
 
     @property
-    def title(self):
+    def title(self) -> str:
         """For people: `"validation AUC"`."""
         return f"validation {FIGURES[self.figure]}"
 
     @property
-    def higher_is_better(self):
+    def higher_is_better(self) -> bool:
         return self.figure == "auc"
 
     @property
-    def direction(self):
+    def direction(self) -> str:
         """As KerasTuner calls it."""
         return "max" if self.higher_is_better else "min"
 
-    def score(self, figures):
+    def score(self, figures: dict[str, float]) -> float:
         """Of figures with `auc`, `log_loss`, `latency_ms` and `parameters`, a dict."""
         charge = self.parameter_charge * figures["parameters"] / 1e6
         if self.latency_charge:
@@ -65,6 +67,6 @@ class Objective:
         sign = -1 if self.higher_is_better else 1
         return figures[self.figure] + sign * charge
 
-    def best(self, results):
+    def best(self, results: Iterable[Any]) -> list[Any]:
         """Those with a `score`, the best one first."""
         return sorted(results, key=lambda r: r.score, reverse=self.higher_is_better)

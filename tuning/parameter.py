@@ -7,6 +7,7 @@ import math
 import numpy as np
 from keras_tuner.engine import hyperparameters
 
+from edcn_tf.checks import check_flag, is_number
 from edcn_tf.config import as_number
 from edcn_tf.errors import InputError
 
@@ -120,7 +121,7 @@ class Parameter:
         if isinstance(self.low, int):
             number, kind = int, hyperparameters.Int
         default = self.low
-        if _is_number(self.default):
+        if is_number(self.default):
             default = number(min(max(self.default, self.low), self.high))
         sampling = "log" if self.log else "linear"
         return kind(self.name, self.low, self.high, sampling=sampling, default=default)
@@ -129,7 +130,7 @@ class Parameter:
         default = self.choices[0]
         if self.default in self.choices:
             default = self.choices[self.choices.index(self.default)]
-        elif _is_number(self.default) and all(map(_is_number, self.choices)):
+        elif is_number(self.default) and all(map(is_number, self.choices)):
             default = min(self.choices, key=lambda choice: abs(choice - self.default))
         if set(map(type, self.choices)) == {bool}:
             return hyperparameters.Boolean(self.name, default)
@@ -158,9 +159,9 @@ def _choices(name, values):
             f"{name}: `choice` must be a list of values. Received: {values!r}"
         )
     values = [as_number(value) for value in values]
-    if not all(abs(value) <= LARGEST for value in values if _is_number(value)):
+    if not all(abs(value) <= LARGEST for value in values if is_number(value)):
         raise InputError(f"{name}: a number is too large. Received: {values!r}")
-    if all(map(_is_number, values)) and any(isinstance(v, float) for v in values):
+    if all(map(is_number, values)) and any(isinstance(v, float) for v in values):
         values = [float(value) for value in values]
     try:
         texts = [json.dumps(value) for value in values]
@@ -187,11 +188,10 @@ def _limits(name, entry, default):
     """The arguments of a `Parameter` that is a range."""
     limits = {k: as_number(entry[k]) for k in ("low", "high", "step") if k in entry}
     for key, value in limits.items():
-        if not _is_number(value) or not abs(value) <= LARGEST:
+        if not is_number(value, -LARGEST, LARGEST):
             raise InputError(f"{name}: `{key}` must be a number. Received: {value!r}")
     log = entry.get("log", False)
-    if not isinstance(log, bool):
-        raise InputError(f"{name}: `log` must be true or false. Received: {log!r}")
+    check_flag(f"{name}: `log`", log)
     low, high, step = limits["low"], limits["high"], limits.get("step")
     if low > high:
         raise InputError(
@@ -233,7 +233,3 @@ def _steps(low, step, steps, log):
         value = low * step**i if log else low + step * i
         # 0.3 rather than 0.30000000000000004.
         yield float(f"{value:.12g}") if isinstance(low, float) else value
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,29 +1,31 @@
 """What a search chooses from, and the model of each choice."""
 
 import itertools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import keras
 import keras_tuner
+import tensorflow as tf
 
 from edcn_tf.config import TrainingConfig
 from edcn_tf.errors import InputError
-from edcn_tf.files import read_yaml
-from edcn_tf.models import FAMILY, ParallelCTR, options
-from edcn_tf.models.parts import GATES
-from edcn_tf.training.train import compiled_model
+from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.files import StrPath, read_yaml
+from edcn_tf.models import FAMILY, ParallelCTR, combinations, options
+from edcn_tf.models.widths import widths
+from edcn_tf.training.compiling import compiled_model
 
 from .parameter import Parameter
 
 SPACES = ("small", "full")
 # They decide what the others' defaults are.
 OF_THE_BASE = ("model", "preset")
-BELONGS = {**options.BELONGS, "gate_fields": ("gate", ("lhuc",), None)}
 # Key -> what decides whether it has a meaning, and for which of its values.
 OWNERS = {
-    **{key: (owner, values) for key, (owner, values, _) in BELONGS.items()},
-    "gate_layers": ("gate", tuple(GATES)),
-    "linear_l2": ("linear", (True,)),
-    "average_decay": ("optimizer", ("sparse_adam",)),
+    **options.OWNERS,
+    "average_decay": options.Owner("optimizer", ("sparse_adam",)),
 }
 
 
@@ -59,26 +61,34 @@ class SearchSpace(keras_tuner.HyperModel):
         >>> space.config(tuner.get_best_hyperparameters()[0])
     """
 
-    def __init__(self, spec, space="small", base=None):
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        space: StrPath | dict[str, Any] = "small",
+        base: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.spec, self.base = spec, dict(base or {})
         self._defaults = TrainingConfig.from_dict(self.base).to_dict()
         if self._defaults.get("embedding_dim", 0) is None:  # the fields decide
-            width = options.widths(None, spec.layout())[0]
+            width = widths(None, spec.layout())[0]
             self.base["embedding_dim"] = self._defaults["embedding_dim"] = width
-        entries, source = space, "the space"
-        if not isinstance(space, dict):
-            entries, source = load_space(space), _path(space)
+        if isinstance(space, dict):
+            entries, source = space, "the space"
+        else:
+            entries, source = load_space(space), str(_path(space))
         try:
             self.parameters = self._read(entries)
-            self._declared = {}  # parameter -> KerasTuner's, parents first
+            self._declared: dict[
+                str, Any
+            ] = {}  # parameter -> KerasTuner's, parents first
             for name in self.parameters:
                 self._declare(name, ())
             self._check_values()
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
 
-    def _read(self, entries):
+    def _read(self, entries: dict[str, Any]) -> dict[str, Parameter]:
         """Name -> `Parameter`."""
         model = {"model": self.base["model"]} if "model" in self.base else {}
         library = TrainingConfig.from_dict(model).to_dict()
@@ -102,14 +112,14 @@ class SearchSpace(keras_tuner.HyperModel):
             parameters[name] = Parameter.read(name, entry, default)
         return parameters
 
-    def _declare(self, name, path):
+    def _declare(self, name: str, path: tuple[str, ...]) -> None:
         """Makes KerasTuner's counterpart of a parameter, and before it its parents'."""
         if name in path:
             around = " -> ".join([*path[path.index(name) :], name])
             raise InputError(f"{name}: the conditions go round in a circle, {around}")
         if name in self._declared:
             return
-        conditions = {}
+        conditions: dict[str, list[Any]] = {}
         for parent, values in self._parents(name):
             self._declare(parent, (*path, name))
             values = [self.parameters[parent].encode(value) for value in values]
@@ -124,7 +134,7 @@ class SearchSpace(keras_tuner.HyperModel):
                 conditions[key] = allowed
         self._declared[name] = self.parameters[name].hyperparameter(conditions)
 
-    def _parents(self, name):
+    def _parents(self, name: str) -> Iterator[tuple[str, list[Any]]]:
         """Pairs of another parameter and its values with which this one is active."""
         for parent, values in self.parameters[name].when.items():
             if parent not in self.parameters:
@@ -140,23 +150,23 @@ class SearchSpace(keras_tuner.HyperModel):
                         f"of its choices. They are {list(choices) or 'a range'}"
                     )
             yield parent, [choice for choice in choices if choice in values]
-        owner, values = OWNERS.get(name, (None, ()))
-        if owner is None:
+        if name not in OWNERS:
             return
+        owner, values, _ = OWNERS[name]
         if owner in self.parameters:
-            possible = self.parameters[owner].choices
+            possible = list(self.parameters[owner].choices)
         else:
             possible = [self._defaults[owner]]
         fitting = [choice for choice in possible if choice in values]
         if not fitting:
             raise InputError(
                 f"{name} can never be active: it has a meaning with {owner} one of "
-                f"{list(values)} alone. Received: {owner} one of {list(possible)}"
+                f"{list(values)} alone. Received: {owner} one of {possible}"
             )
         if owner in self.parameters:
             yield owner, fitting
 
-    def _check_values(self):
+    def _check_values(self) -> None:
         """All choices and ends of ranges, singly and in pairs; the rest by default."""
         for size in (1, 2):
             for names in itertools.combinations(self._declared, size):
@@ -169,7 +179,7 @@ class SearchSpace(keras_tuner.HyperModel):
                         text = " and ".join(f"{k}={v!r}" for k, v in chosen.items())
                         raise InputError(f"with {text}: {error}") from None
 
-    def _where_active(self, chosen):
+    def _where_active(self, chosen: dict[str, Any]) -> keras_tuner.HyperParameters:
         """`HyperParameters` with these values, and their parents' that they need."""
         hp = keras_tuner.HyperParameters()
         for name in chosen:
@@ -183,18 +193,16 @@ class SearchSpace(keras_tuner.HyperModel):
             hp.values[name] = self.parameters[name].encode(value)
         return hp
 
-    def _check(self, config):
+    def _check(self, config: TrainingConfig) -> None:
         """Raises a `ValueError` for a setting that no model has."""
         if issubclass(FAMILY[config.model].model, ParallelCTR):
-            fields = self.spec.layout()
-            options.check(config.options, fields)
-            options.widths(config.options["embedding_dim"], fields)
+            combinations.check(config.options, self.spec.layout())
 
-    def declare_hyperparameters(self, hp):
+    def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
         """Adds all hyper-parameters with their conditions; builds no model."""
         hp.merge(list(self._declared.values()), overwrite=False)
 
-    def settings(self, hp):
+    def settings(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
         """The hyper-parameters of a trial that are active, as `config.yaml` has them.
 
         Args:
@@ -203,7 +211,9 @@ class SearchSpace(keras_tuner.HyperModel):
         Returns:
             Key -> value, a dict.
         """
-        values = {}  # only active ones, so that what depends on others is not
+        values: dict[
+            str, Any
+        ] = {}  # only active ones, so that what depends on others is not
         for name, declared in self._declared.items():
             if all(condition.is_active(values) for condition in declared.conditions):
                 values[name] = hp.values.get(name, declared.default)
@@ -213,26 +223,26 @@ class SearchSpace(keras_tuner.HyperModel):
             if name in values
         }
 
-    def defaults(self):
+    def defaults(self) -> dict[str, Any]:
         """The settings of the default model, as near as the space has them."""
         return self.settings(keras_tuner.HyperParameters())
 
-    def config(self, hp):
+    def config(self, hp: keras_tuner.HyperParameters) -> TrainingConfig:
         """The `TrainingConfig` of a trial: `base`, and its settings."""
         return self.config_of(self.settings(hp))
 
-    def config_of(self, settings):
+    def config_of(self, settings: Mapping[str, Any]) -> TrainingConfig:
         """The `TrainingConfig` of `base` and these settings."""
         # What `base` or a preset says of one gate, its temperature for instance, does
         # not hold where another was chosen.
         neutral = {
-            key: value
-            for key, (owner, values, value) in BELONGS.items()
+            key: options.OPTIONS[key].default
+            for key, (owner, values, _) in options.OWNERS.items()
             if owner in settings and settings[owner] not in values
         }
         return TrainingConfig.from_dict({**self.base, **neutral, **settings})
 
-    def build(self, hp):
+    def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """The compiled model of a trial, with the metric `auc`.
 
         Args:
@@ -241,7 +251,14 @@ class SearchSpace(keras_tuner.HyperModel):
         self.declare_hyperparameters(hp)
         return compiled_model(self.config(hp), self.spec, metrics=["auc"])
 
-    def fit(self, hp, model, x, *args, **kwargs):
+    def fit(
+        self,
+        hp: keras_tuner.HyperParameters,
+        model: keras.Model,
+        x: tf.data.Dataset,
+        *args: Any,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """`model.fit` with the trial's batch size.
 
         Args:
@@ -254,7 +271,7 @@ class SearchSpace(keras_tuner.HyperModel):
         return model.fit(batched, *args, **kwargs)
 
 
-def load_space(space):
+def load_space(space: StrPath) -> dict[str, Any]:
     """What may be chosen for each key, as a file has it.
 
     Args:
@@ -273,7 +290,7 @@ def load_space(space):
     return entries
 
 
-def _path(space):
+def _path(space: StrPath) -> Path:
     if space in SPACES:
         return Path(__file__).parent / "spaces" / f"{space}.yaml"
     return Path(space)

@@ -1,13 +1,22 @@
 """The search of hyper-parameters over prepared data: `edcn tune`."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edcn_tf.config import TrainingConfig
 from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.features.spec import FeatureSpec
-from edcn_tf.files import locked, new_directory, read_json, read_value, write_json
+from edcn_tf.files import (
+    StrPath,
+    locked,
+    new_directory,
+    read_json,
+    read_value,
+    write_json,
+)
 from edcn_tf.records.encoded import TRAINING_SPLITS
 from edcn_tf.records.writing import record_files
 
@@ -29,19 +38,19 @@ ENCODED = "encoded"
 
 
 def search(
-    data,
-    out,
+    data: StrPath,
+    out: StrPath,
     *,
-    space="small",
-    base=None,
-    tuner="hyperband",
-    trials=TRIALS,
-    hours=None,
-    max_parameters=None,
-    objective=None,
-    retrain_trials=5,
-    retrain_seeds=3,
-):
+    space: StrPath | dict[str, Any] = "small",
+    base: Mapping[str, Any] | None = None,
+    tuner: str = "hyperband",
+    trials: int = TRIALS,
+    hours: float | None = None,
+    max_parameters: int | None = None,
+    objective: Objective | None = None,
+    retrain_trials: int = 5,
+    retrain_seeds: int = 3,
+) -> TrainingConfig | None:
     """Searches a space, trains the best trials anew, and tells what was found.
 
     A search that was interrupted, at whatever moment, goes on when the same command is
@@ -110,7 +119,7 @@ def search(
     role = parallel.role()
     _start(out, asked, role)
 
-    def search_trials():
+    def search_trials() -> None:
         RunTuner(
             oracle,
             chosen,
@@ -157,7 +166,7 @@ def search(
         return best
 
 
-def _start(out, asked, role):
+def _start(out: Path, asked: dict[str, Any], role: str | None) -> None:
     """Makes the directory, or sees that the one there is this search's."""
     path, is_worker = out / SEARCH, role == parallel.WORKER
     if not out.exists() and not is_worker:
@@ -180,7 +189,7 @@ def _start(out, asked, role):
             )
 
 
-def _refuse_finished(out, trials, retrained):
+def _refuse_finished(out: Path, trials: int, retrained: list[int]) -> None:
     path = out / FINISHED
     if not path.exists():
         return

@@ -43,7 +43,7 @@ def add(command):
 def run(args):
     import edcn_tf
     from edcn_tf.console import program
-    from edcn_tf.training.warm_start import continued_config
+    from edcn_tf.training.continued_config import continued_config
     from edcn_tf.training.workers import Workers, make_strategy
 
     if args.warm_start:

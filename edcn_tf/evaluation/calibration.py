@@ -4,16 +4,22 @@ import dataclasses
 import itertools
 import math
 import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from edcn_tf.checks import check_flag, is_number
 from edcn_tf.directories import Run
 from edcn_tf.errors import InputError
-from edcn_tf.files import read_json, write_json
+from edcn_tf.files import StrPath, read_json, write_json
 
 FORMAT = 1
-PARAMETERS = {"none": (), "platt": ("slope", "intercept"), "isotonic": ("x", "y")}
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "platt": ("slope", "intercept"),
+    "isotonic": ("x", "y"),
+}
 METHODS = tuple(PARAMETERS)
 EPSILON = 1e-7  # log odds are of probabilities in [EPSILON, 1 - EPSILON]
 LARGEST = 1e6  # of a slope and an intercept: float32 stays finite
@@ -78,16 +84,12 @@ class Calibration:
     x: tuple[float, ...] = ()
     y: tuple[float, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(
                 f"method must be one of {list(METHODS)}. Received: {self.method!r}"
             )
-        if not isinstance(self.splits_sampled, bool):
-            raise InputError(
-                f"splits_sampled must be true or false. Received: "
-                f"{self.splits_sampled!r}"
-            )
+        check_flag("splits_sampled", self.splits_sampled)
         self._check("negative_sampling_rate", 0, 1, above=True)
         self._check("slope", 0, LARGEST, above=True)
         self._check("intercept", -LARGEST, LARGEST)
@@ -103,7 +105,7 @@ class Calibration:
             if field.name in others and getattr(self, field.name) != field.default:
                 raise InputError(f"The method {self.method!r} has no {field.name}")
 
-    def _check(self, key, low, high, above=False):
+    def _check(self, key: str, low: float, high: float, above: bool = False) -> None:
         value = getattr(self, key)
         good = _is_number(value) and low <= value <= high and not (above and value == 0)
         if not good:
@@ -113,7 +115,7 @@ class Calibration:
             )
         object.__setattr__(self, key, float(value))
 
-    def _knots(self, key):
+    def _knots(self, key: str) -> tuple[float, ...]:
         knots = getattr(self, key)
         good = isinstance(knots, (list, tuple)) and all(map(_is_number, knots))
         good = good and all(0 <= knot <= 1 for knot in knots)
@@ -126,11 +128,11 @@ class Calibration:
         return tuple(map(float, knots))
 
     @property
-    def is_identity(self):
+    def is_identity(self) -> bool:
         """Whether it changes nothing."""
         return self.negative_sampling_rate == 1 and self.method == "none"
 
-    def __call__(self, probabilities):
+    def __call__(self, probabilities: Any) -> Any:
         if self.is_identity:
             return probabilities
         given = tf.convert_to_tensor(probabilities, tf.float32)
@@ -146,7 +148,7 @@ class Calibration:
         # Kernels differ in what a clip makes of NaN.
         return tf.where(tf.math.is_nan(given), given, p)
 
-    def _line(self, p):
+    def _line(self, p: tf.Tensor) -> tf.Tensor:
         x, y = np.array(self.x), np.array(self.y)
         widths = np.diff(x)
         slopes = np.diff(y) / widths
@@ -156,7 +158,9 @@ class Calibration:
         p = self.y[0] + tf.reduce_sum(parts * slopes.astype(np.float32), -1)
         return tf.clip_by_value(p, 0.0, 1.0)
 
-    def row_weights(self, labels, weights=None):
+    def row_weights(
+        self, labels: np.ndarray, weights: np.ndarray | None = None
+    ) -> np.ndarray | None:
         """What each row counts for where the probability is the corrected one.
 
         A negative of a sampled split counts 1 / r; `weights` of the schema multiply.
@@ -167,14 +171,14 @@ class Calibration:
         counts = np.where(labels == 1, 1.0, 1 / self.negative_sampling_rate)
         return counts if weights is None else counts * weights
 
-    def save(self, path):
+    def save(self, path: StrPath) -> None:
         """Writes a JSON file, whole or not at all."""
-        kept = ("negative_sampling_rate", "splits_sampled", "method")
+        kept = ["negative_sampling_rate", "splits_sampled", "method"]
         kept += PARAMETERS[self.method]
         write_json(path, {"format": FORMAT, **{k: getattr(self, k) for k in kept}})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: StrPath) -> "Calibration":
         """Reads what `save` wrote; an `InputError` names the file."""
         values = read_json(path)
         try:
@@ -183,7 +187,7 @@ class Calibration:
             raise InputError(f"{path}: {error}") from None
 
     @classmethod
-    def _from_dict(cls, values):
+    def _from_dict(cls, values: Any) -> "Calibration":
         if not isinstance(values, dict):
             raise InputError(f"must hold a JSON object. Received: {str(values)[:100]}")
         values = dict(values)
@@ -200,16 +204,12 @@ class Calibration:
         return cls(**values)
 
 
-def load_calibration(run):
+def load_calibration(run: StrPath) -> Calibration:
     """The `Calibration` of a run directory; a run without a file has the identity."""
     path = Run(run).calibration
     return Calibration.load(path) if os.path.lexists(path) else Calibration()
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
     # A whole number may be too large to be a float.
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and abs(value) <= LARGEST
-    )
+    return is_number(value, -LARGEST, LARGEST)

@@ -4,6 +4,10 @@ import dataclasses
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+from sklearn.isotonic import isotonic_regression
 
 from edcn_tf.directories import Run
 from edcn_tf.errors import InputError
@@ -17,14 +21,21 @@ from edcn_tf.evaluation.calibration import (
     load_calibration,
 )
 from edcn_tf.evaluation.scoring import score_run
+from edcn_tf.files import StrPath
 
 BINS = 1000
 STEEPEST = 20  # slope between two knots
-NEWTON_STEPS = 100
+GRADIENT = 1e-8  # of the loss of all rows, at the end
 RIDGE = 1e-6  # holds the slope at 1 where all probabilities are equal
 
 
-def calibrate_run(run, data=None, *, method="platt", negative_sampling_rate=None):
+def calibrate_run(
+    run: StrPath,
+    data: StrPath | None = None,
+    *,
+    method: str = "platt",
+    negative_sampling_rate: float | None = None,
+) -> dict[str, dict[str, float]]:
     """Fits a calibration on the validation split and makes it the run's.
 
     Args:
@@ -78,18 +89,18 @@ def calibrate_run(run, data=None, *, method="platt", negative_sampling_rate=None
 
 
 def fit(
-    labels,
-    probabilities,
-    method="platt",
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    method: str = "platt",
     *,
-    negative_sampling_rate=1.0,
-    splits_sampled=False,
-    weights=None,
-):
+    negative_sampling_rate: float = 1.0,
+    splits_sampled: bool = False,
+    weights: ArrayLike | None = None,
+) -> Calibration:
     """The `Calibration` of a method that fits rows which the model was not trained on.
 
     Platt's two parameters are those of maximum likelihood, with his targets (of one
-    more click and one more non-click), found by Newton's method. The isotonic line
+    more click and one more non-click), found by a Newton method. The isotonic line
     goes through the centres of the blocks that pooling adjacent violators leaves of
     1000 bins of equally many rows, so that it ascends within a block too, and in
     proportion to the probability beyond the outer centres.
@@ -117,29 +128,32 @@ def fit(
     correction = Calibration(
         negative_sampling_rate=negative_sampling_rate, splits_sampled=splits_sampled
     )
-    weights = correction.row_weights(np.asarray(labels), weights)
-    labels, p, weights = metrics.check_probabilities(labels, probabilities, weights)
+    given = None if weights is None else np.asarray(weights)
+    counts = correction.row_weights(np.asarray(labels), given)
+    y, p, w = metrics.check_probabilities(labels, probabilities, counts)
     if method == "none":
         return correction
-    labels, p, weights = (each[weights > 0] for each in (labels, p, weights))
-    if labels.min() == labels.max():
+    y, p, w = (each[w > 0] for each in (y, p, w))
+    if y.min() == y.max():
         raise InputError(
             "there must be rows with and without a click to calibrate on. "
-            f"Received: only {labels[0]:g}"
+            f"Received: only {y[0]:g}"
         )
-    weights = weights / weights.mean()  # so that 1 is a row
+    w = w / w.mean()  # so that 1 is a row
     p = p.clip(EPSILON, 1 - EPSILON)
-    log_odds = np.log(p) - np.log1p(-p) + math.log(negative_sampling_rate)
+    log_odds = logit(p) + math.log(negative_sampling_rate)
     if method == "platt":
-        slope, intercept = _platt(labels, log_odds, weights)
+        slope, intercept = _platt(y, log_odds, w)
         return dataclasses.replace(
             correction, method=method, slope=slope, intercept=intercept
         )
-    x, y = _isotonic(labels, _sigmoid(log_odds), weights)
-    return dataclasses.replace(correction, method=method, x=x, y=y)
+    knots = _isotonic(y, expit(log_odds), w)
+    return dataclasses.replace(correction, method=method, x=knots[0], y=knots[1])
 
 
-def _platt(labels, log_odds, weights):
+def _platt(
+    labels: np.ndarray, log_odds: np.ndarray, weights: np.ndarray
+) -> tuple[float, float]:
     """Slope and intercept of the largest likelihood."""
     clicks = weights @ labels
     others = weights.sum() - clicks
@@ -149,35 +163,39 @@ def _platt(labels, log_odds, weights):
     start = np.array([1.0, center])  # changes nothing
     ridge = np.array([RIDGE, 0.0])
 
-    def loss(parameters):
+    def loss(parameters: np.ndarray) -> float:
         z = parameters @ inputs
         likelihood = weights @ (np.logaddexp(0, z) - targets * z)
         return likelihood + ridge @ (parameters - start) ** 2 / 2
 
-    parameters = start
-    for _ in range(NEWTON_STEPS):
-        p = _sigmoid(parameters @ inputs)
-        gradient = inputs @ (weights * (p - targets)) + ridge * (parameters - start)
-        hessian = (inputs * (weights * p * (1 - p))) @ inputs.T + np.diag(ridge)
-        step = np.linalg.solve(hessian, gradient)
-        gain = gradient @ step
-        if gain < 1e-10:
-            break
-        # A full step may overshoot far from the optimum, where the curve is flat.
-        now, size = loss(parameters), 1.0
-        while loss(parameters - size * step) > now - 1e-4 * size * gain + 1e-12 * now:
-            size /= 2
-        parameters = parameters - size * step
-    slope = float(parameters[0])
+    def gradient(parameters: np.ndarray) -> np.ndarray:
+        errors = expit(parameters @ inputs) - targets
+        return inputs @ (weights * errors) + ridge * (parameters - start)
+
+    def hessian(parameters: np.ndarray) -> np.ndarray:
+        p = expit(parameters @ inputs)
+        return (inputs * (weights * p * (1 - p))) @ inputs.T + np.diag(ridge)
+
+    # Not LogisticRegression: it cannot hold the slope at 1.
+    slope, height = minimize(
+        loss,
+        start,
+        method="trust-exact",
+        jac=gradient,
+        hess=hessian,
+        options={"gtol": GRADIENT},
+    ).x
     if slope <= 0:
         raise InputError(
             "clicks become rarer as the model's probability rises, so there is no "
             f"calibration that keeps its order. Received: slope {slope:.3g}"
         )
-    return slope, float(parameters[1] - slope * center)
+    return float(slope), float(height - slope * center)
 
 
-def _isotonic(labels, p, weights):
+def _isotonic(
+    labels: np.ndarray, p: np.ndarray, weights: np.ndarray
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Knots x and y of a strictly ascending line."""
     p = p.round(9).clip(KNOT_DISTANCE, 1 - KNOT_DISTANCE)
     ranks = np.searchsorted(np.sort(p), p)  # equal probabilities share a bin
@@ -190,12 +208,10 @@ def _isotonic(labels, p, weights):
         # not to, is no proof that none will, and log loss would not forgive a 0.
         rows[end] += 1
         clicks[end] += x[end]
-    blocks = []
-    for block in np.stack([rows, rows * x, clicks], axis=1):
-        while blocks and _rate(blocks[-1]) >= _rate(block) * (1 - 1e-12):
-            block = block + blocks.pop()
-        blocks.append(block)
-    rows, sums, clicks = np.array(blocks).T
+    heights = isotonic_regression(clicks / rows, sample_weight=rows)
+    ascends = heights[:-1] < heights[1:] * (1 - 1e-12)
+    blocks = np.cumsum(np.append(0, ascends))
+    rows, sums, clicks = (np.bincount(blocks, w) for w in (rows, rows * x, clicks))
     if len(rows) > KNOTS - 2:
         places = (np.cumsum(rows) - rows / 2) / rows.sum()
         groups = np.unique((places * (KNOTS - 2)).astype(int), return_inverse=True)[1]
@@ -211,12 +227,4 @@ def _isotonic(labels, p, weights):
         rows, sums, clicks = (np.bincount(groups, w) for w in (rows, sums, clicks))
     x, y = sums / rows, clicks / rows
     last = min(1.0, y[-1] / x[-1])
-    return [0.0, *map(float, x), 1.0], [0.0, *map(float, y), float(last)]
-
-
-def _rate(block):
-    return block[2] / block[0]
-
-
-def _sigmoid(log_odds):
-    return np.exp(-np.logaddexp(0, -log_odds))
+    return (0.0, *map(float, x), 1.0), (0.0, *map(float, y), float(last))

@@ -1,15 +1,18 @@
 """What gates weigh fields by where each row has weights of its own."""
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
+import keras
 import numpy as np
 
 from edcn_tf.layers import Gate
+from edcn_tf.tensors import Tensor
 
 ROWS = 8192  # a batch
 
 
-def mean_gate_weights(model, ids):
+def mean_gate_weights(model: keras.Model, ids: np.ndarray) -> dict[str, np.ndarray]:
     """Mean over rows of the weights that fields are multiplied by.
 
     Of a gate with a weight for each component also the mean over these.
@@ -26,16 +29,16 @@ def mean_gate_weights(model, ids):
     towers = {
         tower: gates
         for tower, gates in [
-            (getattr(model, "tower", None), getattr(model, "explicit_gates", [])),
+            (getattr(model, "tower", ""), getattr(model, "explicit_gates", [])),
             ("deep", getattr(model, "deep_gates", [])),
         ]
         if gates and all(isinstance(gate, Gate) for gate in gates)
     }
     gates = [gate for tower in towers.values() for gate in tower]
     sums = {gate.name: np.zeros(len(gate.widths)) for gate in gates}
-    seen = set()
+    seen: set[str] = set()
 
-    def record(gate, weights):
+    def record(gate: Gate, weights: Tensor) -> None:
         weights = weights if len(weights.shape) == 2 else weights[None]
         means = np.asarray(gate.means_of_fields(weights), np.float64)  # [B or 1, F]
         sums[gate.name] += means.mean(axis=0) * size
@@ -54,11 +57,15 @@ def mean_gate_weights(model, ids):
 
 
 @contextlib.contextmanager
-def _recording(gates, record):
+def _recording(
+    gates: Sequence[Gate], record: Callable[[Gate, Tensor], None]
+) -> Iterator[None]:
     """Has `record(gate, weights)` called with what each gate weighs by."""
 
-    def recorded(gate, weights_of):
-        def recording(inputs):
+    def recorded(
+        gate: Gate, weights_of: Callable[[Tensor], Tensor]
+    ) -> Callable[[Tensor], Tensor]:
+        def recording(inputs: Tensor) -> Tensor:
             weights = weights_of(inputs)
             record(gate, weights)
             return weights
@@ -68,7 +75,9 @@ def _recording(gates, record):
     wrapped = []
     try:
         for gate in gates:
-            gate.weights_of = recorded(gate, gate.weights_of)
+            gate.weights_of = recorded(  # type: ignore[method-assign]
+                gate, gate.weights_of
+            )
             wrapped.append(gate)
         yield
     finally:

@@ -1,8 +1,11 @@
 """What each field is worth to a model: the AUC that is lost without it."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import spearmanr
 
 from edcn_tf.evaluation import metrics
 
@@ -19,8 +22,15 @@ class Importance(NamedTuple):
 
 
 def permutation_importance(
-    score, ids, labels, slots, *, weights=None, repeats=5, seed=0
-):
+    score: Callable[[np.ndarray], ArrayLike],
+    ids: np.ndarray,
+    labels: ArrayLike,
+    slots: Sequence[int],
+    *,
+    weights: ArrayLike | None = None,
+    repeats: int = 5,
+    seed: int = 0,
+) -> Importance:
     """The drop of AUC when one field's values are shuffled among the rows.
 
         drop_f = AUC(score(ids)) - AUC(score(ids with field f of another row))
@@ -59,11 +69,11 @@ def permutation_importance(
     return Importance(auc, drops)
 
 
-def spearman(first, second):
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
     """Spearman's coefficient of two rankings: 1 the same, -1 the reverse, 0 unrelated.
 
     The correlation of the ranks; equal values share their mean rank. NaN with fewer
-    than two values, or where all of one side are equal.
+    than two values, where all of one side are equal, and where one is NaN.
 
     Args:
         first: 1-D.
@@ -72,14 +82,6 @@ def spearman(first, second):
     Reference:
         Spearman 1904, "The Proof and Measurement of Association between Two Things".
     """
-    if len(first) < 2:
-        return float("nan")
-    ranks = np.array([_ranks(first), _ranks(second)])
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    length = np.sqrt(np.prod(np.square(ranks).sum(axis=1)))
-    return float(np.prod(ranks, axis=0).sum() / length) if length else float("nan")
-
-
-def _ranks(values):
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places]
+    if any(len(np.unique(side)) < 2 for side in (first, second)):
+        return float("nan")  # of which SciPy would warn
+    return float(spearmanr(first, second).statistic)

@@ -1,4 +1,4 @@
-"""Offline measures of a click model, computed exactly, in float64, with numpy alone.
+"""Offline measures of a click model, computed exactly, in float64.
 
 In every function `labels` and `scores` (or `probabilities`) are 1-D and equally long,
 labels are 0 or 1, and `weights`, where taken, are finite, >= 0 and not all zero; a row
@@ -6,10 +6,13 @@ of weight 2 counts as that row twice, a row of weight 0 not at all. Anything els
 raises `InputError`. A measure that the data leave undefined is NaN, not an error.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import sklearn.metrics
+from numpy.typing import ArrayLike, DTypeLike
 
+from edcn_tf.checks import is_whole
 from edcn_tf.errors import InputError
 
 EPSILON = 1e-7
@@ -38,7 +41,9 @@ class Reliability(NamedTuple):
     rows: np.ndarray  # sums of weights, where there are any
 
 
-def auc(labels, scores, weights=None):
+def auc(
+    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
+) -> float:
     """Area under the ROC curve: P(s+ > s-) + P(s+ = s-) / 2, over all pairs.
 
     Exact (Mann-Whitney), with ties counted half. NaN when either class is absent or
@@ -49,7 +54,12 @@ def auc(labels, scores, weights=None):
     return float(_auc_by_group(labels, scores, weights, one_group)[0][0])
 
 
-def gauc(labels, scores, groups, weights=None):
+def gauc(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    groups: ArrayLike,
+    weights: ArrayLike | None = None,
+) -> GroupAUC:
     """Mean of the AUC within each group, weighted by the group's impressions.
 
         GAUC = sum_g n_g AUC_g / sum_g n_g
@@ -79,19 +89,25 @@ def gauc(labels, scores, groups, weights=None):
     )
 
 
-def log_loss(labels, probabilities, weights=None):
+def log_loss(
+    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None
+) -> float:
     """Mean negative log likelihood, in nats: -mean(y ln p + (1 - y) ln(1 - p)).
 
     Probabilities are clipped to [1e-7, 1 - 1e-7], as Keras does, so that one certain
     and wrong prediction costs about 16 and not infinity.
     """
     labels, probabilities, weights = check_probabilities(labels, probabilities, weights)
+    # scikit-learn's log_loss of the clipped takes 14 s and 6.2 GB for 50 million rows,
+    # where this takes 3 s and 3.3 GB.
     clipped = np.clip(probabilities, EPSILON, 1 - EPSILON)
     likelihood = np.where(labels == 1, clipped, 1 - clipped)
     return float(np.average(-np.log(likelihood), weights=weights))
 
 
-def normalized_entropy(labels, probabilities, weights=None):
+def normalized_entropy(
+    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None
+) -> float:
     """Log loss divided by that of always predicting the base click rate r.
 
         NE = log_loss / -(r ln r + (1 - r) ln(1 - r))
@@ -108,7 +124,9 @@ def normalized_entropy(labels, probabilities, weights=None):
     return float(log_loss(labels, probabilities, weights) / -(rates @ np.log(rates)))
 
 
-def calibration(labels, probabilities, weights=None):
+def calibration(
+    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None
+) -> float:
     """Predicted clicks over true clicks: sum(p) / sum(y). 1 is best; NaN if no clicks.
 
     Above 1 the model predicts too many clicks, below 1 too few.
@@ -117,7 +135,12 @@ def calibration(labels, probabilities, weights=None):
     return _ratio(weights @ probabilities, weights @ labels)
 
 
-def expected_calibration_error(labels, probabilities, bins=15, weights=None):
+def expected_calibration_error(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    bins: int = 15,
+    weights: ArrayLike | None = None,
+) -> float:
     """Mean distance of prediction and click rate, over equal-width bins of [0, 1].
 
         ECE = sum_b (n_b / n) |mean_b(y) - mean_b(p)|
@@ -138,7 +161,13 @@ def expected_calibration_error(labels, probabilities, bins=15, weights=None):
     return float(np.abs(gaps).sum() / weights.sum())
 
 
-def reliability(labels, probabilities, bins=15, strategy="quantile", weights=None):
+def reliability(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    bins: int = 15,
+    strategy: str = "quantile",
+    weights: ArrayLike | None = None,
+) -> Reliability:
     """Mean prediction against click rate, bin by bin, for a reliability diagram.
 
     Args:
@@ -172,7 +201,9 @@ def reliability(labels, probabilities, bins=15, strategy="quantile", weights=Non
     )
 
 
-def roc_curve(labels, scores, max_points=1000):
+def roc_curve(
+    labels: ArrayLike, scores: ArrayLike, max_points: int = 1000
+) -> tuple[np.ndarray, np.ndarray]:
     """The ROC curve, from (0, 0) to (1, 1), one point per distinct score.
 
     Args:
@@ -192,21 +223,21 @@ def roc_curve(labels, scores, max_points=1000):
             "labels must hold both a 0 and a 1 for a ROC curve. "
             f"Received: only {labels[0]:g}"
         )
-    _, steps = np.unique(-scores, return_inverse=True)
-    false_positives = np.cumsum(np.bincount(steps, weights=1 - labels))
-    true_positives = np.cumsum(np.bincount(steps, weights=labels))
-    curve = np.stack([false_positives, true_positives]) / [
-        [false_positives[-1]],
-        [true_positives[-1]],
-    ]
-    curve = np.pad(curve, ((0, 0), (1, 0)))
-    if curve.shape[1] > max_points:
-        kept = np.linspace(0, curve.shape[1] - 1, max_points).round().astype(np.int64)
-        curve = curve[:, kept]
-    return curve[0], curve[1]
+    # scikit-learn refuses infinite scores.
+    finite = np.nan_to_num(scores)
+    x, y, _ = sklearn.metrics.roc_curve(labels, finite, drop_intermediate=False)
+    if len(x) > max_points:
+        kept = np.linspace(0, len(x) - 1, max_points).round().astype(np.int64)
+        x, y = x[kept], y[kept]
+    return x, y
 
 
-def evaluate(labels, probabilities, groups=None, weights=None):
+def evaluate(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    groups: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> dict[str, float]:
     """Every measure of this module that is one number, by name.
 
     Returns:
@@ -233,8 +264,14 @@ def evaluate(labels, probabilities, groups=None, weights=None):
     return result
 
 
-def _auc_by_group(labels, scores, weights, group_ids):
+def _auc_by_group(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray, group_ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """AUC (NaN with one class) and sum of weights of each group, by ascending id."""
+    # scikit-learn's roc_auc_score refuses infinite scores and takes longer: 38 s for
+    # 50 million weighted rows, where this takes 22 s and as much memory (4 GB with the
+    # rows); called for each of 50,000 groups of a million rows 99 s, where this takes
+    # 0.5 s.
     order = np.lexsort((scores, group_ids))
     scores, group_ids = scores[order], group_ids[order]
     new_group = np.append(True, group_ids[1:] != group_ids[:-1])
@@ -256,15 +293,20 @@ def _auc_by_group(labels, scores, weights, group_ids):
     return areas, positives + negatives
 
 
-def _equal_width_bins(probabilities, bins):
+def _equal_width_bins(probabilities: np.ndarray, bins: int) -> np.ndarray:
     return np.maximum(np.ceil(probabilities * bins).astype(np.int64) - 1, 0)
 
 
-def _ratio(numerator, denominator):
+def _ratio(numerator: float, denominator: float) -> float:
     return float(numerator / denominator) if denominator > 0 else float("nan")
 
 
-def _check(labels, scores, weights, name="scores"):
+def _check(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    weights: ArrayLike | None,
+    name: str = "scores",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The three as float64 arrays, weights all one when None, or an `InputError`."""
     labels = _vector("labels", labels)
     scores = _vector(name, scores, len(labels))
@@ -283,7 +325,9 @@ def _check(labels, scores, weights, name="scores"):
     return labels, scores, weights
 
 
-def check_probabilities(labels, probabilities, weights):
+def check_probabilities(
+    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The three as float64 arrays, weights all one when None, or an `InputError`."""
     labels, probabilities, weights = _check(
         labels, probabilities, weights, name="probabilities"
@@ -296,13 +340,14 @@ def check_probabilities(labels, probabilities, weights):
     return labels, probabilities, weights
 
 
-def _check_count(name, value, least):
-    if not isinstance(value, (int, np.integer)) or value < least:
+def _check_count(name: str, value: Any, least: int) -> int:
+    value = value.item() if isinstance(value, np.integer) else value
+    if not is_whole(value, least):
         raise InputError(f"{name} must be an integer >= {least}. Received: {value!r}")
-    return int(value)
+    return value
 
 
-def _group_ids(groups, labels):
+def _group_ids(groups: ArrayLike, labels: np.ndarray) -> np.ndarray:
     groups = _vector("groups", groups, len(labels), dtype=None)
     try:
         return np.unique(groups, return_inverse=True)[1]
@@ -312,7 +357,12 @@ def _group_ids(groups, labels):
         ) from error
 
 
-def _vector(name, values, rows=None, dtype=np.float64):
+def _vector(
+    name: str,
+    values: ArrayLike,
+    rows: int | None = None,
+    dtype: DTypeLike | None = np.float64,
+) -> np.ndarray:
     try:
         values = np.asarray(values, dtype=dtype)
     except (TypeError, ValueError) as error:
@@ -331,7 +381,7 @@ def _vector(name, values, rows=None, dtype=np.float64):
     return values
 
 
-def _require(good, expectation, values):
+def _require(good: np.ndarray, expectation: str, values: np.ndarray) -> None:
     if not good.all():
         row = int(np.argmin(good))
         raise InputError(f"{expectation}. Received: {values[row]} in row {row}")

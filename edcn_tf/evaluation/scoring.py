@@ -1,19 +1,24 @@
 """The scores of records by a model, and the figures that judge them."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from edcn_tf.directories import PreparedData, Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import metrics
-from edcn_tf.evaluation.calibration import load_calibration
+from edcn_tf.evaluation.calibration import Calibration, load_calibration
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.files import StrPath
+from edcn_tf.models import ClickModel
 from edcn_tf.models.model_file import load_model_file
 from edcn_tf.records.checking import check_records
 from edcn_tf.records.reading import check_rows, read_records, reading
 from edcn_tf.records.writing import record_files
+from edcn_tf.schema import Schema
 
 BATCH_ROWS = 8192
 RAW_FIGURES = ("log_loss", "calibration", "ece", "normalized_entropy")
@@ -35,7 +40,7 @@ class Scores(NamedTuple):
     skipped: dict[str, int] | None = None
     lost: int = 0
 
-    def calibrated(self, calibration):
+    def calibrated(self, calibration: Calibration) -> "Scores":
         """With the probabilities that are served, by a `Calibration`."""
         if calibration.is_identity:
             return self
@@ -49,16 +54,21 @@ class Scores(NamedTuple):
             raw=self,
         )
 
-    def evaluate(self):
+    def evaluate(self) -> dict[str, Any]:
         """The figures of `edcn_tf.evaluation.metrics.evaluate`, a dict.
 
         With `raw_log_loss`, `raw_calibration`, `raw_ece` and `raw_normalized_entropy`
         of the model's own probabilities, where these were corrected, and `skipped` and
         `lost_rows`, where bad records might be.
         """
-        figures = metrics.evaluate(
-            self.labels, self.probabilities, groups=self.groups, weights=self.weights
-        )
+        figures: dict[str, Any] = {
+            **metrics.evaluate(
+                self.labels,
+                self.probabilities,
+                groups=self.groups,
+                weights=self.weights,
+            )
+        }
         if self.raw:
             raw = self.raw._replace(groups=None).evaluate()
             figures.update({f"raw_{key}": raw[key] for key in RAW_FIGURES})
@@ -75,14 +85,18 @@ class Scorer:
         spec: Its `FeatureSpec`.
     """
 
-    def __init__(self, model, spec):
+    def __init__(self, model: keras.Model, spec: FeatureSpec) -> None:
         self.model, self.spec = model, spec
         self.predict = tf.function(
             lambda ids: model(ids, training=False),
             input_signature=[tf.TensorSpec([None, spec.num_slots], tf.int32)],
         )
 
-    def __call__(self, dataset, look=None):
+    def __call__(
+        self,
+        dataset: tf.data.Dataset,
+        look: Callable[[np.ndarray], object] | None = None,
+    ) -> Scores:
         """`Scores` of a data set of `read_records`; `InputError` if it has no rows.
 
         `look`, if given, is called with each batch's ids, `[B, S]`.
@@ -103,20 +117,22 @@ class Scorer:
         return Scores(labels, probabilities, weights, rest.pop() if rest else None)
 
 
-def load_run(run):
+def load_run(run: StrPath) -> tuple[ClickModel, FeatureSpec]:
     """The best model of a run directory and its FeatureSpec.
 
     Raises:
         InputError: If the run has no finished model, or it cannot be read.
     """
-    run = Run(run)
-    if not run.model.exists():
-        raise InputError(f"{run.model}: cannot be loaded as a model (no such file)")
-    spec = FeatureSpec.load(run.features)
-    return load_model_file(run.model, spec), spec
+    stored = Run(run)
+    if not stored.model.exists():
+        raise InputError(f"{stored.model}: cannot be loaded as a model (no such file)")
+    spec = FeatureSpec.load(stored.features)
+    return load_model_file(stored.model, spec), spec
 
 
-def evaluate_run(run, data, split="test", *, skip_corrupt=None):
+def evaluate_run(
+    run: StrPath, data: StrPath, split: str = "test", *, skip_corrupt: int | None = None
+) -> dict[str, Any]:
     """Figures of a run's best model on a split of prepared data (`Scores.evaluate`).
 
     With `skip_corrupt` this many bad records are passed over at most, as by
@@ -126,7 +142,14 @@ def evaluate_run(run, data, split="test", *, skip_corrupt=None):
     return score_run(run, data, split, skip_corrupt=skip_corrupt).evaluate()
 
 
-def score_run(run, data, split="test", calibration=None, *, skip_corrupt=None):
+def score_run(
+    run: StrPath,
+    data: StrPath,
+    split: str = "test",
+    calibration: Calibration | None = None,
+    *,
+    skip_corrupt: int | None = None,
+) -> Scores:
     """`Scores` of a run's best model on a split of prepared data.
 
     With the probabilities of a `Calibration`, by default the run's.
@@ -137,7 +160,14 @@ def score_run(run, data, split="test", calibration=None, *, skip_corrupt=None):
     return scores.calibrated(calibration)
 
 
-def score_split(scorer, data, split="test", look=None, *, skip_corrupt=None):
+def score_split(
+    scorer: Scorer,
+    data: StrPath,
+    split: str = "test",
+    look: Callable[[np.ndarray], object] | None = None,
+    *,
+    skip_corrupt: int | None = None,
+) -> Scores:
     """`Scores` of a split of prepared data: the model's own, not calibrated.
 
     Args:
@@ -147,10 +177,10 @@ def score_split(scorer, data, split="test", look=None, *, skip_corrupt=None):
         look: Called with each batch's ids, `[B, S]`, if given.
         skip_corrupt: Pass over this many bad records at most.
     """
-    spec, data = scorer.spec, PreparedData(data)
-    _check_columns(spec.schema, data)
-    pattern, group = data.records(split), spec.schema.group is not None
-    files, rows, skipped, lost = pattern, _rows(data, split), None, 0
+    spec, prepared = scorer.spec, PreparedData(data)
+    _check_columns(spec.schema, prepared)
+    pattern, group = prepared.records(split), spec.schema.group is not None
+    files, rows, skipped, lost = pattern, _rows(prepared, split), None, 0
     if skip_corrupt is not None:
         files, rows, skipped, lost = check_records(
             record_files(pattern),
@@ -166,12 +196,12 @@ def score_split(scorer, data, split="test", look=None, *, skip_corrupt=None):
     return scores._replace(skipped=skipped, lost=lost)
 
 
-def _rows(data, split):
+def _rows(data: PreparedData, split: str) -> int | None:
     """How many were prepared; None for another producer's records."""
     return data.rows(split) if data.summary.exists() else None
 
 
-def _check_columns(schema, data):
+def _check_columns(schema: Schema, data: PreparedData) -> None:
     """Records lack what is missing without a word, so compare what they were made of.
 
     A directory of another producer's records has no schema to compare with.

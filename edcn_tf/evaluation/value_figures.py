@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edcn_tf.evaluation import metrics
 
@@ -16,7 +17,7 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    def excludes(self, value):
+    def excludes(self, value: float) -> bool:
         """Whether the value lies outside, by more than rounding."""
         return self.high < value - 1e-9 or self.low > value + 1e-9
 
@@ -49,15 +50,15 @@ class FieldFigures(NamedTuple):
 
 
 def figures_by_value(
-    ids,
-    labels,
-    probabilities,
-    weights=None,
+    ids: ArrayLike,
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    weights: ArrayLike | None = None,
     *,
-    min_rows=50,
-    min_of_class=5,
-    max_values=12,
-):
+    min_rows: int = 50,
+    min_of_class: int = 5,
+    max_values: int = 12,
+) -> FieldFigures:
     """AUC and calibration for the most frequent values of a field.
 
     Args:
@@ -75,21 +76,17 @@ def figures_by_value(
         A `FieldFigures`.
     """
     rows, values = _rows_of_values(np.asarray(ids))
-    labels, probabilities = np.asarray(labels)[rows], np.asarray(probabilities)[rows]
-    weights = None if weights is None else np.asarray(weights)[rows]
+    y, p = np.asarray(labels)[rows], np.asarray(probabilities)[rows]
+    w = None if weights is None else np.asarray(weights)[rows]
     found, starts, counts = np.unique(values, return_index=True, return_counts=True)
     frequent = np.argsort(-counts, kind="stable")[:max_values]
     figures = []
     for place in frequent[counts[frequent] >= min_rows]:
         part = slice(starts[place], starts[place] + counts[place])
-        those = (
-            labels[part],
-            probabilities[part],
-            None if weights is None else weights[part],
-        )
-        if weights is not None and not weights[part].any():
+        those = y[part], p[part], None if w is None else w[part]
+        if w is not None and not w[part].any():
             continue
-        clicks = int(labels[part].sum())
+        clicks = int(y[part].sum())
         has_auc = min(clicks, counts[place] - clicks) >= min_of_class
         figures.append(
             ValueFigures(
@@ -101,13 +98,15 @@ def figures_by_value(
         )
     figures.sort(key=lambda each: (np.isnan(each.auc.value), each.auc.value))
     return FieldFigures(
-        auc=metrics.gauc(labels, probabilities, values, weights).gauc,
+        auc=metrics.gauc(y, p, values, w).gauc,
         values=figures,
         too_few=int((counts < min_rows).sum()),
     )
 
 
-def auc_interval(labels, scores, weights=None):
+def auc_interval(
+    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
+) -> Interval:
     """AUC with DeLong's 95 % interval, an `Interval` within [0, 1].
 
         variance = var(V_i over clicks) / m + var(V_j over non-clicks) / n
@@ -135,7 +134,9 @@ def auc_interval(labels, scores, weights=None):
     return Interval(auc, *map(float, np.clip([auc - reach, auc + reach], 0, 1)))
 
 
-def calibration_interval(labels, probabilities, weights=None):
+def calibration_interval(
+    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None
+) -> Interval:
     """Predicted over true clicks with a 95 % interval, an `Interval`.
 
         R = sum(w p) / sum(w y),   variance of ln R = sum (w (p - R y))^2 / sum(w p)^2
@@ -158,14 +159,16 @@ def calibration_interval(labels, probabilities, weights=None):
     return Interval(ratio, float(ratio * np.exp(-reach)), float(ratio * np.exp(reach)))
 
 
-def _rows_of_values(ids):
+def _rows_of_values(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row and value of each value that a row holds, once, by value and row."""
     rows, slots = np.nonzero(ids)
     keys = np.unique(ids[rows, slots].astype(np.int64) * len(ids) + rows)
     return keys % len(ids), keys // len(ids)
 
 
-def _shares_below(scores, _, others, weights):
+def _shares_below(
+    scores: np.ndarray, _: np.ndarray, others: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """For each score the weighted share of the others below it, ties half."""
     order = np.argsort(others)
     sums = np.append(0.0, np.cumsum(weights[order]))
@@ -175,7 +178,7 @@ def _shares_below(scores, _, others, weights):
     return (below + up_to) / 2 / sums[-1]
 
 
-def _variance_of_mean(values, weights):
+def _variance_of_mean(values: np.ndarray, weights: np.ndarray) -> float:
     """The estimated variance of a weighted mean of independent values."""
     shares = weights / weights.sum()
     effective = 1 / (shares @ shares)

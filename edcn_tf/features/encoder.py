@@ -1,13 +1,21 @@
 """Raw feature tensors to ids: the one encoder of training and of serving."""
 
+from collections.abc import Collection, Mapping, Sequence
+
 import numpy as np
 import tensorflow as tf
 
 from edcn_tf.errors import InputError
 from edcn_tf.features.hashing import hash_bucket
-from edcn_tf.schema import MISSING
+from edcn_tf.features.spec import FeatureSpec, FieldSpec
+from edcn_tf.schema import MISSING, Field, Schema
 
-TF_DTYPES = {"string": tf.string, "int64": tf.int64, "float32": tf.float32}
+# A field has a dtype where its schema is whole.
+TF_DTYPES: dict[str | None, tf.DType] = {
+    "string": tf.string,
+    "int64": tf.int64,
+    "float32": tf.float32,
+}
 
 
 class Encoder(tf.Module):
@@ -21,7 +29,7 @@ class Encoder(tf.Module):
         spec: The `FeatureSpec`.
     """
 
-    def __init__(self, spec):
+    def __init__(self, spec: FeatureSpec) -> None:
         super().__init__(name="encoder")
         self.spec = spec
         self.tables = {
@@ -30,7 +38,7 @@ class Encoder(tf.Module):
             if field.vocabulary and field.vocabulary.stat().st_size
         }
 
-    def signature(self):
+    def signature(self) -> dict[str, tf.TensorSpec]:
         """Name -> `tf.TensorSpec` of the raw features that a request holds.
 
         `[B]` for a single value, `[B, length]` for lists (any length; the shorter
@@ -46,11 +54,15 @@ class Encoder(tf.Module):
             for field in self.spec.schema.fields
         }
 
-    def parsing(self):
+    def parsing(self) -> dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]:
         """Name -> how `tf.io.parse_example` reads that feature of a tf.Example."""
         return parsing_of_fields(self.spec.schema)
 
-    def __call__(self, features, names=None):
+    def __call__(
+        self,
+        features: Mapping[str, tf.Tensor | tf.RaggedTensor],
+        names: Collection[str] | None = None,
+    ) -> tf.Tensor:
         """Encodes a batch.
 
         Args:
@@ -68,7 +80,8 @@ class Encoder(tf.Module):
             if names is None or spec.field.name in names
         ]
         # Together what can be: many small ops are most of the time of a small request.
-        groups, blocks, order = {}, [], []  # order: which fields the blocks hold
+        groups: dict[tuple[bool, str | None], list[int]] = {}
+        blocks, order = [], []  # order: which fields the blocks hold
         sequences = self._encode_sequences(fields, features)
         for number, spec in enumerate(fields):
             if spec.field.kind == "sequence":
@@ -90,7 +103,9 @@ class Encoder(tf.Module):
             return ids
         return tf.gather(ids, _slots_in_order(fields, order), axis=1)
 
-    def _encode(self, specs, values):
+    def _encode(
+        self, specs: Sequence[FieldSpec], values: Sequence[tf.Tensor]
+    ) -> tf.Tensor:
         """Rows `[..., fields]` int64 of fields of one kind and dtype."""
         places = tf.stack([self._place(*pair) for pair in zip(specs, values)], axis=-1)
         values = tf.stack(values, axis=-1)
@@ -102,14 +117,16 @@ class Encoder(tf.Module):
         offset = tf.constant([spec.offset for spec in specs], tf.int64)
         return tf.where(missing, offset, first + tf.cast(places, tf.int64))
 
-    def _place(self, spec, values):
+    def _place(self, spec: FieldSpec, values: tf.Tensor) -> tf.Tensor:
         """Row of each value, counted from the field's first value's.
 
         The rows before that are those of unseen values, so theirs are negative.
         """
         if spec.field.has_ranges:
             values = tf.cast(values, tf.float32)
-            return tf.raw_ops.Bucketize(input=values, boundaries=list(spec.boundaries))
+            return tf.raw_ops.Bucketize(
+                input=values, boundaries=list(spec.boundaries or ())
+            )
         spec = spec.owner
         if not spec.vocabulary:
             return hash_bucket(values, spec.field.hash_buckets)
@@ -124,12 +141,18 @@ class Encoder(tf.Module):
         hashed = hash_bucket(values, unseen_rows) - unseen_rows
         return tf.where(places < 0, hashed, places)
 
-    def _encode_list(self, spec, values):
+    def _encode_list(
+        self, spec: FieldSpec, values: tf.Tensor | tf.RaggedTensor
+    ) -> tf.Tensor:
         """Rows `[B, max_length]` int32; that of "missing" alone for an empty list."""
         present = _is_present(values, spec.field.dtype)
         return self._rows_of_lists(spec, tf.ragged.boolean_mask(values, present))
 
-    def _encode_sequences(self, fields, features):
+    def _encode_sequences(
+        self,
+        fields: Sequence[FieldSpec],
+        features: Mapping[str, tf.Tensor | tf.RaggedTensor],
+    ) -> dict[str, tf.Tensor]:
         """Name -> rows `[B, max_length]` int32 of each sequence's newest values.
 
         Oldest first. Where a sequence has no value, those along it have no place.
@@ -145,11 +168,11 @@ class Encoder(tf.Module):
                 same = same_lengths(group[0], main, field, values)
                 with tf.control_dependencies([same]):
                     values = tf.ragged.boolean_mask(values, present)
-                newest = values[:, -field.max_length :]
+                newest = values[:, -field.slots :]
                 encoded[field.name] = self._rows_of_lists(specs[field.name], newest)
         return encoded
 
-    def _rows_of_lists(self, spec, values):
+    def _rows_of_lists(self, spec: FieldSpec, values: tf.RaggedTensor) -> tf.Tensor:
         """Ragged values -> `[B, max_length]` int32, 0 in unused slots."""
         rows = self._encode([spec], [values.flat_values])[:, 0]
         rows = values.with_flat_values(rows)
@@ -160,7 +183,9 @@ class Encoder(tf.Module):
         return tf.cast(rows, tf.int32)
 
 
-def _is_present(values, dtype):
+def _is_present(
+    values: tf.Tensor | tf.RaggedTensor, dtype: str | None
+) -> tf.Tensor | tf.RaggedTensor:
     """Of each value, dense or ragged, whether it is not missing."""
     if isinstance(values, tf.RaggedTensor):
         return values.with_flat_values(_is_present(values.flat_values, dtype))
@@ -169,7 +194,12 @@ def _is_present(values, dtype):
     return tf.not_equal(values, MISSING[dtype])
 
 
-def same_lengths(main, of_main, field, values):
+def same_lengths(
+    main: Field,
+    of_main: tf.Tensor | tf.RaggedTensor,
+    field: Field,
+    values: tf.Tensor | tf.RaggedTensor,
+) -> tf.Operation:
     """Fails unless a sequence has the lengths of the one that it is along."""
     if field is main:
         return tf.no_op()
@@ -182,7 +212,9 @@ def same_lengths(main, of_main, field, values):
     return tf.debugging.Assert(same, [told])
 
 
-def parsing_of_fields(schema):
+def parsing_of_fields(
+    schema: Schema,
+) -> dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]:
     """Name -> how `tf.io.parse_example` reads that field of a tf.Example."""
     return {
         field.name: tf.io.RaggedFeature(TF_DTYPES[field.dtype])
@@ -194,7 +226,7 @@ def parsing_of_fields(schema):
     }
 
 
-def _slots_in_order(fields, order):
+def _slots_in_order(fields: Sequence[FieldSpec], order: Sequence[int]) -> list[int]:
     """Where each slot is, of fields whose slots stand in another order: `[S]`."""
     ends = np.cumsum([fields[number].field.slots for number in order])
     found = dict(zip(order, ends))
@@ -205,7 +237,7 @@ def _slots_in_order(fields, order):
     ]
 
 
-def _lookup_table(spec):
+def _lookup_table(spec: FieldSpec) -> tf.lookup.StaticHashTable:
     """Value -> its line in the vocabulary file, -1 for a value that is not there."""
     if spec.field.dtype == "string":
         key_index = tf.lookup.TextFileIndex.WHOLE_LINE

@@ -2,13 +2,15 @@
 
 import dataclasses
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from edcn_tf.errors import InputError
-from edcn_tf.files import read_json
+from edcn_tf.files import StrPath, read_json
 from edcn_tf.schema import Field, Schema
 
 FILE = "features.json"  # of the directory, beside the files that it names
@@ -50,26 +52,27 @@ class FieldSpec:
     of: "FieldSpec | None" = None
 
     @property
-    def owner(self):
+    def owner(self) -> "FieldSpec":
         """The `FieldSpec` of the field whose rows these are."""
         return self.of or self
 
     @property
-    def first_unseen(self):
+    def first_unseen(self) -> int:
         """Row of an unseen value (the first, if there are several)."""
         return self.offset + 1
 
     @property
-    def first_value(self):
+    def first_value(self) -> int:
         """Row of the first kept value, hash bucket or range."""
         return self.offset + 1 + _unseen_rows(self.owner.field)
 
-    def row_counts(self):
+    def row_counts(self) -> np.ndarray:
         """Training values of each row of the range, `[rows]` int64."""
         return _numbers(self.counts, self.rows)
 
-    def values(self):
+    def values(self) -> pa.Array:
         """The kept values of a vocabulary, a `pyarrow.Array` of strings or int64."""
+        assert self.vocabulary is not None, f"{self.field.name} has no vocabulary"
         # By their bytes: no Python object comes to be for any single value.
         text = np.fromfile(self.vocabulary, np.uint8)
         ends = np.flatnonzero(text == ord("\n"))
@@ -79,13 +82,13 @@ class FieldSpec:
         )
         return values if self.field.dtype == "string" else values.cast(pa.int64())
 
-    def days_last_seen(self):
+    def days_last_seen(self) -> np.ndarray:
         """The last day that had each kept value, `[values]` int64."""
         if self.last_seen is None:  # there has been one day
             return np.ones(self.rows - (self.first_value - self.offset), np.int64)
         return np.fromfile(self.last_seen, np.int64, sep="\n")
 
-    def row_names(self):
+    def row_names(self) -> list[str]:
         """What each row of the range stands for, a list of strings."""
         unseen = [f"<unseen {i}>" for i in range(_unseen_rows(self.owner.field))]
         names = ["<missing>", *(["<unseen>"] if len(unseen) == 1 else unseen)]
@@ -116,7 +119,13 @@ class FeatureSpec:
         day: How many logs, each a day, it goes on from, this one included.
     """
 
-    def __init__(self, directory, schema, fields, day=1):
+    def __init__(
+        self,
+        directory: StrPath,
+        schema: Schema,
+        fields: Iterable[FieldSpec],
+        day: int = 1,
+    ) -> None:
         self.directory = Path(directory)
         self.schema = schema
         self.fields = tuple(fields)
@@ -124,7 +133,7 @@ class FeatureSpec:
         self.num_slots = sum(spec.field.slots for spec in self.fields)
         self.day = day
 
-    def row_counts(self):
+    def row_counts(self) -> np.ndarray:
         """Training values of each row of the table, `[num_rows]` float32.
 
         Raises:
@@ -137,11 +146,11 @@ class FeatureSpec:
         return counts
 
     @property
-    def owners(self):
+    def owners(self) -> list[FieldSpec]:
         """The fields with rows of their own, which together are all of the table's."""
         return [spec for spec in self.fields if spec.of is None]
 
-    def layout(self):
+    def layout(self) -> list[dict[str, Any]]:
         """What a model has to know of the fields, as JSON.
 
         A list with `name`, `slots` (ids a row), `rows` (of its range), `pooling` and
@@ -151,7 +160,7 @@ class FeatureSpec:
         return [_layout(spec) for spec in self.fields]
 
     @classmethod
-    def load(cls, directory):
+    def load(cls, directory: StrPath) -> "FeatureSpec":
         """Reads a FeatureSpec from its directory.
 
         Raises:
@@ -174,11 +183,11 @@ class FeatureSpec:
         return cls(directory, schema, fields, config.get("day", 1))
 
 
-def _unseen_rows(field):
+def _unseen_rows(field: Field) -> int:
     return field.unseen_rows if field.has_vocabulary else 0
 
 
-def _layout(spec):
+def _layout(spec: FieldSpec) -> dict[str, Any]:
     field = spec.field
     layout = {
         "name": field.name,
@@ -192,10 +201,13 @@ def _layout(spec):
     return layout
 
 
-def _load_fields(directory, schema, stored):
+def _load_fields(
+    directory: Path, schema: Schema, stored: Sequence[dict[str, Any]]
+) -> list[FieldSpec]:
     """The `FieldSpec`s, those first that others share the rows of."""
     pairs = list(zip(schema.fields, stored, strict=True))
-    owners, offset = {}, 1
+    owners: dict[str | None, FieldSpec] = {}
+    offset = 1
     for field, own in pairs:
         if own["name"] != field.name:
             raise InputError(f"fields are out of order at {field.name!r}")
@@ -210,12 +222,16 @@ def _load_fields(directory, schema, stored):
     ]
 
 
-def _load_sharing(directory, field, owner, stored):
+def _load_sharing(
+    directory: Path, field: Field, owner: FieldSpec, stored: dict[str, Any]
+) -> FieldSpec:
     counts = _counts_of(directory, field, stored, owner.rows)
     return FieldSpec(field, owner.offset, owner.rows, None, None, counts, of=owner)
 
 
-def _load_field(directory, field, offset, stored):
+def _load_field(
+    directory: Path, field: Field, offset: int, stored: dict[str, Any]
+) -> FieldSpec:
     boundaries, vocabulary, last_seen = None, None, None
     if field.has_ranges:
         boundaries = tuple(float(b) for b in stored["boundaries"])
@@ -238,7 +254,9 @@ def _load_field(directory, field, offset, stored):
     return FieldSpec(field, offset, expected, boundaries, vocabulary, counts, last_seen)
 
 
-def _counts_of(directory, field, stored, expected):
+def _counts_of(
+    directory: Path, field: Field, stored: dict[str, Any], expected: int
+) -> Path:
     """The path of a field's counts, of which there must be so many."""
     counts = _inside(directory, stored["counts"])
     rows = _lines(counts)
@@ -250,7 +268,7 @@ def _counts_of(directory, field, stored, expected):
     return counts
 
 
-def _inside(directory, name):
+def _inside(directory: Path, name: str) -> Path:
     """A file's path, which must not lead out of the directory, nor to a device."""
     path = directory / name
     if not path.resolve().is_relative_to(directory.resolve()):
@@ -260,7 +278,7 @@ def _inside(directory, name):
     return path
 
 
-def _numbers(path, rows):
+def _numbers(path: Path, rows: int) -> np.ndarray:
     """The numbers of a file of counts."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # of what is no number
@@ -275,7 +293,7 @@ def _numbers(path, rows):
     return numbers
 
 
-def _lines(path):
+def _lines(path: Path) -> int:
     try:
         with open(path, "rb") as file:
             return sum(

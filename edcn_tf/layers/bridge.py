@@ -1,7 +1,11 @@
 """The bridge that lets the two towers share what they found after each layer."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from edcn_tf.checks import check_least
 
 EPSILON = 1e-6
 KINDS = ("add", "hadamard", "concat", "attention", "attention_components")
@@ -66,19 +70,19 @@ class Bridge(keras.layers.Layer):
 
     def __init__(
         self,
-        kind="hadamard",
+        kind: str = "hadamard",
         *,
-        units=None,
-        scale=False,
-        shared_weights=False,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        units: int | None = None,
+        scale: bool = False,
+        shared_weights: bool = False,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if kind not in KINDS:
             raise ValueError(f"`kind` must be one of {list(KINDS)}. Received: {kind!r}")
-        if units is not None and units < 1:
-            raise ValueError(f"`units` must be at least 1. Received: {units}")
+        if units is not None:
+            check_least("units", units, 1)
         if scale and kind != "hadamard":
             raise ValueError(f"`scale` is of hadamard alone. Received: kind={kind!r}")
         self.kind = kind
@@ -149,7 +153,7 @@ class Bridge(keras.layers.Layer):
     def compute_output_shape(self, x_shape, h_shape):
         return (*x_shape[:-1], self.units or x_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kind": self.kind,

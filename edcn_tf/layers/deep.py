@@ -1,8 +1,11 @@
 """One layer of the deep tower."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.batch_norm import batch_norm as make_batch_norm
 from edcn_tf.layers.history.dice import Dice
 
@@ -45,18 +48,18 @@ class Deep(keras.layers.Layer):
 
     def __init__(
         self,
-        units=None,
+        units: int | None = None,
         *,
-        activation="relu",
-        activation_first=False,
-        batch_norm=False,
-        dropout=0.0,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        activation: str = "relu",
+        activation_first: bool = False,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        if units is not None and units < 1:
-            raise ValueError(f"`units` must be at least 1. Received: {units}")
+        if units is not None:
+            check_least("units", units, 1)
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: {dropout}")
         if activation not in ACTIVATIONS:
@@ -118,7 +121,7 @@ class Deep(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units or input_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": self.units,

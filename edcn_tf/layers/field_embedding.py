@@ -1,10 +1,14 @@
 """All fields' embeddings, out of one table for each width."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers import large_table
 from edcn_tf.layers.pooling import pooled, whole
 from edcn_tf.layers.width_groups import groups_of
@@ -83,18 +87,18 @@ class FieldEmbedding(keras.layers.Layer):
 
     def __init__(
         self,
-        fields,
-        num_rows,
-        embedding_dim,
+        fields: Sequence[dict[str, Any]],
+        num_rows: int,
+        embedding_dim: int | Sequence[int],
         *,
-        l2=0.0,
-        row_counts=None,
-        unseen_rate=0.0,
-        seed=None,
-        embeddings_initializer=None,
-        whole=(),
-        **kwargs,
-    ):
+        l2: float = 0.0,
+        row_counts: np.ndarray | None = None,
+        unseen_rate: float = 0.0,
+        seed: int | None = None,
+        embeddings_initializer: str | keras.initializers.Initializer | None = None,
+        whole: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         for field in fields:
             if field["pooling"] not in ("mean", "sum") or field["slots"] < 1:
@@ -102,28 +106,25 @@ class FieldEmbedding(keras.layers.Layer):
                     "Each field needs `slots` of at least 1 and a `pooling` of 'mean' "
                     f"or 'sum'. Received: {field}"
                 )
-        widths = embedding_dim
         if isinstance(embedding_dim, int):
             widths = [embedding_dim] * len(fields)
+        else:
+            widths = list(embedding_dim)
         if len(widths) != len(fields):
             raise ValueError(
                 "`embedding_dim` must be a number, or one for each of the "
                 f"{len(fields)} fields. Received: {embedding_dim}"
             )
-        for name, value, low in [
-            ("num_rows", num_rows, 1),
-            ("embedding_dim", min(widths), 1),
-            ("l2", l2, 0),
-            ("unseen_rate", unseen_rate, 0),
-        ]:
-            if value < low:
-                raise ValueError(f"`{name}` must be at least {low}. Received: {value}")
+        check_least("num_rows", num_rows, 1)
+        check_least("embedding_dim", min(widths), 1)
+        check_least("l2", l2, 0)
+        check_least("unseen_rate", unseen_rate, 0)
         if unseen_rate >= 1:
             raise ValueError(f"`unseen_rate` must be below 1. Received: {unseen_rate}")
         self.fields = [dict(field) for field in fields]
         self.num_rows = num_rows
         self.embedding_dim = embedding_dim
-        self.widths = list(widths)
+        self.widths = widths
         self.l2 = l2
         self.row_counts = row_counts
         self.unseen_rate = unseen_rate
@@ -369,7 +370,7 @@ class FieldEmbedding(keras.layers.Layer):
             return (batch, len(self.fields), width)
         return (input_shape[0], sum(self.widths))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "fields": self.fields,

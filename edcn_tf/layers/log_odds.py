@@ -1,5 +1,7 @@
 """The layer that ends a model: from what its towers found to the log odds."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -32,7 +34,12 @@ class LogOdds(keras.layers.Layer):
         Chen et al. 2021 (EDCN), equation 8, before the sigmoid.
     """
 
-    def __init__(self, *, kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        *,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})  # inputs are cast to it
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
@@ -58,7 +65,7 @@ class LogOdds(keras.layers.Layer):
     def compute_output_shape(self, parts_shape, logits_shape=None):
         return (None, 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),

@@ -3,16 +3,27 @@
 import dataclasses
 import itertools
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import pyarrow as pa
 
 from edcn_tf.choices import FORMATS
 from edcn_tf.errors import InputError
+from edcn_tf.files import StrPath
 from edcn_tf.logs import formats, parquet, tfds
 from edcn_tf.logs.normalizing import normalized
 from edcn_tf.logs.opening import input_errors
 from edcn_tf.logs.text import read_text
+from edcn_tf.schema import Schema
 
 
-def read_log(paths, schema, format=None, columns=None, progress=None):
+def read_log(
+    paths: Iterable[StrPath],
+    schema: Schema,
+    format: str | None = None,
+    columns: Sequence[str] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[pa.RecordBatch]:
     """Reads logs one after the other in batches, with flat memory.
 
     Args:
@@ -54,7 +65,7 @@ class LogPart:
     piece: int | str | None = None
 
 
-def log_parts(path, format=None):
+def log_parts(path: str, format: str | None = None) -> list[LogPart]:
     """The parts of a log that can be read at the same time, a list of `LogPart`.
 
     A Parquet file that is not packed once more has one for each row group, a
@@ -71,7 +82,13 @@ def log_parts(path, format=None):
     return [LogPart(path, row, piece) for (piece, _), row in zip(pieces, first_rows)]
 
 
-def read_part(part, schema, format=None, columns=None, progress=None):
+def read_part(
+    part: LogPart,
+    schema: Schema,
+    format: str | None = None,
+    columns: Sequence[str] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Reads a part of a log in batches: see `read_log`.
 
     Yields:
@@ -82,7 +99,7 @@ def read_part(part, schema, format=None, columns=None, progress=None):
     return normalized(batches, schema, columns, part.path, part.first_row)
 
 
-def log_bytes(paths):
+def log_bytes(paths: Iterable[StrPath]) -> int:
     """Size of the logs in bytes, as far as they are files."""
     sizes = 0
     for path in map(str, paths):
@@ -94,7 +111,12 @@ def log_bytes(paths):
     return sizes
 
 
-def _read_one(part, format, columns, progress):
+def _read_one(
+    part: LogPart,
+    format: str | None,
+    columns: Sequence[str],
+    progress: Callable[[int], object],
+) -> Iterator[pa.RecordBatch]:
     path = part.path
     if path.startswith("tfds:"):
         yield from tfds.read(path, part.piece, columns)
@@ -109,7 +131,7 @@ def _read_one(part, format, columns, progress):
             yield from read_text(path, formats.TEXT[format], columns, progress)
 
 
-def _format_of(path):
+def _format_of(path: str) -> str:
     stem, suffix = os.path.splitext(path.lower())
     if suffix in (".gz", ".zst"):
         suffix = os.path.splitext(stem)[1]

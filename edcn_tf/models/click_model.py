@@ -1,12 +1,18 @@
 """What every model here shares: from ids to the probability of a click."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import numpy as np
 from keras import ops
 
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.files import StrPath
 from edcn_tf.layers import FieldEmbedding
 from edcn_tf.models.distribution import DistributedTraining
 from edcn_tf.models.ranking import together
+from edcn_tf.tensors import Tensor
 
 
 class ClickModel(DistributedTraining, keras.Model):
@@ -22,19 +28,24 @@ class ClickModel(DistributedTraining, keras.Model):
         `[B, 1]` float32: the probability of a click.
     """
 
-    linear = None  # a FieldEmbedding of width 1, of a model with a linear term
+    linear: FieldEmbedding | None = None  # of width 1, if there is a linear term
 
-    def __init__(self, spec, **kwargs):
+    def __init__(self, spec: FeatureSpec | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.row_counts: np.ndarray | None = None
         if isinstance(spec, FeatureSpec):
             # A model that is loaded has the counts among its weights.
             self.row_counts = spec.row_counts()
             spec = {"fields": spec.layout(), "num_rows": spec.num_rows}
-        else:
-            self.row_counts = None
         self.spec = spec
 
-    def _field_embedding(self, embedding_dim, l2, initializer, **kwargs):
+    def _field_embedding(
+        self,
+        embedding_dim: int | Sequence[int],
+        l2: float,
+        initializer: Any,
+        **kwargs: Any,
+    ) -> FieldEmbedding:
         options = {"dtype": self.dtype_policy, "name": "embedding", **kwargs}
         return FieldEmbedding(
             self.spec["fields"],
@@ -47,11 +58,16 @@ class ClickModel(DistributedTraining, keras.Model):
         )
 
     @property
-    def embeddings(self):
+    def embeddings(self) -> list[FieldEmbedding]:
         """The `FieldEmbedding`s: that of the fields, and that of the linear term."""
         return [self.embedding] + [self.linear] * (self.linear is not None)
 
-    def logits_of_fields(self, fields, linear=None, training=False):
+    def logits_of_fields(
+        self,
+        fields: Tensor,
+        linear: Tensor | None = None,
+        training: bool = False,
+    ) -> Tensor:
         """Log odds of a click, `[B, 1]` float32.
 
         Args:
@@ -61,7 +77,12 @@ class ClickModel(DistributedTraining, keras.Model):
         """
         raise NotImplementedError
 
-    def logits_of_candidates(self, shared, own, is_own):
+    def logits_of_candidates(
+        self,
+        shared: Sequence[Tensor],
+        own: Sequence[Tensor],
+        is_own: Sequence[bool],
+    ) -> Tensor:
         """Log odds of B * N rows, of which N at a time share some of their fields.
 
         For inference: equal to `logits_of_fields` of the rows put together.
@@ -81,7 +102,7 @@ class ClickModel(DistributedTraining, keras.Model):
         ]
         return self.logits_of_fields(*rows)
 
-    def embed(self, ids, names):
+    def embed(self, ids: Tensor, names: Sequence[str]) -> list[Tensor]:
         """What `logits_of_fields` takes, of some of the fields alone; for inference.
 
         Args:
@@ -93,15 +114,16 @@ class ClickModel(DistributedTraining, keras.Model):
         """
         return [embedding.embed(ids, names) for embedding in self.embeddings]
 
-    def logits(self, ids, training=False):
+    def logits(self, ids: Tensor, training: bool = False) -> Tensor:
         """Log odds of a click, `[B, 1]` float32."""
         embedded = []
         for embedding in self.embeddings:
             embedded.append(embedding(ids, training=training))
             self.keep_losses(embedding)
-        return self.logits_of_fields(*embedded, training=training)
+        # One tensor, or two of a model with a linear term.
+        return self.logits_of_fields(*embedded, training=training)  # type: ignore[misc]
 
-    def gates(self):
+    def gates(self) -> dict[str, Tensor]:
         """Weights that fields are multiplied by, where all rows have the same.
 
         Returns:
@@ -109,32 +131,34 @@ class ClickModel(DistributedTraining, keras.Model):
         """
         return {}
 
-    def call(self, ids, training=False):
+    def call(self, ids: Tensor, training: bool = False) -> Tensor:
         # In float32 whatever the policy: half precision cannot tell small
         # probabilities apart. Keras' loss recognizes the sigmoid and takes its logits.
         return ops.sigmoid(self.logits(ids, training=training))
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         # Made while the first step is traced, as Keras would, table and slots would
         # be drawn at once and then be copied: two or three times a table's memory.
         self._build_all()
         return super().make_train_function(force)
 
-    def load_weights(self, filepath, **kwargs):
+    def load_weights(self, filepath: StrPath, **kwargs: Any) -> None:
         # A new model has no shapes yet, though `spec` knows them, and Keras would pass
         # over the state of an optimizer that is not built.
         self._build_all()
         super().load_weights(filepath, **kwargs)
 
-    def _build_all(self):
+    def _build_all(self) -> None:
         with self.distribute_strategy.scope():
             if not self.built:
                 self.build((None, self.embedding.num_slots))
             if self.compiled:
                 self.optimizer.build(self.trainable_variables)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, int]:
         return (input_shape[0], 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "spec": self.spec}

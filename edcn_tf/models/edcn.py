@@ -1,8 +1,15 @@
 """EDCN, the model that this library is named after."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 
+from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.models.options import Options
 from edcn_tf.models.parallel_ctr import ParallelCTR
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
 
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
@@ -31,17 +38,23 @@ class EDCN(ParallelCTR):
     """
 
     @classmethod
-    def from_preset(cls, spec, preset, **options):
+    def from_preset(
+        cls,
+        spec: FeatureSpec | dict[str, Any],
+        preset: str,
+        **options: "Unpack[Options]",
+    ) -> "Self":
         """An EDCN with the choices of one of `PRESETS`, changed by `options`."""
         if preset not in PRESETS:
             raise ValueError(
                 f"`preset` must be one of {list(PRESETS)}. Received: {preset!r}"
             )
-        return cls(spec, **{**PRESETS[preset], **options})
+        changed: Options = {**PRESETS[preset], **options}
+        return cls(spec, **changed)
 
 
 # The choices of those who have published EDCN; facts and figures from each source.
-PRESETS = {
+PRESETS: dict[str, Options] = {
     "default": {},
     # Chen et al. 2021, section 5: D 40, three layers, BatchNorm in the deep layers.
     "paper": {

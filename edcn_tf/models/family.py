@@ -1,11 +1,17 @@
 """The models of the field that have a name: each is a set of options."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
+from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.models.click_model import ClickModel
 from edcn_tf.models.edcn import EDCN
 from edcn_tf.models.logistic_regression import LogisticRegression
+from edcn_tf.models.options import Options
 from edcn_tf.models.parallel_ctr import ParallelCTR
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,20 +27,20 @@ class Member:
 
     title: str
     source: str
-    options: dict
+    options: Options
     model: type[ClickModel] = ParallelCTR
 
     @property
-    def needs_history(self):
+    def needs_history(self) -> bool:
         """Whether it is for data with a field of kind `sequence` alone."""
         return self.options.get("history", "pooling") != "pooling"
 
 
-PLAIN = {"bridge": "none", "gate": "none"}
-WIDE = {**PLAIN, "linear": True}
-NO_DEEP = {"deep_units": []}
+PLAIN: Options = {"bridge": "none", "gate": "none"}
+WIDE: Options = {**PLAIN, "linear": True}
+NO_DEEP: Options = {"deep_units": []}
 # A deep network on a history: sizes of DIN's code, for all of them.
-STACKED = {**PLAIN, "explicit": "none", "deep_units": [200, 80]}
+STACKED: Options = {**PLAIN, "explicit": "none", "deep_units": [200, 80]}
 FAMILY = {
     "logistic_regression": Member(
         "logistic regression", "", {}, model=LogisticRegression
@@ -94,14 +100,16 @@ FAMILY = {
 }
 
 
-def member(name):
+def member(name: str) -> Member:
     """The `Member` of a name; a `ValueError` that lists all if there is none."""
     if name not in FAMILY:
         raise ValueError(f"`model` must be one of {list(FAMILY)}. Received: {name!r}")
     return FAMILY[name]
 
 
-def make_model(spec, name, **options):
+def make_model(
+    spec: FeatureSpec | dict[str, Any], name: str, **options: "Unpack[Options]"
+) -> ClickModel:
     """A model of `FAMILY`, not yet compiled.
 
     Args:

@@ -8,6 +8,8 @@ import contextlib
 import functools
 import math
 import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -18,7 +20,7 @@ BATCH_SIZES = (2, 3)
 SCOPE = re.compile(r"sublayer\.(\d+)/")
 
 
-def count_flops(model):
+def count_flops(model: keras.Model) -> dict[str, int]:
     """Floating-point operations of each sublayer for one example, at inference.
 
     By type of operation, if its output is of floating-point numbers:
@@ -56,7 +58,7 @@ def count_flops(model):
     return {**flops, model.name: own}
 
 
-def parameters_by_layer(model):
+def parameters_by_layer(model: keras.Model) -> dict[str, int]:
     """Trainable parameters of each sublayer: the keys of `count_flops`, the model last.
 
     The sum is the model's number of trainable parameters: weights that sublayers share
@@ -65,7 +67,8 @@ def parameters_by_layer(model):
     Args:
         model: A `ClickModel`, built.
     """
-    parameters, seen = {}, set()
+    parameters: dict[str, int] = {}
+    seen: set[int] = set()
     for layer in [*model.layers, model]:
         weights = [w for w in layer.trainable_weights if id(w) not in seen]
         seen.update(id(weight) for weight in weights)
@@ -74,7 +77,7 @@ def parameters_by_layer(model):
     return parameters
 
 
-def unknown_operations(model):
+def unknown_operations(model: keras.Model) -> list[str]:
     """Types of operations that `count_flops` does not know, a sorted list.
 
     It takes them for arithmetic: 1 for each number of the output.
@@ -88,9 +91,9 @@ def unknown_operations(model):
     )
 
 
-def _costs(model, rows):
+def _costs(model: keras.Model, rows: int) -> dict[str, int]:
     """Name of a sublayer, or of the model -> operations for a batch."""
-    costs = {}
+    costs: dict[str, int] = {}
     for op in _operations(model, rows):
         scope = SCOPE.match(op.name)
         name = model.layers[int(scope[1])].name if scope else model.name
@@ -98,7 +101,7 @@ def _costs(model, rows):
     return costs
 
 
-def _operations(model, rows):
+def _operations(model: keras.Model, rows: int) -> list[tf.Operation]:
     """What inference on a batch runs, in the order in which it was made."""
     slots = model.embedding.num_slots
     if not model.built:
@@ -117,7 +120,7 @@ def _operations(model, rows):
 
 
 @contextlib.contextmanager
-def _scopes(layers):
+def _scopes(layers: Iterable[keras.Layer]) -> Iterator[None]:
     """Has the operations of each layer made under a name scope of its number.
 
     Keras' own scopes do not tell layers apart: it adds a suffix where a name was
@@ -136,7 +139,7 @@ def _scopes(layers):
 
 
 @contextlib.contextmanager
-def _unrolled(model):
+def _unrolled(model: keras.Model) -> Iterator[None]:
     """Has recurrent layers do step after step, each of which then counts."""
     recurrent = [
         layer
@@ -152,16 +155,16 @@ def _unrolled(model):
             layer.unroll = False
 
 
-def _scoped(scope, call):
+def _scoped(scope: str, call: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(call)
-    def scoped(*args, **kwargs):
+    def scoped(*args: Any, **kwargs: Any) -> Any:
         with tf.name_scope(scope):  # from the root, for it ends in a slash
             return call(*args, **kwargs)
 
     return scoped
 
 
-def _cost(op):
+def _cost(op: tf.Operation) -> int:
     if any("func" in attribute.type for attribute in op.op_def.attr):
         raise ValueError(
             f"The model has an operation of its own graph, {op.type}, which cannot be "
@@ -170,11 +173,11 @@ def _cost(op):
     return COSTS.get(op.type, _outputs)(op) if _computes(op) else 0
 
 
-def _computes(op):
+def _computes(op: tf.Operation) -> bool:
     return any(output.dtype.is_floating for output in op.outputs)
 
 
-def _size(tensor):
+def _size(tensor: tf.Tensor) -> int:
     if tensor.shape.num_elements() is None:
         raise ValueError(
             "The model has an operation whose shape depends on values, which cannot "
@@ -183,39 +186,39 @@ def _size(tensor):
     return tensor.shape.num_elements()
 
 
-def _nothing(op):
+def _nothing(op: tf.Operation) -> int:
     return 0
 
 
-def _outputs(op):
+def _outputs(op: tf.Operation) -> int:
     return _size(op.outputs[0])
 
 
-def _inputs(op):
+def _inputs(op: tf.Operation) -> int:
     return _size(op.inputs[0])
 
 
-def _sum_of_inputs(op):
+def _sum_of_inputs(op: tf.Operation) -> int:
     return (len(op.inputs) - 1) * _outputs(op)
 
 
-def _softmax(op):
+def _softmax(op: tf.Operation) -> int:
     return 5 * _outputs(op)
 
 
-def _product(op):
+def _product(op: tf.Operation) -> int:
     transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
     return 2 * _outputs(op) * op.inputs[0].shape[-2 if transposed else -1]
 
 
-def _convolution(op):
+def _convolution(op: tf.Operation) -> int:
     kernel = op.inputs[1]  # [height, width, channels, output channels]
     return 2 * _outputs(op) * (_size(kernel) // kernel.shape[-1])
 
 
-def _einsum(op):
+def _einsum(op: tf.Operation) -> int:
     inputs, output = op.get_attr("equation").decode().split("->")
-    sizes = {}
+    sizes: dict[str, int] = {}
     for labels, tensor in zip(inputs.split(","), op.inputs):
         front, _, back = labels.partition("...")
         shape = tensor.shape.as_list()

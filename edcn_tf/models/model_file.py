@@ -5,10 +5,14 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
 from edcn_tf.errors import InputError
+from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.files import StrPath
 from edcn_tf.models import ClickModel
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
@@ -26,7 +30,7 @@ KERAS_CLASSES = {
 }
 
 
-def load_model_file(path, spec):
+def load_model_file(path: StrPath, spec: FeatureSpec) -> ClickModel:
     """A model that `edcn train` saved, without its optimizer, as it is served.
 
     At the cost of one copy of the model: `keras.saving.load_model` would hold three.
@@ -43,7 +47,7 @@ def load_model_file(path, spec):
         return _with_weights(_made(archive, spec), archive, os.path.dirname(path))
 
 
-def unbuilt_model(path, spec):
+def unbuilt_model(path: StrPath, spec: FeatureSpec) -> ClickModel:
     """The same model without weights, with the L2 that it was trained with.
 
     Raises:
@@ -54,7 +58,7 @@ def unbuilt_model(path, spec):
 
 
 @contextlib.contextmanager
-def _opened(path):
+def _opened(path: StrPath) -> Iterator[zipfile.ZipFile]:
     """The file; whatever is wrong with it is an `InputError` that names it."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -66,7 +70,7 @@ def _opened(path):
         raise InputError(f"{path}: cannot be loaded as a model ({reason})") from None
 
 
-def _made(archive, spec):
+def _made(archive: zipfile.ZipFile, spec: FeatureSpec) -> ClickModel:
     config = json.loads(_read(archive, CONFIG))
     _check_names(config)
     config = {k: config[k] for k in ("module", "class_name", "registered_name")} | {
@@ -80,7 +84,9 @@ def _made(archive, spec):
     return model
 
 
-def _with_weights(model, archive, folder):
+def _with_weights(
+    model: ClickModel, archive: zipfile.ZipFile, folder: str
+) -> ClickModel:
     # Built here, without initial weights and without the counts of its L2, which only
     # training needs.
     weights = archive.getinfo(WEIGHTS)
@@ -97,7 +103,7 @@ def _with_weights(model, archive, folder):
     return model
 
 
-def _read(archive, name):
+def _read(archive: zipfile.ZipFile, name: str) -> bytes:
     with archive.open(name) as file:
         content = file.read(LARGEST_CONFIG + 1)
     if len(content) > LARGEST_CONFIG:
@@ -105,14 +111,14 @@ def _read(archive, name):
     return content
 
 
-def _extract(archive, entry, folder):
+def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: str) -> str:
     # Keras does not compress, so that little cannot become much.
     if entry.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{entry.filename} is compressed")
     return archive.extract(entry, folder)
 
 
-def _check_names(config):
+def _check_names(config: Any) -> None:
     """Raises a `ValueError` for the name of anything that must not be made."""
     if isinstance(config, list):
         for value in config:
@@ -129,10 +135,10 @@ def _check_names(config):
         _check_names(value)
 
 
-def _may_be_made(config):
+def _may_be_made(config: dict[str, Any]) -> bool:
     module, name = config.get("module"), config["class_name"]
     registered = config.get("registered_name")
     if isinstance(registered, str) and ">" in registered:
         found = keras.saving.get_registered_object(registered)
         return isinstance(found, type) and found.__name__ == name
-    return module in KERAS_MODULES or name in KERAS_CLASSES.get(module, ())
+    return module in KERAS_MODULES or name in KERAS_CLASSES.get(str(module), ())

@@ -1,15 +1,25 @@
 """Every model of EDCN's family, put together from its options."""
 
 import random
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 
+from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.layers import Deep, ExplicitLayer, LogOdds
 from edcn_tf.layers.batch_norm import batch_norm
-from edcn_tf.models import options, parts
+from edcn_tf.models import combinations, parts
+from edcn_tf.models.declaration import shows
+from edcn_tf.models.options import OPTIONS, Options, choose
 from edcn_tf.models.towers import Towers
+from edcn_tf.models.widths import deep_widths, widths
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
+@shows(OPTIONS)
 @keras.saving.register_keras_serializable(package="edcn_tf")
 class ParallelCTR(Towers):
     """An explicit and a deep tower on the same embeddings, with gates and bridges.
@@ -40,64 +50,8 @@ class ParallelCTR(Towers):
 
     Args:
         spec: `FeatureSpec`.
-        embedding_dim: Width D of each field's embedding; 32 of at most 16 fields and
-            16 of more if `None`. For fields of unequal width, a list in the fields'
-            order, a dict by their names, or `"auto"`, by the number of their values
-            (`edcn_tf.models.options.widths`).
-        num_layers: Layers of the explicit tower, L, and of the deep one unless
-            `deep_units` says otherwise. FM and inner products have one.
-        explicit: The explicit tower: `"cross"` (DCN), `"cross_matrix"` (DCN-V2),
-            `"cross_low_rank"`, `"cross_mixture"` (of low-rank experts), `"fm"`,
-            `"cin"` (xDeepFM), `"self_attention"` (AutoInt), `"inner_products"` (PNN),
-            `"none"`, or an `ExplicitLayer` of your own.
-        cross_rank: Rank of the low-rank crosses; a quarter of the width if `None`.
-        cross_experts: Number of experts of the mixture.
-        cross_residual: Whether the cross of DCN adds its input, as it does everywhere
-            but in FuxiCTR's EDCN.
-        feature_maps: CIN's maps a layer; as many as fields if `None`.
-        attention_heads: AutoInt's heads, each of D / heads components.
-        deep_units: Width of the deep layers: that of the embeddings if `None`, a
-            number, or a list with that of each layer, such as `[512, 256, 128]`.
-            `[]` is no deep tower.
-        structure: `"parallel"` or `"stacked"`.
-        linear: Whether to add a linear (wide) term, one weight a row of the table.
-        bridge: `"add"`, `"hadamard"`, `"concat"`, `"attention"`,
-            `"attention_components"`, `"none"` (late fusion), or a layer of your own.
-        bridge_scale: Whether hadamard divides the product by the size of the deep
-            tower's output, so that it does not vanish over the layers (`Bridge`).
-        bridge_shared_weights: Whether the attention bridges use one set of weights
-            for both towers.
-        gate: `"softmax"` (the paper's), `"lhuc"`, `"squeeze_excitation"`,
-            `"gatenet_scalar"`, `"gatenet_vector"`, `"dense"`, `"none"`, or a layer of
-            your own. Each tower and each layer has its own.
-        gate_layers: `"all"`, or `"input"` for a gate before the first layers only.
-        gate_fields: Names of the fields whose embeddings LHUC's weights are computed
-            from, such as the user's; by default from what it weighs.
-        gate_units: Width of LHUC's hidden layer; see `LHUCGate`.
-        temperature: tau of the softmax gates.
-        gate_scale: Whether gates start near 1 rather than smaller: softmax gates have
-            the mean 1, not the sum 1, and the sigmoids of squeeze-and-excitation and
-            GateNet are doubled.
-        gate_batch_norm: BatchNorm after each softmax gate: `None`, `"scalar"`,
-            `"feature"`, or `"shared_scalar"`, one for all layers of a tower.
-        history: What becomes of each sequence that is along no other, such as a user's
-            history, and of those along it: `"pooling"`, each by its schema's `pooling`,
-            or one layer for them together, by the candidate that the sequence is `of`:
-            `"din"` (local activation), `"dien"` (two GRUs), `"transformer"` (BST), or a
-            `HistoryLayer` of your own. Either way each sequence is a field that gates,
-            bridges and towers see as any other.
-        history_units: Widths of DIN's hidden layers; 80 and 40 if `None`.
-        auxiliary_weight: Strength of DIEN's loss of the next item.
-        history_heads, history_blocks: The transformer's attention heads, and blocks.
-        deep_batch_norm: Whether the deep layers normalize.
-        deep_activation: That of the deep layers: `"relu"`, or `"dice"` (DIN's).
-        activation_first: Whether the deep layers apply ReLU before the matrix.
-        dropout: Share of what the deep layers' ReLU gives that training sets to 0.
-        unseen_rate: Share of the ids that training replaces by their field's unseen
-            row.
-        l2: Strength of the L2 by inverse frequency on the embeddings of a batch.
-        linear_l2: The same for the linear term.
-        embeddings_initializer: Keras initializer of the table.
+        **options: As `Options` declares them.
+        name, dtype, trainable: Keras' own.
 
     Raises:
         ValueError: For a value out of its range or options that exclude each other;
@@ -115,96 +69,45 @@ class ParallelCTR(Towers):
 
     def __init__(
         self,
-        spec,
+        spec: FeatureSpec | dict[str, Any],
         *,
-        embedding_dim=None,
-        num_layers=2,
-        explicit="cross",
-        cross_rank=None,
-        cross_experts=4,
-        cross_residual=True,
-        feature_maps=None,
-        attention_heads=2,
-        deep_units=None,
-        structure="parallel",
-        linear=False,
-        bridge="hadamard",
-        bridge_scale=True,
-        bridge_shared_weights=False,
-        gate="softmax",
-        gate_layers="all",
-        gate_fields=None,
-        gate_units=None,
-        temperature=1.0,
-        gate_scale=True,
-        gate_batch_norm=None,
-        history="pooling",
-        history_units=None,
-        auxiliary_weight=1.0,
-        history_heads=2,
-        history_blocks=1,
-        deep_batch_norm=False,
-        deep_activation="relu",
-        activation_first=False,
-        dropout=0.1,
-        unseen_rate=0.05,
-        l2=30.0,
-        linear_l2=1.0,
-        embeddings_initializer=None,
-        **kwargs,
+        name: str | None = None,
+        **options: "Unpack[Options]",
     ):
-        given = dict(locals())  # before any other name
-        for name in ("self", "spec", "kwargs", "__class__"):
-            given.pop(name)
-        super().__init__(spec, **kwargs)
-        initializer = embeddings_initializer or keras.initializers.RandomNormal(
-            stddev=0.1
-        )
-        given["embeddings_initializer"] = keras.initializers.serialize(
-            keras.initializers.get(initializer)
+        own = {key: value for key, value in options.items() if key not in OPTIONS}
+        super().__init__(spec, name=name, **own)
+        chosen = choose(options)
+        chosen["embeddings_initializer"] = keras.initializers.serialize(
+            keras.initializers.get(
+                chosen["embeddings_initializer"]
+                or keras.initializers.RandomNormal(stddev=0.1)
+            )
         )
         fields = self.spec["fields"]
-        options.check(given, fields)
+        combinations.check(chosen, fields)
         # As JSON: Keras would take a layer among them for a part of the model.
-        self.options = parts.to_config(given)
-        self.widths = options.widths(embedding_dim, fields)
-        if cross_rank is None:
-            given["cross_rank"] = max(1, sum(self.widths) // 4)
+        self.options = parts.to_config(chosen)
+        self.widths = widths(chosen["embedding_dim"], fields)
+        if chosen["cross_rank"] is None:
+            chosen["cross_rank"] = max(1, sum(self.widths) // 4)
         self._make_embeddings()
         self.histories = [
-            self._part("history", given, f"history_of_{names[0]}")
+            self._part("history", chosen, f"history_of_{names[0]}")
             for names in self.embedding.sequences
         ]
-        explicit = self._make_explicit(given)
-        deep = [
-            Deep(
-                width,
-                activation=deep_activation,
-                activation_first=activation_first,
-                batch_norm=deep_batch_norm,
-                dropout=dropout,
-                dtype=self.dtype_policy,
-                name=f"deep_{layer}",
-            )
-            for layer, width in enumerate(
-                options.deep_units(deep_units, num_layers, sum(self.widths))
-            )
-        ]
-        is_parallel = structure == "parallel"
+        explicit = self._make_explicit(chosen)
+        deep = self._make_deep(chosen)
+        is_parallel = chosen["structure"] == "parallel"
         # Stacked, the deep tower's input is not the model's.
-        gated = len(deep) if is_parallel or gate_layers == "all" else 0
-        width, depth = sum(self.widths), max(len(explicit), len(deep))
-        bridges = [
-            self._part("bridge", given, f"bridge_{layer}", units=width)
-            for layer in range(depth if bridge != "none" else 0)
-        ]
+        gated = len(deep) if is_parallel or chosen["gate_layers"] == "all" else 0
+        bridges = self._make_bridges(chosen, max(len(explicit), len(deep)))
         towers = [
             {
-                "explicit_gates": self._make_gates(given, self.tower, len(explicit)),
+                "explicit_gates": self._make_gates(chosen, self.tower, len(explicit)),
                 "explicit_layers": explicit,
             },
             {
-                "deep_gates": self._make_gates(given, "deep", gated),
+                "deep_gates": self._make_gates(chosen, "deep", gated),
                 "deep_layers": deep,
                 "bridges": bridges,
             },
@@ -212,7 +115,7 @@ class ParallelCTR(Towers):
         self._keep([towers[0] | towers[1]] if is_parallel else towers)
         self.output_layer = LogOdds(name="output")
 
-    def _keep(self, towers):
+    def _keep(self, towers: Sequence[Mapping[str, list[Any]]]) -> None:
         """Makes lists of layers attributes: `summary` lists them as they are kept."""
         for lists in towers:
             for name in lists:
@@ -221,9 +124,9 @@ class ParallelCTR(Towers):
                 for name, layers in lists.items():
                     getattr(self, name).extend(layers[layer : layer + 1])
 
-    def _make_embeddings(self):
+    def _make_embeddings(self) -> None:
         """The embedding of the fields and the linear term's, which draw alike."""
-        shared = {"unseen_rate": self.options["unseen_rate"]}
+        shared: dict[str, Any] = {"unseen_rate": self.options["unseen_rate"]}
         if self.options["linear"]:
             # Where one has the unseen row in place of an id, so has the other.
             shared["seed"] = random.randrange(2**31)
@@ -233,7 +136,7 @@ class ParallelCTR(Towers):
             self.widths[0] if is_uniform else self.widths,
             self.options["l2"],
             self.options["embeddings_initializer"],
-            whole=() if is_pooled else options.sequences(self.spec["fields"]),
+            whole=() if is_pooled else combinations.sequences(self.spec["fields"]),
             **shared,
         )
         if self.options["linear"]:
@@ -246,47 +149,79 @@ class ParallelCTR(Towers):
                 name="linear",
             )
 
-    def _part(self, option, given, name, **kwargs):
+    def _part(
+        self, option: str, chosen: Mapping[str, Any], name: str, **kwargs: Any
+    ) -> Any:
         """A new layer for an option; a named one with these arguments."""
-        return parts.make(option, given, dtype=self.dtype_policy, name=name, **kwargs)
+        return parts.make(option, chosen, dtype=self.dtype_policy, name=name, **kwargs)
 
-    def _make_explicit(self, given):
-        explicit = given["explicit"]
+    def _make_explicit(self, chosen: Mapping[str, Any]) -> list[ExplicitLayer]:
+        explicit = chosen["explicit"]
         self.tower = "explicit"  # what its layers and gates are called
         if not isinstance(explicit, ExplicitLayer):
             self.tower = explicit
         if explicit == "none":
             return []
-        first = self._part("explicit", given, f"{self.tower}_0")
-        options.check_explicit(first, self.embedding.is_uniform)
-        others = 0 if first.is_single else given["num_layers"] - 1
+        first = self._part("explicit", chosen, f"{self.tower}_0")
+        combinations.check_explicit(first, self.embedding.is_uniform)
+        others = 0 if first.is_single else chosen["num_layers"] - 1
         return [first] + [
-            self._part("explicit", given, f"{self.tower}_{layer + 1}")
+            self._part("explicit", chosen, f"{self.tower}_{layer + 1}")
             for layer in range(others)
         ]
 
-    def _make_gates(self, given, tower, layers):
-        if given["gate"] == "none":
+    def _make_deep(self, chosen: Mapping[str, Any]) -> list[Deep]:
+        units = deep_widths(
+            chosen["deep_units"], chosen["num_layers"], sum(self.widths)
+        )
+        return [
+            Deep(
+                width,
+                activation=chosen["deep_activation"],
+                activation_first=chosen["activation_first"],
+                batch_norm=chosen["deep_batch_norm"],
+                dropout=chosen["dropout"],
+                dtype=self.dtype_policy,
+                name=f"deep_{layer}",
+            )
+            for layer, width in enumerate(units)
+        ]
+
+    def _make_bridges(
+        self, chosen: Mapping[str, Any], depth: int
+    ) -> list[keras.layers.Layer]:
+        if chosen["bridge"] == "none":
             return []
-        if given["gate_layers"] == "input":
+        return [
+            self._part("bridge", chosen, f"bridge_{layer}", units=sum(self.widths))
+            for layer in range(depth)
+        ]
+
+    def _make_gates(
+        self, chosen: Mapping[str, Any], tower: str, layers: int
+    ) -> list[keras.layers.Layer]:
+        if chosen["gate"] == "none":
+            return []
+        if chosen["gate_layers"] == "input":
             layers = min(layers, 1)
-        kwargs = {}
+        kwargs: dict[str, Any] = {}
         if not self.embedding.is_uniform:
             kwargs["field_widths"] = self.widths
-        if given["gate_batch_norm"] == "shared_scalar":
+        if chosen["gate_batch_norm"] == "shared_scalar":
+            kwargs["batch_norm"] = "scalar"
             kwargs["normalization"] = batch_norm(
                 self.dtype_policy, f"{tower}_gate_normalization"
             )
         return [
-            self._part("gate", given, f"{tower}_gate_{layer}", **kwargs)
+            self._part("gate", chosen, f"{tower}_gate_{layer}", **kwargs)
             for layer in range(layers)
         ]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.options}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "ParallelCTR":
         if "bridge_scale" not in config:  # made before there was one
             config = {**config, "bridge_scale": config["bridge"] != "hadamard"}
         return cls(**parts.from_config(config))

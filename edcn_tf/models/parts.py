@@ -3,102 +3,111 @@
 A name stands for a layer; a model takes a Keras layer of one's own in its place.
 """
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from edcn_tf import layers
-from edcn_tf.layers.bridge import KINDS
+from edcn_tf.models.declaration import Kind
 
 
-def _softmax_gate(options, **kwargs):
-    batch_norm = options["gate_batch_norm"]
-    return layers.FieldGate(
-        options["temperature"],
-        scale=options["gate_scale"],
-        batch_norm="scalar" if batch_norm == "shared_scalar" else batch_norm,
-        **kwargs,
-    )
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A layer with a name.
+
+    Args:
+        layer: Its class.
+        takes: Argument of the class -> the option that it is.
+        fixed: Arguments that the name stands for.
+    """
+
+    layer: type[keras.layers.Layer]
+    takes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-# Each: from a model's options, and arguments of every layer, to a layer.
+SCALE = {"scale": "gate_scale"}
+SHARED = {"shared_weights": "bridge_shared_weights"}
 GATES = {
-    "softmax": _softmax_gate,
-    "lhuc": lambda options, **kwargs: layers.LHUCGate(options["gate_units"], **kwargs),
-    "squeeze_excitation": lambda options, **kwargs: layers.SqueezeExcitationGate(
-        scale=options["gate_scale"], **kwargs
+    "softmax": Part(
+        layers.FieldGate,
+        {"temperature": "temperature", **SCALE, "batch_norm": "gate_batch_norm"},
     ),
-    "gatenet_scalar": lambda options, **kwargs: layers.FeatureEmbeddingGate(
-        scale=options["gate_scale"], **kwargs
-    ),
-    "gatenet_vector": lambda options, **kwargs: layers.FeatureEmbeddingGate(
-        True, scale=options["gate_scale"], **kwargs
-    ),
-    "dense": lambda options, **kwargs: layers.DenseGate(**kwargs),
+    "lhuc": Part(layers.LHUCGate, {"hidden_units": "gate_units"}),
+    "squeeze_excitation": Part(layers.SqueezeExcitationGate, SCALE),
+    "gatenet_scalar": Part(layers.FeatureEmbeddingGate, SCALE),
+    "gatenet_vector": Part(layers.FeatureEmbeddingGate, SCALE, {"vector": True}),
+    "dense": Part(layers.DenseGate),
 }
 EXPLICIT = {
-    "cross": lambda options, **kwargs: layers.Cross(
-        residual=options["cross_residual"], **kwargs
+    "cross": Part(layers.Cross, {"residual": "cross_residual"}),
+    "cross_matrix": Part(layers.MatrixCross),
+    "cross_low_rank": Part(layers.MatrixCross, {"rank": "cross_rank"}),
+    "cross_mixture": Part(
+        layers.MixtureCross, {"rank": "cross_rank", "num_experts": "cross_experts"}
     ),
-    "cross_matrix": lambda options, **kwargs: layers.MatrixCross(**kwargs),
-    "cross_low_rank": lambda options, **kwargs: layers.MatrixCross(
-        options["cross_rank"], **kwargs
-    ),
-    "cross_mixture": lambda options, **kwargs: layers.MixtureCross(
-        options["cross_rank"], options["cross_experts"], **kwargs
-    ),
-    "fm": lambda options, **kwargs: layers.FactorizationMachine(**kwargs),
-    "cin": lambda options, **kwargs: layers.CompressedInteraction(
-        options["feature_maps"], **kwargs
-    ),
-    "self_attention": lambda options, **kwargs: layers.FieldAttention(
-        options["attention_heads"], **kwargs
-    ),
-    "inner_products": lambda options, **kwargs: layers.InnerProducts(**kwargs),
+    "fm": Part(layers.FactorizationMachine),
+    "cin": Part(layers.CompressedInteraction, {"feature_maps": "feature_maps"}),
+    "self_attention": Part(layers.FieldAttention, {"num_heads": "attention_heads"}),
+    "inner_products": Part(layers.InnerProducts),
 }
 BRIDGES = {
-    kind: lambda options, kind=kind, **kwargs: layers.Bridge(
-        kind,
-        scale=kind == "hadamard" and options["bridge_scale"],
-        shared_weights=options["bridge_shared_weights"],
-        **kwargs,
-    )
-    for kind in KINDS
+    kind: Part(layers.Bridge, takes, {"kind": kind})
+    for kind, takes in {
+        "add": {},
+        "hadamard": {"scale": "bridge_scale"},
+        "concat": {},
+        "attention": SHARED,
+        "attention_components": SHARED,
+    }.items()
 }
 HISTORIES = {
-    "din": lambda options, **kwargs: layers.LocalActivation(
-        *([options["history_units"]] if options["history_units"] else []), **kwargs
-    ),
-    "dien": lambda options, **kwargs: layers.InterestEvolution(
-        options["auxiliary_weight"], **kwargs
-    ),
-    "transformer": lambda options, **kwargs: layers.HistoryTransformer(
-        options["history_heads"],
-        options["history_blocks"],
-        options["dropout"],
-        **kwargs,
+    "din": Part(layers.LocalActivation, {"units": "history_units"}),
+    "dien": Part(layers.InterestEvolution, {"auxiliary_weight": "auxiliary_weight"}),
+    "transformer": Part(
+        layers.HistoryTransformer,
+        {
+            "num_heads": "history_heads",
+            "num_blocks": "history_blocks",
+            "dropout": "dropout",
+        },
     ),
 }
 NAMED = {"gate": GATES, "explicit": EXPLICIT, "bridge": BRIDGES, "history": HISTORIES}
 NOTHING = {"history": "pooling"}  # what stands for no layer, if not "none"
-OWN = {"explicit": layers.ExplicitLayer, "history": layers.HistoryLayer}
+OWN: dict[str, type[keras.layers.Layer]] = {
+    "explicit": layers.ExplicitLayer,
+    "history": layers.HistoryLayer,
+}
 
 
-def check(option, value):
-    """Raises `ValueError` unless the option's value is a name, `"none"` or a layer."""
+def kind(option: str) -> Kind:
+    """What an option of `NAMED` may be: a name, none, or a layer."""
     known = [NOTHING.get(option, "none"), *NAMED[option]]
     own = OWN.get(option, keras.layers.Layer)
-    if not isinstance(value, own) and value not in known:
-        raise ValueError(
-            f"`{option}` must be one of {known}, or a {own.__name__} of your own. "
-            f"Received: {value!r}"
-        )
+    return Kind(
+        lambda value: isinstance(value, own) or value in known,
+        f"one of {known}, or a {own.__name__} of your own",
+    )
 
 
-def make(option, options, *, dtype, name, **kwargs):
+def names_that_take(option: str, of: str) -> tuple[str, ...]:
+    """The parts of `of` that take an option as an argument."""
+    return tuple(
+        name for name, part in NAMED[of].items() if option in part.takes.values()
+    )
+
+
+def make(
+    option: str, options: Mapping[str, Any], *, dtype: Any, name: str, **kwargs: Any
+) -> keras.layers.Layer | None:
     """A layer of a model's options.
 
     Args:
         option: `"gate"`, `"explicit"`, `"bridge"` or `"history"`.
-        options: The model's options.
+        options: The model's options. One that is `None` leaves the layer's default.
         dtype: The model's dtype policy.
         name: The layer's name.
         **kwargs: Arguments of the named layers that follow from the model.
@@ -112,10 +121,16 @@ def make(option, options, *, dtype, name, **kwargs):
     if isinstance(value, keras.layers.Layer):
         config = {**value.get_config(), "name": name, "dtype": dtype}
         return type(value).from_config(config)
-    return NAMED[option][value](options, dtype=dtype, name=name, **kwargs)
+    part = NAMED[option][value]
+    chosen = {
+        argument: options[key]
+        for argument, key in part.takes.items()
+        if options[key] is not None
+    }
+    return part.layer(**{**part.fixed, **chosen, **kwargs}, dtype=dtype, name=name)
 
 
-def to_config(options):
+def to_config(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as JSON."""
     return {
         key: keras.saving.serialize_keras_object(value)
@@ -125,7 +140,7 @@ def to_config(options):
     }
 
 
-def from_config(config):
+def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A model's config, with the layers that `to_config` stored."""
     return {
         key: keras.saving.deserialize_keras_object(value)

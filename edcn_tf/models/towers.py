@@ -1,14 +1,18 @@
 """How numbers go through two towers: side by side, or one on the other."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from edcn_tf.layers import FieldGate, Gate
 from edcn_tf.models import ranking
-from edcn_tf.models.click_model import ClickModel
+from edcn_tf.models.histories import Histories
+from edcn_tf.tensors import Tensor
 
 
-class Towers(ClickModel):
+class Towers(Histories):
     """A model of an explicit and a deep tower; what they are made of, a subclass says.
 
     It gives, beside `embedding` and, if there is one, `linear`:
@@ -18,26 +22,16 @@ class Towers(ClickModel):
     - `explicit_layers` and `deep_layers`, of which one list may be empty;
     - `explicit_gates` and `deep_gates`: of each layer, of the first only, or none;
     - `bridges`: of each layer of the longer tower, or none;
-    - `histories`: of each of the embedding's `sequences`, or none;
+    - `histories` (`Histories`);
     - `output_layer`.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         shape = self.embedding.compute_output_shape(input_shape)
         # A pass without numbers builds each layer from what it meets; before the
         # tables, since it is here that options are found not to fit together.
         if self.histories:
-            others, *sequences = shape
-            fields = self._with_histories(
-                keras.KerasTensor(others, self.compute_dtype),
-                [
-                    (
-                        keras.KerasTensor(a, self.compute_dtype),
-                        keras.KerasTensor(b, bool),
-                    )
-                    for a, b in sequences
-                ],
-            )
+            fields = self._with_histories(*self._symbolic(shape))
         else:
             fields = keras.KerasTensor((None, *shape[1:]), self.compute_dtype)
         self.fields_shape = tuple(fields.shape[1:])
@@ -48,13 +42,20 @@ class Towers(ClickModel):
             embedding.build(input_shape)
         self.built = True
 
-    def logits_of_fields(self, fields, linear=None, training=False):
+    def logits_of_fields(
+        self,
+        fields: Any,
+        linear: Tensor | None = None,
+        training: bool = False,
+    ) -> Tensor:
         if self.histories:
             others, *sequences = fields
             fields = self._with_histories(others, sequences, training)
         return self._log_odds(*self._outputs(fields, training), linear)
 
-    def logits_of_candidates(self, shared, own, is_own):
+    def logits_of_candidates(
+        self, shared: Sequence[Any], own: Sequence[Any], is_own: Sequence[bool]
+    ) -> Tensor:
         gates = [*self.explicit_gates[:1], *self.deep_gates[:1]]
         if self.histories:
             return self._logits_of_histories(shared, own, is_own)
@@ -69,7 +70,7 @@ class Towers(ClickModel):
         deep, x0 = self.deep_layers[0], None
         split = _weighed(self.deep_gates, shared[0], own[0], is_own)
         if deep.activation_first:
-            split = [ops.relu(part) for part in split]
+            split = ops.relu(split[0]), ops.relu(split[1])
         h = deep.after_dense(ranking.product(deep.dense, *split, is_own))
         if self.explicit_layers:
             split = _weighed(self.explicit_gates, shared[0], own[0], is_own)
@@ -79,83 +80,7 @@ class Towers(ClickModel):
             linear = ranking.together(shared[1], own[1], is_own, None)
         return self._log_odds(*self._from_first_layers(x0, h, None, False), linear)
 
-    def _logits_of_histories(self, shared, own, is_own):
-        """`logits_of_candidates` where the user's history is judged for each."""
-        (of_user, *sequences), *rest = shared
-        unpooled = self.embedding.unpooled
-        is_own_pooled = [
-            mine
-            for mine, field in zip(is_own, self.spec["fields"])
-            if field["name"] not in unpooled
-        ]
-        fields = ranking.together(of_user, own[0], is_own_pooled, None)
-        sequences = [
-            [ranking.repeated(part, own[0]) for part in pair] for pair in sequences
-        ]
-        linear = ranking.together(rest[0], own[1], is_own, None) if rest else None
-        return self.logits_of_fields([fields, *sequences], linear)
-
-    def _with_histories(self, fields, sequences, training=False):
-        """Puts what the history layers give in its place among the fields.
-
-        Args:
-            fields: `[B, F', D]`: the others.
-            sequences: Of each layer the history `[B, T, P * D]` and the mask `[B, T]`.
-            training: Whether this is training.
-
-        Returns:
-            `[B, F, D]`.
-        """
-        found, width = self._by_name(fields), fields.shape[2]
-        for layer, group, (history, mask) in zip(
-            self.histories, self.embedding.sequences, sequences
-        ):
-            candidate = self._candidate_of(group, found)
-            pooled = layer(history, candidate, mask, training=training)
-            if training:
-                self.keep_losses(layer)
-            pooled = ops.reshape(pooled, (-1, len(group), width))
-            found |= {name: pooled[:, i : i + 1] for i, name in enumerate(group)}
-        names = [field["name"] for field in self.spec["fields"]]
-        return ops.concatenate([found[name] for name in names], axis=1)
-
-    def _by_name(self, fields):
-        """Name -> `[B, 1, D]` of the fields that are not left whole."""
-        names = [field["name"] for field in self.spec["fields"]]
-        others = [name for name in names if name not in self.embedding.unpooled]
-        return {name: fields[:, i : i + 1] for i, name in enumerate(others)}
-
-    def _candidate_of(self, group, found):
-        """What a sequence and those along it are `of`, side by side: `[B, P * D]`."""
-        of = {field["name"]: field.get("of") for field in self.spec["fields"]}
-        # What is of no field, such as the time since, the candidate does not have.
-        nothing = ops.zeros_like(found[of[group[0]]][:, 0])
-        own = [found[of[name]][:, 0] if of[name] else nothing for name in group]
-        return ops.concatenate(own, axis=1)
-
-    def attention(self, ids):
-        """How much each position of a history counts for a row; for inference.
-
-        Args:
-            ids: `[B, S]` int32.
-
-        Returns:
-            Name of the sequence -> `[B, T]`, of each whose layer has such weights.
-        """
-        if not self.histories:
-            return {}
-        others, *sequences = self.embedding(ids)
-        found, weights = self._by_name(others), {}
-        for layer, group, (history, mask) in zip(
-            self.histories, self.embedding.sequences, sequences
-        ):
-            candidate = self._candidate_of(group, found)
-            of_layer = layer.attention(history, candidate, mask)
-            if of_layer is not None:
-                weights[group[0]] = of_layer
-        return weights
-
-    def gates(self):
+    def gates(self) -> dict[str, Tensor]:
         return {
             tower: ops.stack([gate.weights_of_fields() for gate in gates])
             for tower, gates in [
@@ -166,15 +91,22 @@ class Towers(ClickModel):
         }
 
     @property
-    def _is_stacked(self):
+    def _is_stacked(self) -> bool:
         return self.options["structure"] == "stacked"
 
-    def _log_odds(self, weighed, logits, linear):
+    def _log_odds(
+        self,
+        weighed: list[Tensor],
+        logits: list[Tensor],
+        linear: Tensor | None,
+    ) -> Tensor:
         if linear is not None:
             logits = [*logits, ops.sum(linear, axis=1)]
         return self.output_layer(weighed, logits)
 
-    def _outputs(self, fields, training=False):
+    def _outputs(
+        self, fields: Tensor, training: bool = False
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """What the output layer sees: tensors that get weights, and logits."""
         context = self._context(fields)
         if self._is_stacked:
@@ -186,12 +118,19 @@ class Towers(ClickModel):
             h = self._deep(0, fields, context, training)
         return self._from_first_layers(x0, h, context, training)
 
-    def _from_first_layers(self, x0, h, context, training):
+    def _from_first_layers(
+        self,
+        x0: Tensor | None,
+        h: Tensor | None,
+        context: Tensor | None,
+        training: bool,
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """The same, from what enters the explicit tower and leaves deep layer 0.
 
         x0 stays that of layer 0 in every layer.
         """
-        xs, f = [], None
+        xs: list[Tensor] = []
+        f = None
         for layer in range(max(len(self.explicit_layers), len(self.deep_layers))):
             x = xs[-1] if xs else None  # where a tower ends, its last output stays
             below = (f, f) if self.bridges else (x, h)
@@ -209,7 +148,12 @@ class Towers(ClickModel):
         weighed, logits = self._read_out(xs)
         return [*weighed, *(part for part in (h, f) if part is not None)], logits
 
-    def _stacked(self, fields, context, training):
+    def _stacked(
+        self,
+        fields: Tensor,
+        context: Tensor | None,
+        training: bool,
+    ) -> tuple[list[Tensor], list[Tensor]]:
         xs, x0, x = [], None, fields
         for layer in range(len(self.explicit_layers)):
             into = self._gated(self.explicit_gates, layer, x, context, training)
@@ -223,22 +167,28 @@ class Towers(ClickModel):
             h = self._deep(layer, h, context, training)
         return [h], []
 
-    def _interact(self, layer, x0, x):
+    def _interact(self, layer: int, x0: Tensor | None, x: Tensor) -> Tensor:
         """One layer of the explicit tower, on fields or flat as it wants them."""
         explicit = self.explicit_layers[layer]
-        inputs = (x0, x) if explicit.takes_x0 else (x,)
+        inputs: tuple[Any, ...] = (x0, x) if explicit.takes_x0 else (x,)
         if not explicit.takes_fields:
             return explicit(*map(_flat, inputs))
         # A CIN layer's maps come as they are, [B, H, D].
         return explicit(*(self._fields(i) if len(i.shape) == 2 else i for i in inputs))
 
-    def _read_out(self, xs):
+    def _read_out(self, xs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         if not xs:
             return [], []
         read = self.explicit_layers[0].read_out(xs)
         return ([], [read]) if self.explicit_layers[0].gives_logit else ([read], [])
 
-    def _deep(self, layer, inputs, context, training):
+    def _deep(
+        self,
+        layer: int,
+        inputs: Tensor,
+        context: Tensor | None,
+        training: bool,
+    ) -> Tensor:
         """A deep layer's output, with the gate before it."""
         deep, gates = self.deep_layers[layer], self.deep_gates
         if training and layer < len(gates) and _only_weighs(gates[layer]):
@@ -248,7 +198,14 @@ class Towers(ClickModel):
         gated = self._gated(gates, layer, inputs, context, training)
         return deep(_flat(gated), training=training)
 
-    def _gated(self, gates, layer, inputs, context, training):
+    def _gated(
+        self,
+        gates: Sequence[keras.Layer],
+        layer: int,
+        inputs: Tensor,
+        context: Tensor | None,
+        training: bool,
+    ) -> Tensor:
         """What enters a tower's layer, which may have a gate."""
         if layer >= len(gates):
             return inputs
@@ -265,7 +222,7 @@ class Towers(ClickModel):
             )
         return outputs
 
-    def _fields_for(self, gate, layer, inputs):
+    def _fields_for(self, gate: keras.Layer, layer: int, inputs: Tensor) -> Tensor:
         """A gate's inputs as fields, `[B, F, D]` or `[B, d]`; refused if none are left.
 
         Without bridges, fields are there after a layer only if it gives as many
@@ -288,10 +245,10 @@ class Towers(ClickModel):
             )
         return self._fields(inputs)
 
-    def _fields(self, x):
+    def _fields(self, x: Tensor) -> Tensor:
         return ops.reshape(x, (-1, *self.fields_shape))
 
-    def _context(self, fields):
+    def _context(self, fields: Tensor) -> Tensor | None:
         """Embeddings of the fields that gates are computed from, `[B, k]`."""
         if not self.options["gate_fields"]:
             return None
@@ -303,17 +260,22 @@ class Towers(ClickModel):
         return ops.concatenate(columns, axis=1)
 
 
-def _only_weighs(gate):
+def _only_weighs(gate: keras.Layer) -> bool:
     """Whether a gate is the softmax gate alone: of one's own, `call` may be another."""
     return type(gate) is FieldGate and not gate.batch_norm
 
 
-def _weighed(gates, shared, own, is_own):
+def _weighed(
+    gates: Sequence[keras.Layer],
+    shared: Tensor,
+    own: Tensor,
+    is_own: Sequence[bool],
+) -> tuple[Tensor, Tensor]:
     """The first of these gates on fields that are in two parts."""
     if not gates:
         return shared, own
     return ranking.weighed(gates[0].weights_of_fields(), shared, own, is_own)
 
 
-def _flat(x):
+def _flat(x: Tensor) -> Tensor:
     return x if len(x.shape) == 2 else ops.reshape(x, (-1, x.shape[1] * x.shape[2]))

@@ -5,8 +5,12 @@ import contextlib
 import multiprocessing
 import os
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from edcn_tf import console
 from edcn_tf.choices import SPLITS
@@ -14,35 +18,36 @@ from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.features.counting import ValueCounts
 from edcn_tf.features.growth import Growth
-from edcn_tf.files import new_directory, refuse_existing
+from edcn_tf.files import StrPath, new_directory, refuse_existing
 from edcn_tf.logs.reading import LogPart, log_bytes
 from edcn_tf.preparation.histories import History, number_of_groups
 from edcn_tf.preparation.plan import Counts, Plan
 from edcn_tf.preparation.splitting import Splitter
 from edcn_tf.records.writing import RecordWriter
+from edcn_tf.schema import Schema
 
 ONE_PROCESS_BYTES = 1 << 28  # a log smaller than this is not worth more processes
 
 
 def prepare(
-    logs,
-    schema,
-    directory,
+    logs: StrPath | Iterable[StrPath] | Mapping[str, Iterable[StrPath]],
+    schema: Schema,
+    directory: StrPath,
     *,
-    format=None,
-    split=(0.8, 0.1, 0.1),
-    split_by="chance",
-    seed=0,
-    negative_sampling_rate=1.0,
-    workers=None,
-    runner=None,
-    runner_options=(),
-    compression=None,
-    vocabulary_of=None,
-    forget_after=None,
-    refit=(),
-    history=None,
-):
+    format: str | None = None,
+    split: Sequence[float] = (0.8, 0.1, 0.1),
+    split_by: str = "chance",
+    seed: int = 0,
+    negative_sampling_rate: float = 1.0,
+    workers: int | None = None,
+    runner: str | None = None,
+    runner_options: Sequence[str] = (),
+    compression: str | None = None,
+    vocabulary_of: StrPath | None = None,
+    forget_after: int | None = None,
+    refit: Iterable[str] = (),
+    history: str | None = None,
+) -> dict[str, Any]:
     """Writes TFRecord splits, the FeatureSpec and a summary of raw logs.
 
     Everything is written beside `directory` under a temporary name, which is renamed
@@ -92,8 +97,9 @@ def prepare(
     """
     directory = Path(directory)
     refuse_existing(directory)
+    joined = None
     if history:
-        history, schema = History.parse(history, schema)
+        joined, schema = History.parse(history, schema)
     growth = None
     if vocabulary_of:
         growth = Growth(vocabulary_of, forget_after, tuple(refit))
@@ -105,7 +111,7 @@ def prepare(
         format,
         compression,
         growth,
-        history,
+        joined,
         schema=schema,
         seed=seed,
         split=tuple(split),
@@ -120,7 +126,7 @@ def prepare(
 
         return prepare_on_beam(plan, directory, runner, runner_options)
     if workers is None:
-        workers = 1 if total < ONE_PROCESS_BYTES else os.cpu_count()
+        workers = 1 if total < ONE_PROCESS_BYTES else os.cpu_count() or 1
     parts = list(enumerate(map(LogPart, plan.logs)))  # each log whole
     if plan.splitter.needs_times:
         times = ValueCounts()
@@ -135,7 +141,7 @@ def prepare(
             console.progress_bar("Preparing", total) as bar,
         ):
 
-            def progress(done):
+            def progress(done: int) -> None:
                 rows = sum(counts.tally.rows.values())
                 bar.set_postfix_str(f"{rows:,} rows", refresh=False)
                 bar.update(done)
@@ -146,7 +152,9 @@ def prepare(
 
 
 @contextlib.contextmanager
-def _histories(plan, parts, directory):
+def _histories(
+    plan: Plan, parts: Sequence[tuple[int, LogPart]], directory: Path
+) -> Iterator[Callable[[int], Path | None]]:
     """Builds the histories; a function that gives the directory of a log's."""
     if plan.history is None:
         yield lambda log: None
@@ -155,7 +163,7 @@ def _histories(plan, parts, directory):
     groups = number_of_groups(total)
     with tempfile.TemporaryDirectory(dir=directory) as work:
 
-        def folder(kind, log):
+        def folder(kind: str, log: int) -> Path:
             path = Path(work, kind, str(log))
             path.mkdir(parents=True, exist_ok=True)
             return path
@@ -171,26 +179,36 @@ def _histories(plan, parts, directory):
         yield joined.__getitem__
 
 
-def _plan(logs, format, compression, growth, history, **options):
+def _plan(
+    logs: StrPath | Iterable[StrPath] | Mapping[str, Iterable[StrPath]],
+    format: str | None,
+    compression: str | None,
+    growth: Growth | None,
+    history: History | None,
+    **options: Any,
+) -> Plan:
     """The `Plan` of `prepare`'s arguments."""
-    if not isinstance(logs, dict):
+    if not isinstance(logs, Mapping):
         one = isinstance(logs, (str, Path))
-        logs = tuple(map(str, [logs] if one else logs))
-        if not logs:
+        names = tuple(map(str, [logs] if one else logs))  # type: ignore[arg-type]
+        if not names:
             raise InputError("There is no log to prepare")
-        splits = (None,) * len(logs)
+        splits = (None,) * len(names)
         splitter = Splitter(**options)
-        return Plan(logs, splits, splitter, format, compression, growth, history)
+        return Plan(names, splits, splitter, format, compression, growth, history)
     if not logs.get("train"):
         raise InputError("A split of your own needs logs for training: --train")
     pairs = [(str(log), split) for split, part in logs.items() for log in part]
     options["split"] = None
     splitter = Splitter(**options)
-    return Plan(*zip(*pairs), splitter, format, compression, growth, history)
+    names, of = (tuple(column) for column in zip(*pairs))
+    return Plan(names, of, splitter, format, compression, growth, history)
 
 
 @contextlib.contextmanager
-def _writers(directory, compression, workers):
+def _writers(
+    directory: Path, compression: str | None, workers: int
+) -> Iterator[Callable[[str, pa.RecordBatch], None]]:
     """A function (split, batch) that has the batch written by one of `workers`."""
     if workers == 1:
         _start_writing(directory, compression, 0, 1)
@@ -211,9 +229,10 @@ def _writers(directory, compression, workers):
                 pool.submit(os.getpid)
             for pool in pools:
                 pool.submit(os.getpid).result()
-        waiting, turn = collections.deque(), 0
+        waiting: collections.deque[Future] = collections.deque()
+        turn = 0
 
-        def write(split, batch):
+        def write(split: str, batch: pa.RecordBatch) -> None:
             nonlocal turn
             waiting.append(pools[turn % workers].submit(_write, split, batch))
             turn += 1
@@ -228,10 +247,12 @@ def _writers(directory, compression, workers):
             pool.shutdown(cancel_futures=True)
 
 
-_WRITERS = {}  # of this process: split -> RecordWriter
+_WRITERS: dict[str, RecordWriter] = {}  # of this process: split -> RecordWriter
 
 
-def _start_writing(directory, compression, first, step):
+def _start_writing(
+    directory: Path, compression: str | None, first: int, step: int
+) -> None:
     _WRITERS.clear()
     for split in SPLITS:
         _WRITERS[split] = RecordWriter(
@@ -242,10 +263,10 @@ def _start_writing(directory, compression, first, step):
         )
 
 
-def _write(split, batch):
+def _write(split: str, batch: pa.RecordBatch) -> None:
     _WRITERS[split].write(batch)
 
 
-def _finish_writing():
+def _finish_writing() -> None:
     for writer in _WRITERS.values():
         writer.close()

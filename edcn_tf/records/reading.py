@@ -1,11 +1,14 @@
 """TFRecord files to a `tf.data` of ids and labels."""
 
 import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import tensorflow as tf
 
 from edcn_tf.errors import InputError
 from edcn_tf.features.encoder import Encoder
+from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.files import StrPath
 from edcn_tf.models.distribution import PEER_ERRORS
 from edcn_tf.records.checking import check_records
 from edcn_tf.records.parsing import parsed, parsing_of
@@ -18,18 +21,18 @@ READ_BYTES = 1 << 20  # read from a file at once
 
 
 def read_records(
-    pattern,
-    spec,
-    batch_size,
+    pattern: str | Iterable[StrPath],
+    spec: FeatureSpec,
+    batch_size: int,
     *,
-    shuffle=False,
-    seed=None,
-    epoch=None,
-    group=False,
-    encoder=None,
-    shard=None,
-    skip_corrupt=None,
-):
+    shuffle: bool = False,
+    seed: int | None = None,
+    epoch: int | tf.Tensor | tf.Variable | None = None,
+    group: bool = False,
+    encoder: Encoder | None = None,
+    shard: tuple[int, int] | None = None,
+    skip_corrupt: int | None = None,
+) -> tf.data.Dataset:
     """Reads TFRecord files of tf.Example as batches of ids and labels.
 
     The files may come from `edcn prepare` or from any other producer whose
@@ -85,7 +88,7 @@ def read_records(
     parsing = parsing_of(schema, group)
 
     @tf.autograph.experimental.do_not_convert
-    def decode(records):
+    def decode(records: tf.Tensor) -> tuple[tf.Tensor, ...]:
         columns = parsed(records, parsing, schema)
         row = [encoder(columns), tf.cast(columns[schema.label], tf.float32)]
         if schema.weight:
@@ -94,7 +97,7 @@ def read_records(
             row.append(_group_key(columns[schema.group]))
         return tuple(row)
 
-    def read(path):
+    def read(path: tf.Tensor) -> tf.data.Dataset:
         compression = tf.where(tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", "")
         return tf.data.TFRecordDataset(path, compression, buffer_size=READ_BYTES)
 
@@ -110,7 +113,17 @@ def read_records(
     )
 
 
-def batches(files, read, decode, batch_size, *, shuffle, seed, epoch=None, shard=None):
+def batches(
+    files: Sequence[str],
+    read: Callable[[tf.Tensor], tf.data.Dataset],
+    decode: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
+    batch_size: int,
+    *,
+    shuffle: bool,
+    seed: int | None,
+    epoch: int | tf.Tensor | tf.Variable | None = None,
+    shard: tuple[int, int] | None = None,
+) -> tf.data.Dataset:
     """Batches of the rows of files, in an order that hangs on nothing but the files.
 
     Args:
@@ -123,7 +136,7 @@ def batches(files, read, decode, batch_size, *, shuffle, seed, epoch=None, shard
         raise ValueError("`epoch` needs a `seed`, from which the order follows")
     files, shard = _part(files, shard)
 
-    def read_part(path):
+    def read_part(path: tf.Tensor) -> tf.data.Dataset:
         rows = read(path)
         if shard is not None:
             rows = rows.shard(shard[1], shard[0])
@@ -147,7 +160,9 @@ def batches(files, read, decode, batch_size, *, shuffle, seed, epoch=None, shard
     return dataset.rebatch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def _part(files, shard):
+def _part(
+    files: Sequence[str], shard: tuple[int, int] | None
+) -> tuple[Sequence[str], tuple[int, int] | None]:
     """Files of one part, and which of their rows: `(index, number)` or None for all."""
     if shard is None:
         return files, None
@@ -158,26 +173,35 @@ def _part(files, shard):
             f"Received: {shard}"
         )
     length = {path: tf.io.gfile.stat(path).length for path in files}
-    by_length = sorted(files, key=length.get)
+    by_length = sorted(files, key=length.__getitem__)
     parts = [by_length[i::number] for i in range(number)]
-    sizes = [sum(map(length.get, part)) for part in parts]
+    sizes = [sum(length[path] for path in part) for part in parts]
     # Who has fewer rows has none for the last steps of an epoch.
     if min(sizes) >= 0.99 * max(sizes):
         return parts[index], None
     return files, shard
 
 
-def _shuffled_files(dataset, number, seed, epoch):
+def _shuffled_files(
+    dataset: tf.data.Dataset,
+    number: int,
+    seed: int | None,
+    epoch: int | tf.Tensor | tf.Variable | None,
+) -> tf.data.Dataset:
     if epoch is None:
         return dataset.shuffle(number, seed=seed)
 
-    def permute(files):
+    def permute(files: tf.Tensor) -> tf.Tensor:
         return tf.random.experimental.stateless_shuffle(files, [seed, _number(epoch)])
 
     return dataset.batch(number).map(permute).unbatch()
 
 
-def _shuffled(dataset, seed, epoch):
+def _shuffled(
+    dataset: tf.data.Dataset,
+    seed: int | None,
+    epoch: int | tf.Tensor | tf.Variable | None,
+) -> tf.data.Dataset:
     """Shuffles rows within windows, each epoch anew.
 
     Of encoded rows, which are small, and by one permutation a window: three times as
@@ -191,7 +215,9 @@ def _shuffled(dataset, seed, epoch):
             lambda window: tf.stack([seed, _number(epoch) + window * EPOCHS])
         )
 
-    def permute(row, window_seed):
+    def permute(
+        row: tuple[tf.Tensor, ...], window_seed: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         order = tf.range(tf.shape(row[0])[0])
         order = tf.random.experimental.stateless_shuffle(order, window_seed)
         return tuple(tf.gather(column, order) for column in row)
@@ -199,18 +225,20 @@ def _shuffled(dataset, seed, epoch):
     return tf.data.Dataset.zip((dataset.rebatch(SHUFFLE_ROWS), seeds)).map(permute)
 
 
-def _number(epoch):
+def _number(epoch: int | tf.Tensor | tf.Variable | None) -> tf.Tensor:
     return tf.cast(epoch, tf.int64)
 
 
-def check_rows(found, rows):
+def check_rows(found: int, rows: int | None) -> None:
     """Raises TensorFlow's error, for `reading` to explain, if rows are missing."""
     if rows is not None and found != rows:
         raise tf.errors.DataLossError(None, None, f"{found} rows instead of {rows}")
 
 
 @contextlib.contextmanager
-def reading(pattern, spec, rows=None):
+def reading(
+    pattern: str | Iterable[StrPath], spec: FeatureSpec, rows: int | None = None
+) -> Iterator[None]:
     """Turns TensorFlow's error over a record into an `InputError` that names it.
 
     Finding the record means reading the files once more, so it is done only here,
@@ -235,7 +263,7 @@ def reading(pattern, spec, rows=None):
         raise
 
 
-def _group_key(values):
+def _group_key(values: tf.Tensor) -> tf.Tensor:
     if values.dtype == tf.string:
         # 2^63 buckets: two of a million groups share one with probability 1e-7.
         return tf.strings.to_hash_bucket_fast(values, 2**63 - 1)

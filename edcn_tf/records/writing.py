@@ -1,14 +1,17 @@
 """TFRecord files of tf.Example with the raw named values of the log."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
 from edcn_tf.errors import InputError
+from edcn_tf.files import StrPath
 
 
-def serialize_examples(batch):
+def serialize_examples(batch: pa.RecordBatch) -> list[bytes]:
     """Serializes a batch of columns, one tf.Example a row.
 
     The protocol buffers' wire format is put together column by column: the bytes of
@@ -32,7 +35,7 @@ def serialize_examples(batch):
     return [b"\x0a" + _varint(len(row)) + row for row in rows]
 
 
-def _column_entries(name, column):
+def _column_entries(name: str, column: pa.Array) -> list[bytes]:
     """The bytes of one feature for each row; empty where the value is missing."""
     if column.type == pa.float64():  # a time: stored whole, which tf.Example can hold
         column = pc.cast(pc.floor(column), pa.int64())
@@ -57,7 +60,7 @@ def _column_entries(name, column):
     return [entries[i] for i in coded.indices.fill_null(-1).to_pylist()]
 
 
-def _piece(value):
+def _piece(value: str | int | float) -> bytes:
     """One value inside a BytesList (a field of its own) or a packed number list."""
     if isinstance(value, str):
         return _delimited(1, value.encode())
@@ -66,7 +69,7 @@ def _piece(value):
     return np.float32(value).tobytes()  # little-endian, as on the wire
 
 
-def _entry(key, kind, pieces):
+def _entry(key: bytes, kind: pa.DataType, pieces: bytes) -> bytes:
     """Features { feature = 1 { key = 1, value = 2 { BytesList | FloatList | Int64List
 
     The three lists are fields 1, 2 and 3 of Feature; numbers are packed.
@@ -80,11 +83,11 @@ def _entry(key, kind, pieces):
     return _delimited(1, key + _delimited(2, feature))
 
 
-def _delimited(field, payload):
+def _delimited(field: int, payload: bytes) -> bytes:
     return bytes([field << 3 | 2]) + _varint(len(payload)) + payload
 
 
-def _varint(number):
+def _varint(number: int) -> bytes:
     if number < 128:
         return bytes([number])
     out = bytearray()
@@ -107,8 +110,14 @@ class RecordWriter:
     """
 
     def __init__(
-        self, prefix, *, compression=None, rows_per_file=1 << 20, first=0, step=1
-    ):
+        self,
+        prefix: StrPath,
+        *,
+        compression: str | None = None,
+        rows_per_file: int = 1 << 20,
+        first: int = 0,
+        step: int = 1,
+    ) -> None:
         if compression not in (None, "GZIP"):
             raise InputError(
                 f"compression must be None or 'GZIP'. Received: {compression!r}"
@@ -118,9 +127,9 @@ class RecordWriter:
         self.rows_per_file = rows_per_file
         self.number, self.step = first, step
         self.rows = 0
-        self.writer = None
+        self.writer: tf.io.TFRecordWriter | None = None
 
-    def write(self, batch):
+    def write(self, batch: pa.RecordBatch) -> None:
         """Writes each row of a batch as one record."""
         if self.writer is None:
             suffix = ".tfrecord.gz" if self.compression else ".tfrecord"
@@ -134,14 +143,14 @@ class RecordWriter:
         if self.rows >= self.rows_per_file:
             self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Finishes the file that is being written."""
         if self.writer is not None:
             self.writer.close()
             self.writer = None
 
 
-def record_files(pattern):
+def record_files(pattern: str | Iterable[StrPath]) -> list[str]:
     """Files that match a glob pattern (or each of several), sorted.
 
     Raises:
@@ -158,12 +167,12 @@ def record_files(pattern):
     return files
 
 
-def compression_of(path):
+def compression_of(path: str) -> str:
     """What `tf.data.TFRecordDataset` calls the compression of a file."""
     return "GZIP" if path.endswith(".gz") else ""
 
 
-def refuse_empty(files):
+def refuse_empty(files: Iterable[str]) -> None:
     """An `InputError` for a file of no bytes, which TensorFlow reads as no rows."""
     for path in files:
         if not tf.io.gfile.stat(path).length:

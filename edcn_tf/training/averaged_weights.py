@@ -1,6 +1,7 @@
 """The callback by which `model.fit` validates and keeps averaged weights."""
 
 import contextlib
+from typing import Any
 
 import keras
 
@@ -35,11 +36,11 @@ class AveragedWeights(keras.callbacks.Callback):
         ... )
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._swap = contextlib.ExitStack()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         optimizer = self.model.optimizer
         if not isinstance(optimizer, SparseAdam) or not optimizer.average_decay:
             raise ValueError(
@@ -47,31 +48,31 @@ class AveragedWeights(keras.callbacks.Callback):
                 f"SparseAdam(average_decay=0.998). Received: {optimizer}"
             )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._restore()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._average()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._restore()
         self.model.optimizer.adopt_average()
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._average()
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         self._restore()
 
-    def on_predict_begin(self, logs=None):
+    def on_predict_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._average()
 
-    def on_predict_end(self, logs=None):
+    def on_predict_end(self, logs: dict[str, Any] | None = None) -> None:
         self._restore()
 
-    def _average(self):
+    def _average(self) -> None:
         self._restore()  # if an interrupted validation left the average in place
         self._swap.enter_context(averaged_weights(self.model.optimizer))
 
-    def _restore(self):
+    def _restore(self) -> None:
         self._swap.close()

@@ -1,8 +1,7 @@
-"""What training does after a step and after an epoch, and what it remembers."""
+"""The callback by which a run is trained, and how its best model is saved."""
 
 import contextlib
 import csv
-import math
 import signal
 import threading
 import time
@@ -11,49 +10,47 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from edcn_tf.directories import Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import metrics
 from edcn_tf.evaluation.scoring import Scorer
 from edcn_tf.files import replaced
 from edcn_tf.records.reading import check_rows
-from edcn_tf.training.checkpoints import save_checkpoint
+from edcn_tf.training.checkpoints.checkpoint import save_checkpoint
+from edcn_tf.training.divergence import DivergenceCheck
 from edcn_tf.training.optimizers import averaged_weights
 
-NAMED_WEIGHTS = 3  # of those that grew most, when training diverges
 
+class TrainingCallback(keras.callbacks.Callback):
+    """The callback that validates, keeps the best model, decides and checkpoints.
 
-class Progress(keras.callbacks.Callback):
-    """After each epoch: validation, best model, learning rate, stop, checkpoint.
+    After each epoch come validation, the best model, the learning rate, whether to
+    stop, and a checkpoint: in one callback, since each follows from the one before, and
+    all that they remember is in one `state`, which a resumed run takes up. After each
+    step it looks for a loss that is no number, for a signal to end, and whether a
+    checkpoint is due.
 
-    One callback, since each of these follows from the one before, and all that they
-    remember is in one `state`, which a resumed run takes up. After each step it looks
-    for a loss that is no number, for a signal to end, and whether a checkpoint is due.
+    Args:
+        run: The run directory.
+        config: `TrainingConfig`.
+        spec: `FeatureSpec`.
+        correction: `Calibration` of the sampling of negatives.
+        splits: `TrainingSplits`.
+        state: `TrainingState` to begin with.
+        workers: `Workers`.
     """
 
-    def __init__(
-        self,
-        run,
-        config,
-        spec,
-        correction,
-        validation,
-        valid_rows,
-        rows,
-        epoch,
-        state,
-        workers,
-    ):
+    def __init__(self, *, run, config, spec, correction, splits, state, workers):
         super().__init__()
-        self.workers, self.epoch = workers, epoch
         self.run, self.config, self.spec = run, config, spec
-        self.correction, self.rows = correction, rows
-        self.validation, self.valid_rows = validation, valid_rows
-        self.state = {**initial_state(rows), **state}
+        self.correction, self.workers, self.state = correction, workers, state
+        self.rows, self.valid_rows = splits.rows, splits.valid_rows
+        self.validation, self.epoch = splits.validation(), splits.epoch
         self.terminated = False
 
     @property
     def finished(self):
-        return self.state["stop"] or self.state["epoch"] >= self.config.epochs
+        return self.state.stop or self.state.epoch >= self.config.epochs
 
     def set_model(self, model):
         super().set_model(model)
@@ -61,26 +58,26 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch.assign(epoch)
-        if self.state["step"]:
-            for variable, value in zip(self._loss_so_far(), self.state["loss"]):
+        if self.state.step:
+            for variable, value in zip(self._loss_so_far(), self.state.loss):
                 variable.assign(value)
-        self.first_step = self._steps() - self.state["step"]
-        self.sizes = _sizes(self.model)
+        self.first_step = self._steps() - self.state.step
+        self.check_loss = DivergenceCheck(self.model)
         self.began = self.saved = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._check(float(logs["loss"]))
+        step = self._steps() - self.first_step
+        self.check_loss(float(logs["loss"]), epoch=self.state.epoch + 1, step=step)
         if self.workers.number > 1:  # who must go on together
             return
         due = time.perf_counter() - self.saved > 60 * self.config.checkpoint_minutes
-        step = self._steps() - self.first_step
         is_last = step * self.config.batch_size >= self.rows
         if is_last or not (due or self.terminated):
             return
         state = self.state
         self._add_seconds()
-        state["step"] = step
-        state["loss"] = [float(v.numpy()) for v in self._loss_so_far()]
+        state.step = step
+        state.loss = [float(v.numpy()) for v in self._loss_so_far()]
         save_checkpoint(self.run, self.model, state)
         self.saved = time.perf_counter()
         self._end_if_terminated()
@@ -89,9 +86,10 @@ class Progress(keras.callbacks.Callback):
         self._check_rows()
         self._add_seconds()
         state = self.state
-        seconds = state["epoch_seconds"]
-        state.update(epoch=epoch + 1, step=0, loss=[0.0, 0.0], epoch_seconds=0.0)
-        state["training_seconds"] += seconds
+        seconds = state.epoch_seconds
+        state.epoch, state.step, state.loss = epoch + 1, 0, [0.0, 0.0]
+        state.epoch_seconds = 0.0
+        state.training_seconds += seconds
         logs["examples_per_second"] = round(self.rows / seconds)
         logs["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
         figures = self._validate() if self.workers.is_chief else (0.0, 0.0)
@@ -103,16 +101,15 @@ class Progress(keras.callbacks.Callback):
                 "AUC to choose the best epoch by; prepare a larger one, and train on "
                 "it with another --out"
             )
-        if auc > state["best_auc"]:
-            state.update(
-                best_epoch=epoch + 1, best_auc=auc, best_log_loss=log_loss, wait=0
-            )
+        if auc > state.best_auc:
+            state.best_epoch, state.wait = epoch + 1, 0
+            state.best_auc, state.best_log_loss = auc, log_loss
         else:
-            state["wait"] += 1
-        if state["wait"] >= self.config.patience:
+            state.wait += 1
+        if state.wait >= self.config.patience:
             self._lose_patience()
         row = {name: float(logs[name]) for name in sorted(logs)}
-        state["history"] = [*state["history"], {"epoch": epoch, **row}]
+        state.epoch_figures.append({"epoch": epoch, **row})
         if self.workers.is_chief:
             save_checkpoint(self.run, self.model, state)
         self.write_history()
@@ -120,10 +117,10 @@ class Progress(keras.callbacks.Callback):
 
     def write_history(self):
         """`history.csv`, from what the checkpoint remembers: one line an epoch."""
-        rows = self.state["history"]
+        rows = self.state.epoch_figures
         if not rows or not self.workers.is_chief:
             return
-        path = self.run / "history.csv"
+        path = Run(self.run).history
         with (
             replaced(path) as partial,
             open(partial, "w", encoding="utf-8", newline="") as file,
@@ -147,33 +144,8 @@ class Progress(keras.callbacks.Callback):
 
     def _add_seconds(self):
         now = time.perf_counter()
-        self.state["epoch_seconds"] += now - self.began
+        self.state.epoch_seconds += now - self.began
         self.began = now
-
-    def _check(self, loss):
-        if math.isfinite(loss):
-            return
-        state, optimizer = self.state, self.model.optimizer
-        raise InputError(
-            f"The loss became {loss} in epoch {state['epoch'] + 1}, by step "
-            f"{self._steps() - self.first_step}, at a learning rate of "
-            f"{float(optimizer.learning_rate.numpy()):.3g}; {self._grown()}. Lower "
-            "learning_rate, or remove the run to begin anew with other settings"
-        )
-
-    def _grown(self):
-        """Which weights grew most since the epoch began."""
-        after = _sizes(self.model)
-        lost = [name for name, size in after.items() if not math.isfinite(size)]
-        if lost:
-            more = f" and {len(lost) - NAMED_WEIGHTS} more" * (
-                len(lost) > NAMED_WEIGHTS
-            )
-            return f"no longer numbers: {', '.join(lost[:NAMED_WEIGHTS])}{more}"
-        growth = {name: after[name] / max(self.sizes[name], 1e-6) for name in after}
-        most = sorted(growth, key=growth.get, reverse=True)[:NAMED_WEIGHTS]
-        told = [f"{name} (to {after[name]:.3g})" for name in most]
-        return f"grown most: {', '.join(told)}"
 
     def _validate(self):
         """AUC and log loss of the validation split; keeps the best model."""
@@ -183,17 +155,17 @@ class Progress(keras.callbacks.Callback):
             scores = scores.calibrated(self.correction)
             figures = scores.labels, scores.probabilities, scores.weights
             auc = metrics.auc(*figures)
-            if auc > self.state["best_auc"]:
-                save_model(self.model, self.run / "model.keras")
+            if auc > self.state.best_auc:
+                save_model(self.model, Run(self.run).model)
         return auc, metrics.log_loss(*figures)
 
     def _lose_patience(self):
         state = self.state
-        if state["drops"] == self.config.drops:
-            state["stop"] = self.model.stop_training = True
+        if state.drops == self.config.drops:
+            state.stop = self.model.stop_training = True
             return
-        state["drops"] += 1
-        state["wait"] = 0
+        state.drops += 1
+        state.wait = 0
         optimizer = self.model.optimizer
         optimizer.learning_rate = (
             float(optimizer.learning_rate.numpy()) * self.config.learning_rate_drop
@@ -224,8 +196,8 @@ class Progress(keras.callbacks.Callback):
         if self.terminated:
             state = self.state
             print(
-                f"{self.run}: stopped by SIGTERM after {state['epoch']} epochs and "
-                f"{state['step']:,} steps; the same command goes on from there",
+                f"{self.run}: stopped by SIGTERM after {state.epoch} epochs and "
+                f"{state.step:,} steps; the same command goes on from there",
                 flush=True,
             )
             raise SystemExit(128 + signal.SIGTERM)
@@ -235,34 +207,15 @@ class Progress(keras.callbacks.Callback):
         return {
             "model": self.config.model,
             "parameters": int(model.count_params()),
-            "epochs": state["epoch"],
-            "best_epoch": state["best_epoch"],
-            "valid_auc": state["best_auc"],
-            "valid_log_loss": state["best_log_loss"],
-            "training_seconds": round(state["training_seconds"], 3),
+            "epochs": state.epoch,
+            "best_epoch": state.best_epoch,
+            "valid_auc": state.best_auc,
+            "valid_log_loss": state.best_log_loss,
+            "training_seconds": round(state.training_seconds, 3),
             "examples_per_second": round(
-                self.rows * state["epoch"] / state["training_seconds"]
+                self.rows * state.epoch / state.training_seconds
             ),
         }
-
-
-def initial_state(rows):
-    """What training remembers, before its first step."""
-    return {
-        "epoch": 0,
-        "step": 0,  # of that epoch
-        "loss": [0.0, 0.0],  # sum and rows of its steps so far
-        "history": [],  # figures of each epoch
-        "rows": rows,  # that its order is one of
-        "epoch_seconds": 0.0,
-        "best_epoch": None,
-        "best_auc": -1.0,
-        "best_log_loss": None,
-        "wait": 0,
-        "drops": 0,
-        "stop": False,
-        "training_seconds": 0.0,
-    }
 
 
 def save_model(model, path):
@@ -274,13 +227,3 @@ def save_model(model, path):
             model.save(partial)
     finally:
         model.optimizer, model.compiled = optimizer, compiled
-
-
-def _sizes(model):
-    """Name -> root mean square of the weights; a pass over them, without a copy."""
-    return {
-        variable.path.partition("/")[2]: float(
-            tf.sqrt(2 * tf.nn.l2_loss(variable.value) / math.prod(variable.shape))
-        )
-        for variable in model.trainable_weights
-    }

@@ -1,8 +1,12 @@
 """Adam whose cost follows the batch, not the embedding table."""
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from edcn_tf.layers import large_table
@@ -64,18 +68,20 @@ class SparseAdam(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate=1e-3,
+        learning_rate: float
+        | keras.optimizers.schedules.LearningRateSchedule
+        | Callable[[], float] = 1e-3,
         *,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        average_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        name="sparse_adam",
-        **unsupported,
-    ):
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        average_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        name: str = "sparse_adam",
+        **unsupported: Any,
+    ) -> None:
         for key, value in unsupported.items():
             if key not in UNSUPPORTED:
                 raise ValueError(f"SparseAdam has no argument {key!r}")
@@ -105,7 +111,7 @@ class SparseAdam(keras.optimizers.Optimizer):
         self.epsilon = epsilon
         self.average_decay = average_decay
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         super().build(variables)
@@ -123,10 +129,14 @@ class SparseAdam(keras.optimizers.Optimizer):
                 for i, variable in enumerate(variables)
             ]
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(
+        self,
+        grads: Sequence[tf.Tensor | tf.IndexedSlices],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> None:
         super().apply([_with_unique_rows(grad) for grad in grads], trainable_variables)
 
-    def _all_reduce_sum_gradients(self, grads_and_vars):
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
         # Under tf.distribute. The rows of all replicas come back one after another,
         # so those that several touched are summed here; and only now is the gradient
         # that of the whole batch, whose norm may be clipped.
@@ -137,13 +147,13 @@ class SparseAdam(keras.optimizers.Optimizer):
         for grad, variable in reduced:
             if isinstance(grad, tf.IndexedSlices):  # with the width lost on the way
                 grad.values.set_shape([None, *variable.shape[1:]])
-        grads = self._clipped([_with_unique_rows(grad) for grad in grads])
-        return list(zip(grads, variables))
+        unique = [_with_unique_rows(grad) for grad in grads]
+        return list(zip(self._clipped(unique), variables))
 
-    def _clip_gradients(self, grads):
+    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
         return grads if _in_one_of_several_replicas() else self._clipped(grads)
 
-    def _clipped(self, grads):
+    def _clipped(self, grads: Sequence[Any]) -> list[Any]:
         # Rows are unique here, so the norm of the slices is that of the gradient.
         values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in grads]
         return [
@@ -153,7 +163,12 @@ class SparseAdam(keras.optimizers.Optimizer):
             for grad, value in zip(grads, super()._clip_gradients(values))
         ]
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self,
+        gradient: tf.Tensor | tf.IndexedSlices,
+        variable: keras.Variable | tf.Variable,
+        learning_rate: tf.Tensor | keras.Variable,
+    ) -> None:
         index = self._get_variable_index(variable)
         slots = [_resource(s[index]) for s in (self._momentums, self._velocities)]
         step = tf.cast(self.iterations.value, tf.float32) + 1
@@ -167,7 +182,14 @@ class SparseAdam(keras.optimizers.Optimizer):
                 gradient, _resource(variable), slots, rate, (power_1, power_2), index
             )
 
-    def _update_rows(self, gradient, variable, slots, alpha, index):
+    def _update_rows(
+        self,
+        gradient: tf.IndexedSlices,
+        variable: tf.Variable,
+        slots: Sequence[tf.Variable],
+        alpha: tf.Tensor,
+        index: int,
+    ) -> None:
         # Every read is a gather from the variable itself: reading a variable as a
         # tensor would copy it before it is changed. Rows are put in place rather than
         # added to: with one value a row, that is several times as fast.
@@ -183,24 +205,34 @@ class SparseAdam(keras.optimizers.Optimizer):
         for resource, value in zip((variable, *slots), values):
             resource.scatter_update(tf.IndexedSlices(value, rows))
 
-    def _average_rows(self, rows, before, after, index):
+    def _average_rows(
+        self, rows: tf.Tensor, before: tf.Tensor, after: tf.Tensor, index: int
+    ) -> None:
         average, averaged_at = self._averages[index].value, self._averaged_at[index]
         step = tf.cast(self.iterations.value, tf.int32)
         skipped = step - tf.gather(averaged_at.value, rows)
         mean = _decayed(
-            tf.gather(average, rows), before, self.average_decay, skipped
+            tf.gather(average, rows), before, self._decay, skipped
         )  # as of the step before this one
-        mean = after + self.average_decay * (mean - after)
+        mean = after + self._decay * (mean - after)
         average.scatter_update(tf.IndexedSlices(mean, rows))
         steps = tf.fill(tf.shape(rows), step + 1)
         averaged_at.value.scatter_update(tf.IndexedSlices(steps, rows))
 
-    def _update_all(self, gradient, variable, slots, rate, powers, index):
+    def _update_all(
+        self,
+        gradient: tf.Tensor,
+        variable: tf.Variable,
+        slots: Sequence[tf.Variable],
+        rate: tf.Tensor,
+        powers: tuple[tf.Tensor, tf.Tensor],
+        index: int,
+    ) -> None:
         if self.average_decay:  # as of the step before, as in _average_rows
             average = self._averages[index].value
             at = self._averaged_at[index].value
             step = tf.cast(self.iterations.value, tf.int32)
-            mean = _decayed(average, variable, self.average_decay, step - at)
+            mean = _decayed(average, variable, self._decay, step - at)
         with tf.control_dependencies([mean] if self.average_decay else []):
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
@@ -216,11 +248,11 @@ class SparseAdam(keras.optimizers.Optimizer):
             )
         if self.average_decay:
             after = variable.read_value()
-            average.assign(after + self.average_decay * (mean - after))
+            average.assign(after + self._decay * (mean - after))
             at.assign(tf.fill(tf.shape(at), step + 1))
 
     @contextlib.contextmanager
-    def averaged_weights(self):
+    def averaged_weights(self) -> Iterator[None]:
         """Puts the averaged weights in place of the model's while inside.
 
         Without `average_decay`, or before the first step, it changes nothing. Costs
@@ -232,14 +264,14 @@ class SparseAdam(keras.optimizers.Optimizer):
         kept = []
         for index, variable in enumerate(self._trainable_variables):
             kept.append(variable.value.read_value())
-            variable.value.assign(self._averaged(index, self.average_decay))
+            variable.value.assign(self._averaged(index, self._decay))
         try:
             yield
         finally:
             for variable, weights in zip(self._trainable_variables, kept):
                 variable.value.assign(weights)
 
-    def adopt_average(self):
+    def adopt_average(self) -> None:
         """Puts the averaged weights in place of the model's for good.
 
         Further steps go on from them, and `averaged_weights` then changes nothing
@@ -249,11 +281,11 @@ class SparseAdam(keras.optimizers.Optimizer):
         if not self._has_average():
             return
         for index, variable in enumerate(self._trainable_variables):
-            mean = self._averaged(index, self.average_decay)
+            mean = self._averaged(index, self._decay)
             variable.value.assign(mean)
             self._set_average(index, mean)
 
-    def take_average_of(self, decay):
+    def take_average_of(self, decay: float) -> None:
         """Goes on from averages that were kept with another decay.
 
         They stay the averages that they are, and count from now on as those of
@@ -267,7 +299,9 @@ class SparseAdam(keras.optimizers.Optimizer):
         for index in range(len(self._trainable_variables)):
             self._set_average(index, self._averaged(index, decay))
 
-    def forget_average(self, variable, rows):
+    def forget_average(
+        self, variable: keras.Variable | tf.Variable, rows: np.ndarray | tf.Tensor
+    ) -> None:
         """Averages rows of a table as if all steps so far had ended at their weights.
 
         For rows that were given other weights: the average would be of the former.
@@ -279,15 +313,20 @@ class SparseAdam(keras.optimizers.Optimizer):
         if not self._has_average():
             return
         index, step = self._get_variable_index(variable), int(self.iterations.numpy())
-        average = tf.gather(variable.value, rows) * (1 - self.average_decay**step)
+        average = tf.gather(variable.value, rows) * (1 - self._decay**step)
         large_table.set_rows(self._averages[index], rows, average)
         steps = tf.fill([len(rows)], step)
         large_table.set_rows(self._averaged_at[index], rows, steps)
 
-    def _has_average(self):
-        return self.average_decay and self.built and int(self.iterations.numpy()) > 0
+    @property
+    def _decay(self) -> float:
+        return self.average_decay or 0.0
 
-    def _averaged(self, index, decay):
+    def _has_average(self) -> bool:
+        kept = self.average_decay and self.built
+        return bool(kept) and int(self.iterations.numpy()) > 0
+
+    def _averaged(self, index: int, decay: float) -> tf.Tensor:
         """The average, kept with `decay`, of a variable's weights over all steps."""
         step = int(self.iterations.numpy())
         mean = _decayed(
@@ -298,14 +337,14 @@ class SparseAdam(keras.optimizers.Optimizer):
         )
         return mean / (1 - decay**step)
 
-    def _set_average(self, index, mean):
+    def _set_average(self, index: int, mean: tf.Tensor) -> None:
         """Keeps it as if all steps so far had ended at these weights."""
         step = int(self.iterations.numpy())
-        self._averages[index].value.assign(mean * (1 - self.average_decay**step))
+        self._averages[index].value.assign(mean * (1 - self._decay**step))
         at = self._averaged_at[index].value
         at.assign(tf.fill(tf.shape(at), step))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         kept = ("name", "learning_rate", "clipnorm", "clipvalue", "global_clipnorm")
         return {
@@ -317,7 +356,9 @@ class SparseAdam(keras.optimizers.Optimizer):
         }
 
 
-def _with_unique_rows(gradient):
+def _with_unique_rows(
+    gradient: tf.Tensor | tf.IndexedSlices | None,
+) -> tf.Tensor | tf.IndexedSlices | None:
     """Sums the gradients of rows that occur several times."""
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
@@ -336,17 +377,19 @@ def _with_unique_rows(gradient):
     return tf.IndexedSlices(sums, rows, gradient.dense_shape)
 
 
-def _in_one_of_several_replicas():
+def _in_one_of_several_replicas() -> bool:
     context = tf.distribute.get_replica_context()
     return context is not None and context.num_replicas_in_sync > 1
 
 
-def _resource(variable):
+def _resource(variable: keras.Variable | tf.Variable) -> tf.Variable:
     """The TensorFlow variable: Keras hands the optimizer either kind."""
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
-def _decayed(average, weights, decay, steps):
+def _decayed(
+    average: tf.Tensor, weights: tf.Tensor, decay: float, steps: tf.Tensor
+) -> tf.Tensor:
     """The average after `steps` further steps, `[rows]`, in which weights stayed."""
     share = tf.pow(decay, tf.cast(steps, tf.float32))
     ones = [1] * (average.shape.rank - share.shape.rank)
@@ -354,7 +397,9 @@ def _decayed(average, weights, decay, steps):
     return weights + share * (average - weights)
 
 
-def averaged_weights(optimizer):
+def averaged_weights(
+    optimizer: keras.optimizers.Optimizer,
+) -> AbstractContextManager[None]:
     """`SparseAdam.averaged_weights`; nothing for an optimizer that has no average."""
     if isinstance(optimizer, SparseAdam):
         return optimizer.averaged_weights()

@@ -13,6 +13,8 @@ import tensorflow as tf
 from edcn_tf.errors import InputError
 from edcn_tf.features.encoder import MISSING, Encoder
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.files import StrPath
+from edcn_tf.layers import FieldEmbedding
 from edcn_tf.logs import opening
 from edcn_tf.logs.formats import TEXT
 from edcn_tf.logs.normalizing import normalize
@@ -39,7 +41,13 @@ class Pretrained:
     rows: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
-def load_pretrained(embedding, spec, field, path, only=None):
+def load_pretrained(
+    embedding: FieldEmbedding,
+    spec: FeatureSpec,
+    field: str,
+    path: StrPath,
+    only: np.ndarray | None = None,
+) -> Pretrained:
     """Puts a file's embeddings of a field's values into the rows of these values.
 
     The file is CSV or TSV with a header line (`.csv`, `.tsv`, also `.gz` and `.zst`),

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -11,7 +13,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.models.distribution import PEER_ERRORS, number_of_workers
 
 
-def make_strategy(name):
+def make_strategy(name: str) -> tf.distribute.Strategy:
     """A `tf.distribute` strategy by its name; to be called first of all.
 
     TensorFlow can no longer join a cluster once it has run anything.
@@ -73,7 +75,7 @@ class Workers:
         strategy: `tf.distribute` strategy; `None` for this process alone.
     """
 
-    def __init__(self, strategy=None):
+    def __init__(self, strategy: tf.distribute.Strategy | None = None) -> None:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.number = number_of_workers(self.strategy)
         self.index = 0
@@ -87,11 +89,11 @@ class Workers:
         )
 
     @property
-    def is_chief(self):
+    def is_chief(self) -> bool:
         """The chief alone writes, and decides."""
         return self.index == 0
 
-    def of_chief(self, values):
+    def of_chief(self, values: Sequence[float]) -> list[float]:
         """A list of numbers as the chief has it. Waits until all have asked."""
         if self.number == 1:
             return list(values)
@@ -106,7 +108,7 @@ class Workers:
 
         return self.strategy.reduce("SUM", self.strategy.run(of_replica), axis=None)
 
-    def batch_size_of_replica(self, batch_size):
+    def batch_size_of_replica(self, batch_size: int) -> int:
         """Rows of a step that each replica takes; an `InputError` if uneven."""
         replicas = self.strategy.num_replicas_in_sync
         if batch_size % replicas:
@@ -116,7 +118,9 @@ class Workers:
             )
         return batch_size // replicas
 
-    def input(self, batch_size, read):
+    def input(
+        self, batch_size: int, read: Callable[[int, tuple[int, int] | None], Any]
+    ) -> Any:
         """What `fit` reads: each worker its own part.
 
         Args:
@@ -134,7 +138,7 @@ class Workers:
         )
 
     @contextlib.contextmanager
-    def ending_together(self):
+    def ending_together(self) -> Iterator[None]:
         """Turns TensorFlow's error over another worker's end into an `InputError`."""
         try:
             yield

@@ -4,6 +4,8 @@ import contextlib
 import random
 import time
 import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from edcn_tf.errors import InputError
 from .feature_columns import Tensor, read_columns, to_tensor
 from .grpc_transport import GrpcTransport
 from .rest_transport import CONNECTIONS, RestTransport
-from .served_model import DTYPES, Model, ServingError
+from .served_model import DTYPES, Model, ServingError, Signature, TensorInfo
 
 __all__ = ["Client", "ServingError"]
 
@@ -61,15 +63,15 @@ class Client:
 
     def __init__(
         self,
-        address,
-        model,
+        address: str,
+        model: str,
         *,
-        version=None,
-        version_label=None,
-        batch_size=512,
-        deadline=1.0,
-        retries=3,
-    ):
+        version: int | None = None,
+        version_label: str | None = None,
+        batch_size: int = 512,
+        deadline: float = 1.0,
+        retries: int = 3,
+    ) -> None:
         if version is not None and version_label is not None:
             raise InputError(
                 "Give a version or a version label, not both. "
@@ -90,19 +92,19 @@ class Client:
         self.address, self.model = address, model
         self.batch_size, self.deadline, self.retries = batch_size, deadline, retries
         self._transport = transport(address, Model(model, version, version_label))
-        self._signatures = None
+        self._signatures: dict[str, Signature] | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> "Client":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Closes the connections."""
         self._transport.close()
 
-    def signatures(self):
+    def signatures(self) -> dict[str, Signature]:
         """What the server's model takes and gives: name -> inputs and outputs.
 
         Returns:
@@ -112,11 +114,12 @@ class Client:
         Raises:
             ServingError: If the server cannot be reached or has no such model.
         """
-        if self._signatures is None:
-            self._signatures = self._retried(self._transport.signatures)
-        return self._signatures
+        signatures = self._signatures
+        if signatures is None:
+            signatures = self._signatures = self._retried(self._transport.signatures)
+        return signatures
 
-    def predict(self, rows, signature="serving_default"):
+    def predict(self, rows: Any, signature: str = "serving_default") -> np.ndarray:
         """The probability of a click of each row.
 
         Args:
@@ -135,7 +138,7 @@ class Client:
         """
         return self._scored(signature, rows)["probability"][:, 0]
 
-    def explain(self, rows):
+    def explain(self, rows: Any) -> dict[str, np.ndarray]:
         """The probability of each row and what each field contributes to it.
 
         Args:
@@ -153,7 +156,7 @@ class Client:
         outputs = self._scored("explain", rows)
         return {**outputs, "probability": outputs["probability"][:, 0]}
 
-    def rank(self, user, candidates):
+    def rank(self, user: Mapping[str, Any], candidates: Any) -> np.ndarray:
         """The probability of each of a user's candidates.
 
         Args:
@@ -171,7 +174,7 @@ class Client:
         with self._told_when_stale():
             signature = self._signature("rank")
             singles = self._signature("serving_default").inputs
-            fields = {True: {}, False: {}}
+            fields: dict[bool, dict[str, tuple[str, bool]]] = {True: {}, False: {}}
             for name, info in signature.inputs.items():
                 is_candidate = len(info.shape) > len(singles[name].shape)
                 fields[is_candidate][name] = _field(name, singles[name])
@@ -188,7 +191,7 @@ class Client:
                 scores.append(outputs["probability"][0])
             return np.concatenate(scores)
 
-    def _scored(self, name, rows):
+    def _scored(self, name: str, rows: Any) -> dict[str, np.ndarray]:
         """Name -> array, for all rows, of a signature's outputs."""
         with self._told_when_stale():
             signature = self._signature(name)
@@ -200,7 +203,7 @@ class Client:
             ] or [{key: _nothing(info) for key, info in signature.outputs.items()}]
             return {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
 
-    def _signature(self, name):
+    def _signature(self, name: str) -> Signature:
         able = {
             name: signature
             for name, signature in self.signatures().items()
@@ -213,15 +216,17 @@ class Client:
             )
         return able[name]
 
-    def _parts(self, count):
+    def _parts(self, count: int) -> list[slice]:
         return [slice(i, i + self.batch_size) for i in range(0, count, self.batch_size)]
 
-    def _ask(self, name, signature, tensors):
+    def _ask(
+        self, name: str, signature: Signature, tensors: dict[str, Tensor]
+    ) -> dict[str, np.ndarray]:
         return self._retried(
             lambda seconds: self._transport.predict(name, signature, tensors, seconds)
         )
 
-    def _retried(self, ask):
+    def _retried(self, ask: Callable[[float], Any]) -> Any:
         """Calls with the seconds that are left, again while that may help."""
         end = time.monotonic() + self.deadline
         for retry in range(self.retries + 1):
@@ -236,7 +241,7 @@ class Client:
             time.sleep(pause)
 
     @contextlib.contextmanager
-    def _told_when_stale(self):
+    def _told_when_stale(self) -> Iterator[None]:
         """Forgets the signatures with an error that may come of their being old."""
         try:
             yield
@@ -246,7 +251,7 @@ class Client:
             raise
 
 
-def _transport_of(address):
+def _transport_of(address: str) -> type[GrpcTransport] | type[RestTransport]:
     try:
         url = urllib.parse.urlsplit(address if "://" in address else f"//{address}")
         if url.hostname and url.scheme in CONNECTIONS and url.port != 0:
@@ -261,7 +266,7 @@ def _transport_of(address):
     )
 
 
-def _field(name, info):
+def _field(name: str, info: TensorInfo) -> tuple[str, bool]:
     """(dtype, whether a row has a list of values) of a signature's input."""
     if info.dtype not in DTYPES.values():
         raise InputError(
@@ -271,13 +276,15 @@ def _field(name, info):
     return info.dtype, len(info.shape) > 1
 
 
-def _tensors(columns, fields, part):
+def _tensors(
+    columns: dict[str, Any], fields: dict[str, tuple[str, bool]], part: slice
+) -> dict[str, Tensor]:
     return {
         name: to_tensor(column[part], fields[name][0])
         for name, column in columns.items()
     }
 
 
-def _nothing(info):
+def _nothing(info: TensorInfo) -> np.ndarray:
     shape = [0, *(max(size, 0) for size in info.shape[1:])]
     return np.empty(shape, str if info.dtype == "string" else info.dtype)

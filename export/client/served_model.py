@@ -1,6 +1,6 @@
 """What a server tells of a model, and how it says no: the same by gRPC and REST."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 DTYPES = {  # of TensorFlow -> ours
     "DT_STRING": "string",
@@ -18,7 +18,7 @@ class ServingError(RuntimeError):
             given the code that they mean: 503 is `"UNAVAILABLE"`.
     """
 
-    def __init__(self, message, code):
+    def __init__(self, message: str, code: str) -> None:
         super().__init__(" ".join(f"{code}: {message}".split())[:1000])
         self.code = code
 
@@ -35,17 +35,17 @@ class TensorInfo(NamedTuple):
     """Type of an input or output of a signature; -1 in `shape` is any size."""
 
     dtype: str
-    shape: tuple
+    shape: tuple[int, ...]
 
 
 class Signature(NamedTuple):
     """Names and `TensorInfo` of what a signature takes and gives."""
 
-    inputs: dict
-    outputs: dict
+    inputs: dict[str, TensorInfo]
+    outputs: dict[str, TensorInfo]
 
 
-def read_signatures(found):
+def read_signatures(found: dict[str, Any]) -> dict[str, Signature]:
     """Name -> `Signature`, from a `SignatureDefMap` as JSON."""
     return {
         name: Signature(
@@ -57,7 +57,7 @@ def read_signatures(found):
     }
 
 
-def _tensor_infos(found):
+def _tensor_infos(found: dict[str, Any]) -> dict[str, TensorInfo]:
     return {
         name: TensorInfo(
             DTYPES.get(info["dtype"], info["dtype"]),

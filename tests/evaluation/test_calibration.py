@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.linear_model import LogisticRegression
 
 import edcn_tf
 from edcn import main
@@ -355,6 +356,33 @@ def test_platt_s_targets_by_hand():
     """One click of four: 2/3 is aimed at in place of 1, and 1/5 of 0."""
     found = fit([1, 0, 0, 0], [0.3] * 4)
     assert float(found(0.3)) == pytest.approx((2 / 3 + 3 / 5) / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("rows", [30, 3000])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_platt_equals_a_logistic_regression(random, rows, weighted):
+    labels, p, _ = simulated(random, rows)
+    labels[:2] = 0, 1
+    weights = random.random(rows) if weighted else np.ones(rows)
+    found = fit(labels, p, weights=weights)
+    weights = weights / weights.mean()
+    clicks, others = weights @ labels, weights @ (1 - labels)
+    targets = np.where(labels == 1, (clicks + 1) / (clicks + 2), 1 / (others + 2))
+    # A row for each label, which count as much as the target says.
+    theirs = LogisticRegression(C=1e12, tol=1e-10, max_iter=10_000).fit(
+        np.tile(logit(p), 2)[:, None],
+        np.repeat([1, 0], rows),
+        sample_weight=np.concatenate([weights * targets, weights * (1 - targets)]),
+    )
+    expected = theirs.coef_[0, 0], theirs.intercept_[0]
+    assert (found.slope, found.intercept) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("period", [1000, 20])
+def test_platt_of_saturated_probabilities(period):
+    """The likelihood hardly bends where the fit starts."""
+    found = fit(np.arange(1000) % period == 0, np.ones(1000))
+    assert float(found(1.0)) == pytest.approx(1 / period, rel=0.3, abs=1e-3)
 
 
 def test_isotonic_takes_what_is_nearly_equal_for_equal():

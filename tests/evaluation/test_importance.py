@@ -82,6 +82,20 @@ def test_spearman_by_hand():
     assert spearman([1, 1, 2], [1, 2, 3]) == pytest.approx(1.5 / 3**0.5)
 
 
-@pytest.mark.parametrize("one, other", [([1], [2]), ([1, 1], [1, 2]), ([], [])])
+def test_spearman_is_the_correlation_of_mean_ranks():
+    one, other = np.random.default_rng(2).integers(0, 9, (2, 50))
+    ranks = [
+        [np.sum(side < each) + (np.sum(side == each) + 1) / 2 for each in side]
+        for side in (one, other)
+    ]
+    expected = np.corrcoef(ranks)[0, 1]
+    assert spearman(one, other) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "one, other",
+    [([1], [2]), ([1, 1], [1, 2]), ([], []), ([1, 2, math.nan], [1, 2, 3])],
+)
 def test_spearman_of_no_ranking_is_nan(one, other):
     assert math.isnan(spearman(one, other))

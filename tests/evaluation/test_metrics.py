@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import metrics
@@ -46,6 +47,49 @@ def test_auc_equals_the_count_over_all_pairs(random_rows):
     assert metrics.auc(labels, scores) == pairwise_auc(labels, scores, ones)
     expected = pairwise_auc(labels, scores, weights)
     assert metrics.auc(labels, scores, weights) == pytest.approx(expected, rel=1e-12)
+
+
+def hostile_rows(case):
+    """Rows that a sum over pairs, or of weights, could get wrong."""
+    random = np.random.default_rng(11)
+    labels = (random.random(300) < 0.3).astype(np.float32)
+    scores = (random.integers(0, 40, 300) / 39).astype(np.float32)
+    weights = random.random(300)
+    if case == "no ties":
+        scores = random.random(300, np.float32)
+    elif case == "weights of 0":
+        weights *= random.integers(0, 2, 300)
+    elif case == "weights of many sizes":
+        weights = 10.0 ** random.uniform(-8, 8, 300)
+    elif case == "float32 weights":
+        weights = weights.astype(np.float32)
+    elif case == "one click":
+        labels = (np.arange(300) == 7).astype(np.float32)
+    elif case == "neighbouring scores":
+        steps = random.integers(0, 3, 300).astype(np.float32)
+        scores = np.float32(0.5) + steps * np.finfo(np.float32).eps
+    elif case == "one score":
+        scores = np.full(300, 0.25, np.float32)
+    return labels, scores, weights
+
+
+HOSTILE = ["ties", "no ties", "weights of 0", "weights of many sizes"]
+HOSTILE += ["float32 weights", "one click", "neighbouring scores", "one score"]
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_figures_equal_those_of_all_pairs_and_of_scikit_learn(case):
+    labels, scores, weights = hostile_rows(case)
+    found = metrics.auc(labels, scores, weights)
+    pairs = pairwise_auc(labels, scores, weights.astype(np.float64))
+    assert found == pytest.approx(pairs, rel=1e-12)
+    theirs = sklearn.metrics.roc_auc_score(labels, scores, sample_weight=weights)
+    assert found == pytest.approx(theirs, rel=1e-12)
+
+    clipped = scores.astype(np.float64).clip(1e-7, 1 - 1e-7)
+    theirs = sklearn.metrics.log_loss(labels, clipped, sample_weight=weights)
+    loss = metrics.log_loss(labels, scores.clip(0, 1), weights)
+    assert loss == pytest.approx(theirs, rel=1e-12)
 
 
 def test_auc_depends_on_the_order_of_scores_alone(random_rows):
@@ -211,6 +255,21 @@ def test_roc_curve_by_hand():
     np.testing.assert_array_equal(true_positive_rate, [0, 0.5, 0.5, 1, 1])
     tied = metrics.roc_curve([0, 1, 1], [0.5, 0.5, 0.5])
     np.testing.assert_array_equal(tied, [[0, 1], [0, 1]])
+
+
+def test_roc_curve_of_infinite_scores():
+    curve = metrics.roc_curve([0, 0, 1, 1], [-np.inf, 1.0, 2.0, np.inf])
+    np.testing.assert_array_equal(curve, [[0, 0, 0, 0.5, 1], [0, 0.5, 1, 1, 1]])
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_roc_curve_equals_a_count_at_each_score(case):
+    labels, scores, _ = hostile_rows(case)
+    thresholds = [np.inf, *np.unique(scores)[::-1]]
+    for rates, label in zip(metrics.roc_curve(labels, scores), (0, 1), strict=True):
+        of_class = scores[labels == label]
+        expected = [np.mean(of_class >= least) for least in thresholds]
+        np.testing.assert_array_equal(rates, expected)
 
 
 def test_area_under_the_roc_curve_is_auc(random_rows):

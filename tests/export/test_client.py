@@ -31,6 +31,7 @@ from edcn_tf.export.client import client as client_module
 from edcn_tf.export.client.feature_columns import read_columns, to_tensor
 from edcn_tf.features import encoder
 from helpers import serving_standin
+from helpers.forked import edcn
 from helpers.serving_standin import Standin
 
 Input = namedtuple("Input", "dtype shape")
@@ -956,17 +957,12 @@ def test_a_mistake_is_one_line(
     assert message in err
 
 
-def test_no_server_is_one_line_and_status_1():
+def test_no_server_is_one_line_and_status_1(tmp_path):
     port = free_port()
-    row = ("--row", "{}")
-    command = [sys.executable, "-c", "import sys, edcn; sys.exit(edcn.main())"]
-    result = subprocess.run(
-        [*command, "request", f"localhost:{port}", "--model", "clicks", *row],
-        capture_output=True,
-        text=True,
-    )
-    assert (result.returncode, result.stdout) == (1, "")
-    lines = result.stderr.strip().splitlines()
+    address = ("request", f"localhost:{port}", "--model", "clicks")
+    status, out, err = edcn(*address, "--row", "{}", cwd=tmp_path)
+    assert (status, out) == (1, "")
+    lines = err.strip().splitlines()
     assert len(lines) == 1, lines
     assert lines[0].startswith(f"edcn request: localhost:{port}, model 'clicks': UNAV")
 

@@ -133,3 +133,57 @@ def transformer(history, candidate, mask, positions, blocks):
         attention[row, : len(items)] = np.mean(scores, axis=0)[-1, :-1]
         outputs.append(x[-1])
     return np.array(outputs), attention
+
+
+# From the weights of a layer here, by their paths in it
+
+
+def dice_weights(w, name, training):
+    norm = f"{name}/moving_"
+    moving = [None, None] if training else [w[f"{norm}mean"], w[f"{norm}variance"]]
+    return (w[f"{name}/alpha"], *moving)
+
+
+def expected_activation(w, *inputs, activation, training=False):
+    layers = [
+        (
+            w[f"hidden_{i}/kernel"],
+            w[f"hidden_{i}/bias"],
+            dice_weights(w, f"dice_{i}", training) if activation == "dice" else None,
+        )
+        for i in range(2)
+    ]
+    output = w["activation/kernel"], w["activation/bias"]
+    return local_activation(*inputs, layers, output, activation)
+
+
+def evolution_weights(w):
+    return {
+        "gru": w["extractor/gru_cell/kernel"],
+        "gru_recurrent": w["extractor/gru_cell/recurrent_kernel"],
+        "gru_bias": w["extractor/gru_cell/bias"],
+        "attention": w["attention_kernel"],
+        "cell": w["evolution/cell/kernel"],
+        "cell_recurrent": w["evolution/cell/recurrent_kernel"],
+        "cell_bias": w["evolution/cell/bias"],
+    }
+
+
+def block_weights(w, name):
+    weights = {}
+    for part, stored in [
+        *((part, f"attention/{part}") for part in ("query", "key", "value")),
+        *(("output", "attention/attention_output"), ("first", "first")),
+        ("second", "second"),
+    ]:
+        weights[part] = w[f"{name}/{stored}/kernel"]
+        weights[f"{part}_bias"] = w[f"{name}/{stored}/bias"]
+    for i in range(2):
+        norm = f"{name}/normalization_{i}"
+        weights[f"norm_{i}"] = w[f"{norm}/gamma"], w[f"{norm}/beta"]
+    return weights
+
+
+def expected_transformer(w, *inputs, blocks):
+    blocks = [block_weights(w, f"block_{i}") for i in range(blocks)]
+    return transformer(*inputs, w["positions"], blocks)

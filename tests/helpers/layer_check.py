@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable
 
@@ -14,19 +11,7 @@ import pytest
 import tensorflow as tf
 
 from helpers import reference
-
-RELOAD = """
-import pathlib, sys
-import numpy as np
-import keras
-import edcn_tf
-
-for path in pathlib.Path(sys.argv[1]).glob("*.keras"):
-    with np.load(path.with_suffix(".npz")) as inputs:
-        arrays = [inputs[name] for name in inputs.files]
-    outputs = keras.saving.load_model(path)(arrays if len(arrays) > 1 else arrays[0])
-    np.save(path.with_suffix(".npy"), np.asarray(outputs))
-"""
+from helpers.forked import reload_models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,12 +101,7 @@ def save_for_reload(directory, name, model, inputs):
 
 def reload_all(directory):
     """Outputs of the saved models, by name, loaded where only edcn_tf is imported."""
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", RELOAD, str(directory)]
-    done = subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    reload_models(directory)
     return {path.stem: np.load(path) for path in directory.glob("*.npy")}
 
 

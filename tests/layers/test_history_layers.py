@@ -13,6 +13,11 @@ from edcn_tf.layers import (
 )
 from helpers import history_reference as reference
 from helpers import layer_check
+from helpers.history_reference import (
+    evolution_weights,
+    expected_activation,
+    expected_transformer,
+)
 from helpers.layer_check import Case, assert_close, floats, named_weights
 
 WIDTH, LENGTH = 4, 3
@@ -24,57 +29,6 @@ def histories(rows):
     lengths = np.arange(rows) % (LENGTH + 1)
     mask = np.arange(LENGTH) < lengths[:, None]
     return [history * mask[:, :, None], candidate, mask]
-
-
-def dice_weights(w, name, training):
-    norm = f"{name}/moving_"
-    moving = [None, None] if training else [w[f"{norm}mean"], w[f"{norm}variance"]]
-    return (w[f"{name}/alpha"], *moving)
-
-
-def expected_activation(w, *inputs, activation, training=False):
-    layers = [
-        (
-            w[f"hidden_{i}/kernel"],
-            w[f"hidden_{i}/bias"],
-            dice_weights(w, f"dice_{i}", training) if activation == "dice" else None,
-        )
-        for i in range(2)
-    ]
-    output = w["activation/kernel"], w["activation/bias"]
-    return reference.local_activation(*inputs, layers, output, activation)
-
-
-def evolution_weights(w):
-    return {
-        "gru": w["extractor/gru_cell/kernel"],
-        "gru_recurrent": w["extractor/gru_cell/recurrent_kernel"],
-        "gru_bias": w["extractor/gru_cell/bias"],
-        "attention": w["attention_kernel"],
-        "cell": w["evolution/cell/kernel"],
-        "cell_recurrent": w["evolution/cell/recurrent_kernel"],
-        "cell_bias": w["evolution/cell/bias"],
-    }
-
-
-def block_weights(w, name):
-    weights = {}
-    for part, stored in [
-        *((part, f"attention/{part}") for part in ("query", "key", "value")),
-        *(("output", "attention/attention_output"), ("first", "first")),
-        ("second", "second"),
-    ]:
-        weights[part] = w[f"{name}/{stored}/kernel"]
-        weights[f"{part}_bias"] = w[f"{name}/{stored}/bias"]
-    for i in range(2):
-        norm = f"{name}/normalization_{i}"
-        weights[f"norm_{i}"] = w[f"{norm}/gamma"], w[f"{norm}/beta"]
-    return weights
-
-
-def expected_transformer(w, *inputs, blocks):
-    blocks = [block_weights(w, f"block_{i}") for i in range(blocks)]
-    return reference.transformer(*inputs, w["positions"], blocks)
 
 
 def activation_case(activation):

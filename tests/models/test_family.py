@@ -12,8 +12,8 @@ import tensorflow as tf
 import edcn_tf
 from edcn_tf import FAMILY, FieldGate, ParallelCTR, SparseAdam, make_model
 from edcn_tf.layers import MatrixCross
-from edcn_tf.models.options import widths
 from edcn_tf.models.parts import BRIDGES, EXPLICIT, GATES
+from edcn_tf.models.widths import widths
 from helpers import layer_check, reference
 from helpers.layer_check import assert_close
 

@@ -6,17 +6,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_history_layers import (
-    evolution_weights,
-    expected_activation,
-    expected_transformer,
-)
 
 from edcn_tf import SparseAdam, make_model
 from edcn_tf.errors import InputError
 from edcn_tf.layers import HistoryLayer
 from edcn_tf.models.family import FAMILY
 from helpers import history_reference, layer_check, reference
+from helpers.history_reference import (
+    evolution_weights,
+    expected_activation,
+    expected_transformer,
+)
 from helpers.layer_check import assert_close
 
 FIELDS = [

@@ -26,6 +26,7 @@ from edcn_tf.preparation.plan import Plan
 from edcn_tf.preparation.splitting import Splitter
 from edcn_tf.records.writing import compression_of
 from edcn_tf.schema import Field, Schema
+from helpers.forked import edcn
 
 SCHEMA = Schema(
     label="click",
@@ -378,13 +379,6 @@ def test_without_beam_one_line_names_the_extra(tmp_path, logs, monkeypatch):
 # As a person calls it
 
 
-def command(*arguments):
-    program = [sys.executable, "-c", "import sys, edcn; sys.exit(edcn.main())"]
-    arguments = map(str, ["prepare", *arguments])
-    result = subprocess.run([*program, *arguments], capture_output=True, text=True)
-    return result.returncode, result.stdout, result.stderr
-
-
 def test_the_command(tmp_path, logs, capsys):
     SCHEMA.save(tmp_path / "schema.json")
     options = ["--schema", tmp_path / "schema.json", "--runner", "DirectRunner"]
@@ -394,7 +388,8 @@ def test_the_command(tmp_path, logs, capsys):
     assert "train" in said and "Next:" in said
     bad = tmp_path / "bad.csv"
     bad.write_text(logs[1].read_text().replace("click", "clack"))
-    status, said, errors = command(bad, *options, "--out", tmp_path / "other")
+    arguments = ["prepare", bad, *options, "--out", tmp_path / "other"]
+    status, said, errors = edcn(*arguments, cwd=tmp_path)
     assert (status, said) == (1, "")
     assert errors.count("\n") == 1  # and nothing of what Beam logs
     assert errors.startswith(f"edcn prepare: {bad}: has no column 'click'")

@@ -376,7 +376,7 @@ class Stopped(BaseException):
 
 def test_an_epoch_begins_anew_where_its_rows_are_others(data, tmp_path, monkeypatch):
     """A run is left within its second epoch; a record goes bad; it goes on without."""
-    after, calls = callback.Progress.on_train_batch_end, 0
+    after, calls = callback.TrainingCallback.on_train_batch_end, 0
     settings = config(checkpoint_minutes=0, steps_per_execution=1)
 
     def stop(self, batch, logs=None):
@@ -388,7 +388,7 @@ def test_an_epoch_begins_anew_where_its_rows_are_others(data, tmp_path, monkeypa
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(callback.Progress, "on_train_batch_end", stop)
+        patch.setattr(callback.TrainingCallback, "on_train_batch_end", stop)
         with pytest.raises(Stopped):
             edcn_tf.train(data, run, settings)
     damage(data / "train-00001.tfrecord", 7, "record")
@@ -400,7 +400,7 @@ def test_an_epoch_begins_anew_where_its_rows_are_others(data, tmp_path, monkeypa
         steps.append(self._steps() - self.first_step)
         after(self, batch, logs)
 
-    monkeypatch.setattr(callback.Progress, "on_train_batch_end", count)
+    monkeypatch.setattr(callback.TrainingCallback, "on_train_batch_end", count)
     result = edcn_tf.train(data, run, settings, skip_corrupt=1)
     rows = json.loads((data / "summary.json").read_text())["splits"]["train"]["rows"]
     assert steps == list(range(1, 1 - (1 - rows) // 64))

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ import edcn_tf
 from edcn_tf.training.workers import Workers, make_strategy
 from helpers import distributed_fit
 
-SCRIPT = Path(__file__).with_name("distributed_fit.py")
 SECONDS = 300  # until a process counts as stuck, on however busy a machine
 # At the end of an epoch one of two replicas has a row, and the other has none.
 ROWS = {"train": 64 * 12 + 1, "valid": 64 * 3 + 1}
@@ -109,7 +107,8 @@ def fits(kind, data, folder):
     outs = {name: folder / f"{name}.npz" for name in ("mirrored", "first", "second")}
 
     def command(mode, name):
-        arguments = [sys.executable, SCRIPT, mode, data, outs[name], kind]
+        arguments = [sys.executable, distributed_fit.__file__]
+        arguments += [mode, data, outs[name], kind]
         return [str(argument) for argument in arguments]
 
     first, second = two_workers()

@@ -6,8 +6,8 @@ import pytest
 import edcn_tf
 from edcn_tf.config import model_options
 from edcn_tf.evaluation.scoring import load_run
-from edcn_tf.training.callback import Progress
-from edcn_tf.training.checkpoints import latest_checkpoint
+from edcn_tf.training.callback import TrainingCallback
+from edcn_tf.training.checkpoints.checkpoint import latest_checkpoint
 from helpers.small_log import history, prepare_small_log
 
 
@@ -152,7 +152,7 @@ def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path):
 def test_a_loss_that_is_no_number_stops_training(data, tmp_path, monkeypatch):
     """It names step, rate and weights; the last good checkpoint and model stay."""
     run, settings = tmp_path / "run", config(epochs=4, steps_per_execution=1)
-    begin = Progress.on_epoch_begin
+    begin = TrainingCallback.on_epoch_begin
 
     def diverge(self, epoch, logs=None):
         begin(self, epoch, logs)
@@ -160,7 +160,7 @@ def test_a_loss_that_is_no_number_stops_training(data, tmp_path, monkeypatch):
             self.model.optimizer.learning_rate = 1e25
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "on_epoch_begin", diverge)
+        patch.setattr(TrainingCallback, "on_epoch_begin", diverge)
         with pytest.raises(
             edcn_tf.InputError,
             match=r"became (nan|inf) in epoch 3, by step \d, at a learning rate of "

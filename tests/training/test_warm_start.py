@@ -18,9 +18,12 @@ from edcn_tf.evaluation.scoring import load_run
 from edcn_tf.features.encoder import TF_DTYPES, Encoder
 from edcn_tf.features.hashing import hash_bucket
 from edcn_tf.layers import large_table
-from edcn_tf.training.checkpoints import restore_checkpoint
-from edcn_tf.training.train import compiled_model
-from edcn_tf.training.warm_start import continued_config, row_sources, start_from
+from edcn_tf.training.checkpoints.checkpoint import restore_checkpoint
+from edcn_tf.training.compiling import compiled_model
+from edcn_tf.training.continued_config import continued_config
+from edcn_tf.training.moved_rows import row_sources
+from edcn_tf.training.run_start import set_starting_values
+from edcn_tf.training.warm_start import start_from
 
 FIELDS = [
     {"name": "user", "min_count": 1},
@@ -452,9 +455,7 @@ def test_pretrained_rows_are_for_new_values_alone(tmp_path, second, run_of, caps
     spec = FeatureSpec.load(second / "features")
     model = compiled_model(chosen, spec)
     workers = edcn_tf.training.workers.Workers()
-    edcn_tf.training.train._set_starting_values(
-        model, chosen, spec, workers, run_of("edcn")
-    )
+    set_starting_values(model, chosen, spec, workers, run_of("edcn"))
     taken, _, _ = started(run_of("edcn"), second)
     rows = rows_of(spec, model.embedding)
     table = model.embedding.table

@@ -13,7 +13,7 @@ import edcn_tf
 from edcn_tf.config import TrainingConfig
 from edcn_tf.errors import InputError
 from edcn_tf.features.spec import FeatureSpec, FieldSpec
-from edcn_tf.models import options
+from edcn_tf.models import combinations
 from edcn_tf.schema import Field, Schema
 from edcn_tf.tuning.search_space import SPACES, SearchSpace, load_space
 
@@ -92,7 +92,7 @@ def test_whatever_is_drawn_is_a_model(spec, name, count):
     for seed in range(count):
         hp = drawn(space, seed)
         config = space.config(hp)
-        options.check(config.options, spec.layout())
+        combinations.check(config.options, spec.layout())
         for key, value in space.settings(hp).items():
             assert config.to_dict()[key] == value
             seen.setdefault(key, set()).add(str(value))

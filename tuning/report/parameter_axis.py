@@ -7,6 +7,7 @@ import statistics
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from edcn_tf.checks import is_number
 from edcn_tf.config import setting_text
 
 MOST_CHOICES = 7  # different numbers; with more, they are a range
@@ -34,7 +35,7 @@ class ParameterAxis:
         known = {_key(value): value for value in active}
         self.is_range = (
             len(known) > 1
-            and all(map(_is_number, active))
+            and all(map(is_number, active))
             and (len(known) > MOST_CHOICES or not all(map(_is_round, active)))
         )
         self.is_log = self.is_range and _is_logarithmic(active)
@@ -111,10 +112,6 @@ def _key(value):
     return json.dumps(value, sort_keys=True)  # a list cannot be looked up
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _is_round(number):
     return isinstance(number, int) or float(f"{number:.3g}") == number
 
@@ -130,5 +127,5 @@ def _is_logarithmic(numbers):
 
 
 def _order(value):
-    is_number = _is_number(value)
-    return (not is_number, value if is_number else 0, setting_text(value))
+    number = value if is_number(value) else None
+    return (number is None, number or 0, setting_text(value))

@@ -1,8 +1,11 @@
 """One layer of xDeepFM's compressed interaction network (CIN)."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer, check_fields
 
 
@@ -43,13 +46,14 @@ class CompressedInteraction(ExplicitLayer):
     takes_fields = True
 
     def __init__(
-        self, feature_maps=None, *, kernel_initializer="glorot_uniform", **kwargs
-    ):
+        self,
+        feature_maps: int | None = None,
+        *,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        if feature_maps is not None and feature_maps < 1:
-            raise ValueError(
-                f"`feature_maps` must be `None` or at least 1. Received: {feature_maps}"
-            )
+        check_least("feature_maps", feature_maps, 1, or_none=True)
         self.feature_maps = feature_maps
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
@@ -86,7 +90,7 @@ class CompressedInteraction(ExplicitLayer):
     def compute_output_shape(self, x0_shape, x_shape):
         return (x_shape[0], self.feature_maps or x0_shape[1], x_shape[2])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "feature_maps": self.feature_maps,

@@ -1,5 +1,7 @@
 """The cross layer of the Deep & Cross Network."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -43,11 +45,11 @@ class Cross(ExplicitLayer):
     def __init__(
         self,
         *,
-        residual=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        residual: bool = True,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.residual = residual
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -74,7 +76,7 @@ class Cross(ExplicitLayer):
     def compute_output_shape(self, x0_shape, x_shape):
         return x_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "residual": self.residual,

@@ -1,8 +1,11 @@
 """The interacting layer of AutoInt: self-attention among fields."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer, check_fields
 
 
@@ -48,20 +51,16 @@ class FieldAttention(ExplicitLayer):
 
     def __init__(
         self,
-        num_heads=2,
-        head_width=None,
+        num_heads: int = 2,
+        head_width: int | None = None,
         *,
-        residual=True,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        residual: bool = True,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        if num_heads < 1:
-            raise ValueError(f"`num_heads` must be at least 1. Received: {num_heads}")
-        if head_width is not None and head_width < 1:
-            raise ValueError(
-                f"`head_width` must be `None` or at least 1. Received: {head_width}"
-            )
+        check_least("num_heads", num_heads, 1)
+        check_least("head_width", head_width, 1, or_none=True)
         self.num_heads = num_heads
         self.head_width = head_width
         self.residual = residual
@@ -114,7 +113,7 @@ class FieldAttention(ExplicitLayer):
     def compute_output_shape(self, x_shape):
         return (*x_shape[:2], self._output_width(x_shape))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

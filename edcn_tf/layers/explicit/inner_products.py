@@ -1,5 +1,7 @@
 """The product layer of the Product-based Neural Network (PNN)."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -42,7 +44,7 @@ class InnerProducts(ExplicitLayer):
     takes_fields = True
     is_single = True
 
-    def __init__(self, self_products=True, **kwargs):
+    def __init__(self, self_products: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.self_products = self_products
 
@@ -64,5 +66,5 @@ class InnerProducts(ExplicitLayer):
         pairs = fields * (fields + (1 if self.self_products else -1)) // 2
         return (x_shape[0], fields * width + pairs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "self_products": self.self_products}

@@ -1,8 +1,11 @@
 """The cross layer of DCN-V2."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer, check_widths
 
 
@@ -44,15 +47,14 @@ class MatrixCross(ExplicitLayer):
 
     def __init__(
         self,
-        rank=None,
+        rank: int | None = None,
         *,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        if rank is not None and rank < 1:
-            raise ValueError(f"`rank` must be `None` or at least 1. Received: {rank}")
+        check_least("rank", rank, 1, or_none=True)
         self.rank = rank
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -88,7 +90,7 @@ class MatrixCross(ExplicitLayer):
     def compute_output_shape(self, x0_shape, x_shape):
         return x_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "rank": self.rank,

@@ -1,8 +1,11 @@
 """DCN-V2's cross layer as a mixture of low-rank experts."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer, check_widths
 
 
@@ -52,20 +55,16 @@ class MixtureCross(ExplicitLayer):
 
     def __init__(
         self,
-        rank=None,
-        num_experts=4,
+        rank: int | None = None,
+        num_experts: int = 4,
         *,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        if rank is not None and rank < 1:
-            raise ValueError(f"`rank` must be `None` or at least 1. Received: {rank}")
-        if num_experts < 1:
-            raise ValueError(
-                f"`num_experts` must be at least 1. Received: {num_experts}"
-            )
+        check_least("rank", rank, 1, or_none=True)
+        check_least("num_experts", num_experts, 1)
         self.rank = rank
         self.num_experts = num_experts
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -115,7 +114,7 @@ class MixtureCross(ExplicitLayer):
     def compute_output_shape(self, x0_shape, x_shape):
         return x_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "rank": self.rank,

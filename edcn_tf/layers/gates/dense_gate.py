@@ -1,5 +1,7 @@
 """A fully connected layer in a gate's place, to compare gates with."""
 
+from typing import Any
+
 import keras
 
 from edcn_tf.layers.gates.gate import Gate
@@ -34,7 +36,12 @@ class DenseGate(Gate):
         without an activation.
     """
 
-    def __init__(self, *, kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        *,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
@@ -51,7 +58,7 @@ class DenseGate(Gate):
     def call(self, inputs):
         return self.shaped_as(inputs, self.dense(self.flat(inputs)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),

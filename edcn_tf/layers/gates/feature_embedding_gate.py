@@ -1,5 +1,7 @@
 """Weights of each field, computed from that field alone."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -50,13 +52,13 @@ class FeatureEmbeddingGate(Gate):
 
     def __init__(
         self,
-        vector=False,
+        vector: bool = False,
         *,
-        activation="sigmoid",
-        scale=True,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        activation: str = "sigmoid",
+        scale: bool = True,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if activation not in ACTIVATIONS:
             raise ValueError(
@@ -114,7 +116,7 @@ class FeatureEmbeddingGate(Gate):
             axis=1,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "vector": self.vector,

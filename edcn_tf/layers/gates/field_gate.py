@@ -1,5 +1,7 @@
 """The paper's regulation module: a learned weight for each field."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -54,13 +56,13 @@ class FieldGate(Gate):
 
     def __init__(
         self,
-        temperature=1.0,
+        temperature: float = 1.0,
         *,
-        scale=True,
-        batch_norm=None,
-        normalization=None,
-        **kwargs,
-    ):
+        scale: bool = True,
+        batch_norm: str | None = None,
+        normalization: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if temperature <= 0:
             raise ValueError(f"`temperature` must be > 0. Received: {temperature}")
@@ -104,7 +106,7 @@ class FieldGate(Gate):
         )
         return self.shaped_as(inputs, normalized)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "temperature": self.temperature,

@@ -1,5 +1,8 @@
 """What all gates share: fields in, the same fields out, weighed."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -31,7 +34,9 @@ class Gate(keras.layers.Layer):
     # Whether each row has weights of its own; `weights_of_fields` gives them if not.
     depends_on_input = True
 
-    def __init__(self, *, field_widths=None, **kwargs):
+    def __init__(
+        self, *, field_widths: Sequence[int] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if field_widths is not None:
             field_widths = list(field_widths)
@@ -103,7 +108,7 @@ class Gate(keras.layers.Layer):
     def compute_output_shape(self, input_shape, *_):
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "field_widths": self.field_widths}
 
 

@@ -1,7 +1,10 @@
 """A weight for each component, computed from the input or from a context."""
 
+from typing import Any
+
 import keras
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.gates.gate import Gate
 
 
@@ -49,13 +52,15 @@ class LHUCGate(Gate):
     takes_context = True
 
     def __init__(
-        self, hidden_units=None, *, kernel_initializer="glorot_uniform", **kwargs
-    ):
+        self,
+        hidden_units: int | None = None,
+        *,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        if hidden_units is not None and hidden_units < 1:
-            raise ValueError(
-                f"`hidden_units` must be at least 1. Received: {hidden_units}"
-            )
+        if hidden_units is not None:
+            check_least("hidden_units", hidden_units, 1)
         self.hidden_units = hidden_units
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
@@ -97,7 +102,7 @@ class LHUCGate(Gate):
         weights = self.weights_of(flat if context is None else context)  # [B, d]
         return self.shaped_as(inputs, flat * weights)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "hidden_units": self.hidden_units,

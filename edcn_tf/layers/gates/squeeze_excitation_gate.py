@@ -1,7 +1,10 @@
 """A weight for each field, computed from the means of all fields."""
 
+from typing import Any
+
 import keras
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.gates.gate import Gate
 
 OUTPUT_ACTIVATIONS = ("sigmoid", "relu")
@@ -52,16 +55,15 @@ class SqueezeExcitationGate(Gate):
 
     def __init__(
         self,
-        reduction=3,
+        reduction: int = 3,
         *,
-        output_activation="sigmoid",
-        scale=True,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        output_activation: str = "sigmoid",
+        scale: bool = True,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        if reduction < 1:
-            raise ValueError(f"`reduction` must be at least 1. Received: {reduction}")
+        check_least("reduction", reduction, 1)
         if output_activation not in OUTPUT_ACTIVATIONS:
             raise ValueError(
                 f"`output_activation` must be one of {list(OUTPUT_ACTIVATIONS)}. "
@@ -97,7 +99,7 @@ class SqueezeExcitationGate(Gate):
             weights *= 2
         return self.of_components(weights)  # [B, d]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "reduction": self.reduction,

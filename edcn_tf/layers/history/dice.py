@@ -1,5 +1,7 @@
 """DIN's activation function."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -37,7 +39,9 @@ class Dice(keras.layers.Layer):
         the authors' code.
     """
 
-    def __init__(self, epsilon=1e-8, momentum=0.99, **kwargs):
+    def __init__(
+        self, epsilon: float = 1e-8, momentum: float = 0.99, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.epsilon = epsilon
         self.momentum = momentum
@@ -89,7 +93,7 @@ class Dice(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "epsilon": self.epsilon,

@@ -1,8 +1,11 @@
 """DIEN: interests that come out of a history, and how they go on to the candidate."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.history.history_layer import HistoryLayer, check_shapes
 
 
@@ -42,12 +45,9 @@ class InterestEvolution(HistoryLayer):
         all items; here they are those of the batch.
     """
 
-    def __init__(self, auxiliary_weight=1.0, **kwargs):
+    def __init__(self, auxiliary_weight: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if auxiliary_weight < 0:
-            raise ValueError(
-                f"`auxiliary_weight` must be at least 0. Received: {auxiliary_weight}"
-            )
+        check_least("auxiliary_weight", auxiliary_weight, 0)
         self.auxiliary_weight = auxiliary_weight
 
     def build(self, history_shape, candidate_shape, mask_shape=None):
@@ -99,7 +99,7 @@ class InterestEvolution(HistoryLayer):
         losses = used * ops.softplus(-clicked) + negative * ops.softplus(other)
         return ops.sum(losses) / ops.maximum(ops.sum(used), 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "auxiliary_weight": self.auxiliary_weight}
 
 
@@ -123,7 +123,7 @@ class AttentionalGRUCell(keras.layers.Layer):
         Zhou et al. 2019 (DIEN), equations 2 to 5 and the attentional update gate.
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.units = self.state_size = self.output_size = units
 
@@ -155,5 +155,5 @@ class AttentionalGRUCell(keras.layers.Layer):
         new = (1 - u) * h + u * ops.tanh(h_input + r * h_state)
         return new, [new]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}

@@ -1,5 +1,8 @@
 """DIN: what of a history has to do with the candidate."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -40,7 +43,9 @@ class LocalActivation(HistoryLayer):
         regularization (equations 4 to 6) is `l2` of `FieldEmbedding`.
     """
 
-    def __init__(self, units=(80, 40), activation="dice", **kwargs):
+    def __init__(
+        self, units: Sequence[int] = (80, 40), activation: str = "dice", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if not units or min(units) < 1:
             raise ValueError(f"`units` must be numbers above 0. Received: {units}")
@@ -91,7 +96,7 @@ class LocalActivation(HistoryLayer):
         weights = self.output_layer(z)[:, :, 0]
         return weights * ops.cast(mask, weights.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": list(self.units),

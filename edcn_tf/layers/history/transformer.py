@@ -1,9 +1,12 @@
 """BST: self-attention over a history and the candidate."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import ops
 
+from edcn_tf.checks import check_least
 from edcn_tf.layers.history.history_layer import HistoryLayer, check_shapes
 
 
@@ -42,11 +45,16 @@ class HistoryTransformer(HistoryLayer):
         Buckets of the time since, in place of P, are a sequence along the history.
     """
 
-    def __init__(self, num_heads=2, num_blocks=1, dropout=0.1, **kwargs):
+    def __init__(
+        self,
+        num_heads: int = 2,
+        num_blocks: int = 1,
+        dropout: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        for name, value in [("num_heads", num_heads), ("num_blocks", num_blocks)]:
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {value}")
+        check_least("num_heads", num_heads, 1)
+        check_least("num_blocks", num_blocks, 1)
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: {dropout}")
         self.num_heads = num_heads
@@ -112,7 +120,7 @@ class HistoryTransformer(HistoryLayer):
         mask = ops.concatenate([mask, ops.ones_like(mask[:, :1])], axis=1)
         return ops.concatenate([history, candidate], axis=1), mask
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,
@@ -137,7 +145,7 @@ class TransformerBlock(keras.layers.Layer):
         `[B, Q, D]`.
     """
 
-    def __init__(self, num_heads, dropout=0.0, **kwargs):
+    def __init__(self, num_heads: int, dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.dropout = dropout
@@ -177,7 +185,7 @@ class TransformerBlock(keras.layers.Layer):
     def compute_output_shape(self, queries_shape, places_shape=None, mask_shape=None):
         return queries_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

@@ -15,7 +15,7 @@ from edcn_tf.logs.opening import input_errors
 from edcn_tf.logs.text import read_text
 
 
-class RawLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class RawLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """One split, `train`, of the rows of a log that the user has downloaded.
 
     Rows keep the log's order, and columns the names and types of the preset schema

@@ -7,13 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from edcn_tf.checks import check_between
 from edcn_tf.errors import InputError
 from edcn_tf.logs.formats import TEXT
 from edcn_tf.logs.synthetic.fields import criteo_fields, stream
 
 CHUNK = 1 << 14  # rows drawn together
 CALIBRATION = 8  # chunks that the intercept and the strengths are found on
-NAMES = TEXT["criteo"].names[1:]
+NAMES = (TEXT["criteo"].names or ())[1:]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,16 +75,7 @@ class SyntheticConfig:
             ("missing", False, 0, 0.4),
             ("rank", True, 1, 16),
         ]:
-            value = getattr(self, key)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int if whole else (int, float))
-                or not low <= value <= high
-            ):
-                raise InputError(
-                    f"{key} must be a {'whole ' * whole}number of at least {low} and "
-                    f"at most {high}. Received: {value!r}"
-                )
+            check_between(key, getattr(self, key), low, high, whole=whole)
         for key, size in [("pairs", 2), ("triples", 3)]:
             groups = tuple(tuple(group) for group in getattr(self, key))
             object.__setattr__(self, key, groups)

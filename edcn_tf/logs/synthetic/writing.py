@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.csv
 
 from edcn_tf import console
-from edcn_tf.errors import InputError
+from edcn_tf.checks import check_whole
 from edcn_tf.files import refuse_existing, replaced, write_json
 from edcn_tf.logs.probabilities import probability_writer
 from edcn_tf.logs.synthetic.log import SyntheticLog
@@ -46,11 +46,7 @@ def synthesize(path, rows, config=None, *, skip=0, probabilities=None):
     for each in (path, figures_path):
         refuse_existing(each)
     for name, number, least in [("rows", rows, 1), ("skip", skip, 0)]:
-        if not isinstance(number, int) or number < least:
-            raise InputError(
-                f"{name} must be a whole number of at least {least}. "
-                f"Received: {number!r}"
-            )
+        check_whole(name, number, least)
     log = SyntheticLog(config)
     best, expected, first_order = _Judge(), _Judge(), _Judge()
     with contextlib.ExitStack() as stack:

@@ -1,0 +1,1 @@
+"""All that training remembers at one step, by which an interrupted run goes on."""
