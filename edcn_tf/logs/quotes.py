@@ -67,39 +67,44 @@ class BalancedQuotes:
             while last and opening[last] == closing[last - 1] + 1:
                 last -= 1
             start = int(opening[last])
-            if is_last and len(places) % 2:
-                self._refuse(data, start, "is never closed")
-        self.row += data.count(b"\n", 1, start)
+        lines = np.flatnonzero(text[1:] == ord("\n")) + 1
+        pairs = opening[: len(closing)][closing < start], closing[closing < start]
+        begins, ends = (np.searchsorted(lines, each) for each in pairs)
+        self.row += int(np.searchsorted(lines, start) - (ends - begins).sum())
+        if is_last and len(places) % 2:
+            self._refuse(data, start, "is never closed")
         self.left = data[start - 1 :]
 
     def _look_at_each(self, data, is_last):
         """The same for data with quotes inside values that have none around them."""
-        place = 1
+        place, inside = 1, 0  # inside: line ends within values
         while (found := self.opening.search(data, place - 1)) is not None:
             begin = found.start()
             rest = REST.match(data, begin + 1)
             if rest is None:
                 if is_last:
+                    self.row += data.count(b"\n", 1, begin) - inside
                     self._refuse(data, begin, "is never closed")
                 break
             end = rest.end()
             if end == len(data):
-                if is_last:
-                    place = end
-                    continue
-                break
+                if not is_last:
+                    break
+                place = end
+                continue
             if data[end] == QUOTE:
                 break  # of two, which the data ends before; looked at again
             if not self.ends[data[end]]:
+                self.row += data.count(b"\n", 1, begin) - inside
                 self._refuse(data, begin, "is closed before the value ends")
-            place = end
+            place, inside = end, inside + data.count(b"\n", begin, end)
         else:
             begin = len(data)
-        self.row += data.count(b"\n", 1, begin)
+        self.row += data.count(b"\n", 1, begin) - inside
         self.left = data[begin - 1 :]
 
     def _refuse(self, data, begin, what):
-        row = self.row + data.count(b"\n", 1, begin)
+        row = self.row
         shown = data[begin : begin + 40].decode("utf-8", "replace")
         spark = ' (Spark: option("escape", "\\"") when writing)' * ('\\"' in shown)
         raise InputError(

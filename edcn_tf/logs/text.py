@@ -38,7 +38,7 @@ def read_text(path, text, columns, progress):
         needed = text.needed(columns)
         if text.names is None:
             _check_header(path, text, needed)
-        if text.quotes:
+        if text.quote == '"' and not text.escape:
             header = text.names is None
             stream = BalancedQuotes(stream, path, text.delimiter, 1 - header)
         try:
@@ -51,8 +51,10 @@ def read_text(path, text, columns, progress):
                 ),
                 parse_options=pa.csv.ParseOptions(
                     delimiter=text.delimiter,
-                    quote_char='"' if text.quotes else False,
-                    newlines_in_values=text.quotes,
+                    quote_char=text.quote or False,
+                    double_quote=not text.escape,
+                    escape_char=text.escape or False,
+                    newlines_in_values=bool(text.quote),
                 ),
                 convert_options=pa.csv.ConvertOptions(
                     column_types=dict.fromkeys(needed, pa.string()),
@@ -86,5 +88,10 @@ def _header(path, text):
         line = re.split(b"[\r\n]", stream.read(1 << 16))[0].decode("utf-8", "replace")
     header = line.removeprefix("\ufeff")  # one, as Arrow does
     header = header.replace("\0", "\ufffd")  # which csv refuses before Python 3.11
-    quoting = csv.QUOTE_MINIMAL if text.quotes else csv.QUOTE_NONE
-    return next(csv.reader([header], delimiter=text.delimiter, quoting=quoting), [])
+    quoting = csv.QUOTE_MINIMAL if text.quote else csv.QUOTE_NONE
+    options = {"delimiter": text.delimiter, "quoting": quoting}
+    if text.quote:
+        options["quotechar"] = text.quote
+    if text.escape:
+        options.update(escapechar=text.escape, doublequote=False)
+    return next(csv.reader([header], **options), [])
