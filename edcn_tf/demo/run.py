@@ -41,7 +41,7 @@ def run_demo(
         seed: Of the log, of the split and of both models.
 
     Returns:
-        Run's name -> its figures on the test split (`edcn_tf.evaluation.metrics.evaluate`), with
+        Run's name -> its figures on the test split (`edcn_tf.metrics.evaluate`), with
         `examples_per_second` of training; and the best possible `auc` and `log_loss`,
         `"best_possible"`, where they are known.
 

@@ -73,7 +73,7 @@ class ParallelCTR(Towers):
         *,
         name: str | None = None,
         **options: "Unpack[Options]",
-    ):
+    ) -> None:
         own = {key: value for key, value in options.items() if key not in OPTIONS}
         super().__init__(spec, name=name, **own)
         chosen = choose(options)

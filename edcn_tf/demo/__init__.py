@@ -1,0 +1,1 @@
+"""The whole way on data that needs no network: `edcn demo`."""
