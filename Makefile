@@ -5,13 +5,17 @@ COMPILE = .venv-lock/bin/uv pip compile setup.cfg --extra test --extra tensorboa
 	--universal --python-version 3.10 --upgrade --no-annotate --quiet \
 	--custom-compile-command "make lock"
 
-.PHONY: demo test test-slow test-lowest lint lock clean
+.PHONY: demo test test-fast test-slow test-lowest lint lock clean
 
 demo: .venv/installed
 	$(BIN)/edcn demo --out demo
 
 test: lint
 	$(BIN)/python -m pytest
+
+# What neither trains nor exports a model, by tests/conftest.py: for between two edits.
+test-fast: .venv/installed
+	$(BIN)/python -m pytest -m "not slow and fast"
 
 test-slow: lint
 	$(BIN)/python -m pytest -m slow

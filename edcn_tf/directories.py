@@ -3,6 +3,7 @@
 No other module spells these names.
 """
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class PreparedData:
 
     def records(self, split: str) -> str:
         """Glob pattern of a split's TFRecord files."""
-        return f"{self.path}/{split}-*.tfrecord*"
+        return f"{glob.escape(str(self.path))}/{split}-*.tfrecord*"
 
     def prefix(self, split: str) -> str:
         """What the paths of a split's TFRecord files begin with, up to their number."""
@@ -67,7 +68,7 @@ class EncodedRows:
 
     def rows(self, split: str) -> str:
         """Glob pattern of a split's files."""
-        return f"{self.path}/{split}-*.ids"
+        return f"{glob.escape(str(self.path))}/{split}-*.ids"
 
     def file_of(self, records: StrPath) -> Path:
         """The path of the rows of a TFRecord file."""
@@ -108,6 +109,17 @@ class Run:
         self.tensorboard = self.path / "tensorboard"
         self.result = self.path / "result.json"
         self.report = self.path / "report.html"
+
+    def check_name(self) -> None:
+        """Raises an `InputError` for a name that TensorFlow cannot read back.
+
+        It takes the path of a checkpoint for a pattern.
+        """
+        if glob.escape(str(self.path)) != str(self.path):
+            raise InputError(
+                f"{self.path}: TensorFlow finds no checkpoint in a directory with [, * "
+                "or ? in its name; choose another --out"
+            )
 
     def data(self) -> str:
         """The prepared data that a finished run was trained on, as it was named.

@@ -235,6 +235,55 @@ class Field:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """How a CSV or TSV log is written, where it is not as its format says.
+
+    It is stored with prepared data and runs, so that `edcn predict` reads alike.
+
+    Args:
+        delimiter: What separates values, one ASCII character (`","`, `"\\t"` for TSV).
+        quote: What values may stand in (`'"'`, which is doubled inside; none for TSV:
+            `""`).
+        escape: What a quote inside a value has before it, in place of being doubled,
+            such as Spark's backslash.
+        names: Names of the columns of a log that has no header line.
+
+    Raises:
+        InputError: If a value is none of these.
+    """
+
+    delimiter: str | None = None
+    quote: str | None = None
+    escape: str | None = None
+    names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("delimiter", "quote", "escape"):
+            value, least = getattr(self, key), 1 if key != "quote" else 0
+            if value is not None and not (
+                isinstance(value, str) and least <= len(value) <= 1 and value.isascii()
+            ):
+                raise InputError(
+                    f"The dialect's `{key}` must be one ASCII character. "
+                    f"Received: {value!r}"
+                )
+        if self.names is not None:
+            if not isinstance(self.names, (list, tuple)) or not self.names:
+                raise InputError(
+                    "The dialect's `names` must be those of all columns, a list. "
+                    f"Received: {self.names!r}"
+                )
+            for name in self.names:
+                _check_name(name, "The dialect's `names`, each of them,")
+            object.__setattr__(self, "names", tuple(self.names))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The dialect as JSON, without what the format says."""
+        values = dataclasses.asdict(self)
+        return {key: value for key, value in values.items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Schema:
     """Which columns of a log the model learns from.
 
@@ -242,9 +291,11 @@ class Schema:
         label: Column with 0 or 1 (also true/false).
         fields: The `Field`s the model looks at, in their order.
         group: Column by which GAUC groups impressions, usually the user.
-        timestamp: Column to split a log by time: a number (any unit), or a date and
-            time in ISO 8601 (stored as seconds since 1970, UTC).
+        timestamp: Column to split a log, and order histories, by time: a number (any
+            unit), or a date and time in ISO 8601 (seconds since 1970, UTC). Fractions
+            count; records store it without them.
         weight: Column with each row's weight in the loss, not negative.
+        dialect: `Dialect` of CSV and TSV logs that are written otherwise.
 
     Raises:
         InputError: If a column is named twice, there is no field, or a sequence is of,
@@ -256,6 +307,7 @@ class Schema:
     group: str | None = None
     timestamp: str | None = None
     weight: str | None = None
+    dialect: Dialect | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
@@ -333,6 +385,8 @@ class Schema:
             for key in ("label", "group", "timestamp", "weight")
             if getattr(self, key) is not None
         }
+        if self.dialect:
+            roles["dialect"] = self.dialect.to_dict()
         return {**roles, "fields": [field.to_dict() for field in self.fields]}
 
     @classmethod
@@ -343,6 +397,9 @@ class Schema:
             raise InputError(
                 f"`fields` must be a list of fields. Received: {config['fields']!r}"
             )
+        if config.get("dialect") is not None:
+            dialect = _checked_keys(Dialect, config["dialect"], "The dialect")
+            config["dialect"] = Dialect(**dialect)
         fields = []
         for position, field in enumerate(config.pop("fields")):
             fields.append(Field(**_checked_keys(Field, field, f"Field {position}")))

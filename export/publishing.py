@@ -12,13 +12,33 @@ from edcn_tf.files import flush, flush_names
 
 def versions(directory):
     """Published version numbers under a model's base directory, ascending."""
-    return sorted(int(path.name) for path in _numbered(directory) if path.is_dir())
+    return sorted({int(path.name) for path in _numbered(directory) if path.is_dir()})
 
 
 def _numbered(directory):
-    """What bears a number for a name, which no version can then get."""
-    paths = Path(directory).glob("[0-9]*")
+    """What bears a number for a name, which no version can then get.
+
+    By whatever zeros before it: to TF Serving `00000123` is version 123.
+    """
+    paths = Path(directory).iterdir() if Path(directory).is_dir() else ()
     return [path for path in paths if re.fullmatch(r"[0-9]+", path.name)]
+
+
+def refuse_published(directory, version):
+    """Raises an `InputError` if something bears the number of a version already."""
+    for path in _numbered(directory):
+        if int(path.name) == version:
+            raise InputError(f"{path}: exists already; choose another --version")
+
+
+def refuse_version_as_base(directory):
+    """Raises an `InputError` for a version where a base directory is expected."""
+    path = Path(directory).absolute()
+    if path.name.isdecimal() and (path / "saved_model.pb").exists():
+        raise InputError(
+            f"{directory}: is a version, in which no others can be; give the base "
+            f"directory: {Path(directory).parent}"
+        )
 
 
 def publish_version(partial, directory, version=None):
@@ -38,6 +58,8 @@ def publish_version(partial, directory, version=None):
     """
     directory = Path(directory)
     flush(partial)
+    if version is not None:
+        refuse_published(directory, version)
     while True:
         taken = [int(path.name) for path in _numbered(directory)]
         number = version or max(taken, default=0) + 1
@@ -61,9 +83,10 @@ def keep_newest(directory, number):
         The removed version numbers.
     """
     removed = versions(directory)[:-number]
-    for version in removed:
-        # Not a number any more, so TF Serving unloads it before its files go.
-        hidden = Path(directory) / f".{version}.{uuid.uuid4().hex}.removed"
-        os.rename(Path(directory) / str(version), hidden)
-        shutil.rmtree(hidden)
+    for path in _numbered(directory):
+        if path.is_dir() and int(path.name) in removed:
+            # Not a number any more, so TF Serving unloads it before its files go.
+            hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex}.removed")
+            os.rename(path, hidden)
+            shutil.rmtree(hidden)
     return removed

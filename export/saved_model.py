@@ -18,11 +18,17 @@ from edcn_tf.evaluation.calibration import Calibration, load_calibration
 from edcn_tf.evaluation.scoring import load_run
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
-from edcn_tf.files import StrPath, partial_directory, refuse_existing
+from edcn_tf.files import StrPath, partial_directory
 from edcn_tf.models import ClickModel
 
 from . import verification
-from .publishing import keep_newest, publish_version, versions
+from .publishing import (
+    keep_newest,
+    publish_version,
+    refuse_published,
+    refuse_version_as_base,
+    versions,
+)
 from .recording import record
 from .serving_config import batching_parameters, write_serving_config
 from .signatures import Servable
@@ -101,11 +107,12 @@ def _export(
 ) -> Path:
     """Has a version written, proves it and gives it its number."""
     directory = Path(directory)
+    refuse_version_as_base(directory)
     for name, number in [("version", version), ("keep", keep)]:
         if number is not None and number < 1:
             raise InputError(f"{name} is a number of at least 1. Received: {number}")
     if version is not None:
-        refuse_existing(directory / str(version))
+        refuse_published(directory, version)
         newer = [number for number in versions(directory) if number > version]
         if keep is not None and len(newer) >= keep:
             raise InputError(

@@ -14,10 +14,21 @@ LONG = [  # files of a minute and more
     *("test_export_variety.py", "test_benchmarks.py", "test_signatures.py"),
     *("test_history_way.py", "test_history_layers.py", "test_history_models.py"),
 ]
+FAST = [  # files of tests that train nothing and export nothing: make test-fast
+    *("test_checks.py", "test_layout.py", "test_schema.py", "test_types.py"),
+    *("test_draws.py", "test_encoder.py", "test_feature_spec.py", "test_sequences.py"),
+    *("test_log_reading.py", "test_one_meaning.py", "test_record_frames.py"),
+    *("test_record_writing.py", "test_comparison.py", "test_importance.py"),
+    *("test_metrics.py", "test_value_figures.py", "test_options.py"),
+    *("test_tuning_page.py",),
+]
 
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONG)  # else as they were
+    for item in items:
+        if item.path.name in FAST:
+            item.add_marker("fast")
 
 
 @pytest.fixture(scope="session", autouse=True)

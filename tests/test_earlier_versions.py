@@ -103,7 +103,7 @@ def test_its_export_is_proven_again_and_exported_anew(fresh):
 
 
 def test_a_log_is_predicted(fresh):
-    assert predict_log("run", ["served.csv"], "scores.csv") == 50
+    assert predict_log("run", ["served.csv"], "scores.csv").rows == 50
     scores, before = (
         np.loadtxt(name, skiprows=1) for name in ("scores.csv", "served_scores.csv")
     )

@@ -28,7 +28,14 @@ def add(command):
 
 def run(args):
     from edcn_tf.export import export_run
+    from edcn_tf.export.publishing import versions
 
     version = export_run(args.run, args.out, version=args.version, keep=args.keep)
     print(f"Wrote {version}, verified: a clean process answers as the model did")
+    newest = versions(args.out)[-1]
+    if newest > int(version.name):
+        print(
+            f"TF Serving serves the highest version unless told otherwise, {newest}; "
+            "its models.config says how"
+        )
     print(f"How to serve it: {args.out}/models.config")

@@ -22,5 +22,8 @@ def add(command):
 def run(args):
     from edcn_tf.evaluation.prediction import predict_log
 
-    rows = predict_log(args.run, args.logs, args.out, format=args.format)
-    print(f"Wrote {rows:,} probabilities to {args.out}")
+    told = predict_log(args.run, args.logs, args.out, format=args.format)
+    print(f"Wrote {told.rows:,} probabilities to {args.out}")
+    for name, unknown in told.unknown.items():
+        values = told.values[name]
+        print(f"{name:<20} {unknown:>10,} of {values:>10,} values are not known")

@@ -142,9 +142,10 @@ def run(args):
             history=args.history,
         )
     print_summary(summary)
-    goes_on = " --warm-start RUN" if args.vocabulary_of else ""
+    goes_on = ["--warm-start", "RUN"] if args.vocabulary_of else []
     run = "runs/next" if args.vocabulary_of else "runs/first"
-    print(f"Wrote {args.out}. Next:  {program()} train {args.out} --out {run}{goes_on}")
+    told = shlex.join([program(), "train", args.out, "--out", run, *goes_on])
+    print(f"Wrote {args.out}. Next:  {told}")
 
 
 def print_summary(summary):

@@ -1,6 +1,7 @@
 """`edcn synthesize`: a log in Criteo's format whose best possible scores are known."""
 
 import dataclasses
+import shlex
 
 from edcn.options import at_least_one
 
@@ -90,5 +91,5 @@ def run(args):
         print(f"{name:<30}{auc:>8.4f}{log_loss:>10.4f}")
     print(
         f"\nWrote {args.out} and {args.out}.json. Next:  {program()} prepare "
-        f"{args.out} --format criteo --out data"
+        f"{shlex.quote(args.out)} --format criteo --out data"
     )

@@ -1,5 +1,7 @@
 """`edcn train`: a model on prepared data."""
 
+import shlex
+
 from edcn.options import STRATEGIES, add_settings, add_skip_corrupt, print_skipped
 
 
@@ -71,4 +73,5 @@ def run(args):
         f"{result['examples_per_second']:,} examples/s"
     )
     print_skipped(result)
-    print(f"Wrote {args.out}. Next:  {program()} evaluate {args.out} {args.data}")
+    told = shlex.join([program(), "evaluate", args.out, args.data])
+    print(f"Wrote {args.out}. Next:  {told}")

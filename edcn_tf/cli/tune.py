@@ -1,5 +1,7 @@
 """`edcn tune`: searches for the setting that serves best."""
 
+import shlex
+
 from edcn.options import (
     OBJECTIVES,
     above_zero,
@@ -104,7 +106,8 @@ def run(args):
     if config is None:
         print("This worker has nothing left to do")
         return
+    settings = ["--out", "runs/best", "--config", f"{args.out}/best.yaml"]
     print(
-        f"Wrote {args.out}/best.yaml, trials.csv and report.html. Next:  {program()} "
-        f"train {args.data} --out runs/best --config {args.out}/best.yaml"
+        f"Wrote {args.out}/best.yaml, trials.csv and report.html. Next:  "
+        + shlex.join([program(), "train", args.data, *settings])
     )

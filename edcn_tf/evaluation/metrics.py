@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from edcn_tf.checks import is_whole
 from edcn_tf.errors import InputError
+from edcn_tf.schema import MISSING
 
 EPSILON = 1e-7
 
@@ -24,7 +25,8 @@ class GroupAUC(NamedTuple):
     `gauc`: the weighted mean AUC, NaN when no group holds both classes.
     `groups`: number of groups in that mean.
     `groups_left_out`: number of groups left out, for having one class only.
-    `rows_left_out_share`: their share of all impressions (by weight), in [0, 1].
+    `rows_left_out_share`: share of all impressions (by weight) that are theirs, or of
+        no group, in [0, 1].
     """
 
     gauc: float
@@ -65,10 +67,12 @@ def gauc(
         GAUC = sum_g n_g AUC_g / sum_g n_g
 
     where n_g is the group's number of rows (its sum of weights, when given). A group
-    with only one class has no AUC and is left out of both sums.
+    with only one class has no AUC and is left out of both sums, as are rows without a
+    group: those who are not logged in are not one user.
 
     Args:
-        groups: 1-D, one value per row, such as the user: integers, str or bytes.
+        groups: 1-D, one value per row, such as the user: integers, str or bytes. What
+            stands for a missing one (`edcn_tf.schema.MISSING`) is no group.
 
     Returns:
         A `GroupAUC`.
@@ -77,15 +81,20 @@ def gauc(
         Zhu et al., 2017, "Optimized Cost per Click in Taobao Display Advertising".
     """
     labels, scores, weights = _check(labels, scores, weights)
+    groups = _vector("groups", groups, len(labels), dtype=None)
+    present = ~_is_missing(groups)
+    if not weights[present].any():
+        return GroupAUC(float("nan"), 0, 0, 1.0)
     areas, impressions = _auc_by_group(
-        labels, scores, weights, _group_ids(groups, labels)
+        labels[present], scores[present], weights[present], _group_ids(groups[present])
     )
     kept = ~np.isnan(areas)
+    left_out = impressions[~kept].sum() + weights[~present].sum()
     return GroupAUC(
         gauc=_ratio(areas[kept] @ impressions[kept], impressions[kept].sum()),
         groups=int(kept.sum()),
         groups_left_out=int((~kept).sum()),
-        rows_left_out_share=float(impressions[~kept].sum() / impressions.sum()),
+        rows_left_out_share=float(left_out / (impressions[kept].sum() + left_out)),
     )
 
 
@@ -347,8 +356,17 @@ def _check_count(name: str, value: Any, least: int) -> int:
     return value
 
 
-def _group_ids(groups: ArrayLike, labels: np.ndarray) -> np.ndarray:
-    groups = _vector("groups", groups, len(labels), dtype=None)
+def _is_missing(groups: np.ndarray) -> np.ndarray:
+    if groups.dtype.kind == "f":
+        return np.isnan(groups)
+    if groups.dtype.kind in "SU":
+        return groups == groups.dtype.type()
+    if groups.dtype.kind == "O":
+        return (groups == "") | (groups == b"")
+    return groups == MISSING["int64"]
+
+
+def _group_ids(groups: np.ndarray) -> np.ndarray:
     try:
         return np.unique(groups, return_inverse=True)[1]
     except TypeError as error:

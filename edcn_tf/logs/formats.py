@@ -17,16 +17,24 @@ class TextFormat:
     Args:
         delimiter: What separates columns.
         names: The columns' names where the file has no header line.
-        quotes: Whether values may stand in double quotes.
+        quote: What values may stand in; none if empty.
+        escape: What a quote inside a value has before it; doubled if empty.
         derive: Adds columns that are computed from those in the file.
         derived: Name of each such column -> name of the column it is computed from.
     """
 
     delimiter: str
     names: tuple[str, ...] | None = None
-    quotes: bool = True
+    quote: str = '"'
+    escape: str = ""
     derive: Callable | None = None
     derived: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def spoken(self, dialect):
+        """The format with what a `Dialect` says otherwise."""
+        if dialect is None:
+            return self
+        return dataclasses.replace(self, **dialect.to_dict())
 
     def needed(self, columns):
         """Names of the columns in the file that `columns` are made from."""
@@ -68,9 +76,9 @@ _AVAZU_STRINGS = (
 
 TEXT = {
     "csv": TextFormat(","),
-    "tsv": TextFormat("\t"),
+    "tsv": TextFormat("\t", quote=""),  # as it is written, quotes and all
     "criteo": TextFormat(
-        "\t", names=("label", *_CRITEO_NUMBERS, *_CRITEO_STRINGS), quotes=False
+        "\t", names=("label", *_CRITEO_NUMBERS, *_CRITEO_STRINGS), quote=""
     ),
     "avazu": TextFormat(
         ",",

@@ -14,6 +14,8 @@ BINARY = (
     *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
     pa.types.is_fixed_size_binary,
 )
+FLAGS = pa.array(["false", "true"])  # as numbers 0 and 1
+EXACT = 2**53  # up to here each whole number has a float64 of its own
 LABELS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 
 
@@ -22,7 +24,7 @@ def normalize(batch, schema, columns, path, first_row):
 
     Single-valued fields and the group become `string`, `int64` or `float32` as the
     field's `dtype` says; lists become `list<...>`; the label `int64` in {0, 1}; the
-    timestamp `int64`; the weight `float32`. Empty strings and NaN become null. In a
+    timestamp `float64`; the weight `float32`. Empty strings and NaN become null. In a
     sequence along another what is missing keeps its place (`MISSING` stands for it),
     and of both the newest `max_length` positions stay.
 
@@ -169,6 +171,10 @@ def _numbers(column, arrow_type):
         column = pc.utf8_trim_whitespace(column)
         missing = pc.or_(pc.equal(column, ""), pc.is_in(column, NOT_A_NUMBER))
         column = pc.if_else(missing, pa.scalar(None, pa.string()), column)
+        if arrow_type == pa.int64():  # as pandas writes whole numbers with gaps
+            column = pc.replace_substring_regex(column, r"^([+-]?\d+)\.0*$", r"\1")
+        flags = pc.index_in(pc.utf8_lower(column), FLAGS)
+        column = pc.if_else(pc.is_valid(flags), flags.cast(pa.string()), column)
     if pa.types.is_floating(column.type):
         column = _without_nan(column)
     elif arrow_type == pa.float32():
@@ -186,8 +192,40 @@ def _single(column, arrow_type):
         raise _BadValue("holds lists, but the schema does not say `multiple`", 0)
     if arrow_type != pa.string():
         return _numbers(column, arrow_type)
-    column = _without_nan(column).cast(pa.string())
+    column = _text(column)
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+
+
+def _text(column):
+    """What a value is called, whatever type its container gave it.
+
+    As pandas writes it into CSV, with one exception: a whole float below 2^53 is a
+    whole number (an integer column with gaps is one of floats to pandas).
+    """
+    kind = column.type
+    if pa.types.is_string(kind):
+        return column
+    if pa.types.is_floating(kind):
+        return _text_of_floats(_without_nan(column))
+    if pa.types.is_boolean(kind):
+        return pc.if_else(column, "True", "False")
+    text = column.cast(pa.string())
+    if pa.types.is_timestamp(kind):
+        text = pc.replace_substring_regex(text, r"\.0+(Z?)$", r"\1")
+        return pc.replace_substring_regex(text, "Z$", "+00:00")
+    if pa.types.is_time(kind):
+        return pc.replace_substring_regex(text, r"\.0+$", "")
+    return text
+
+
+def _text_of_floats(column):
+    coded = column.dictionary_encode()
+    numbers = coded.dictionary.to_numpy()
+    names = [
+        str(int(number)) if number.is_integer() and abs(number) < EXACT else str(number)
+        for number in numbers
+    ]
+    return pa.array(names, pa.string()).take(coded.indices)
 
 
 def _without_nan(column):
@@ -229,21 +267,35 @@ def _label(column):
 
 
 def _timestamp(column):
+    """Numbers as they are, dates as seconds since 1970 (UTC): float64.
+
+    With the fractions of a second, by which clicks that follow each other are in
+    order. Exact for whole numbers below 2^53, as microseconds since 1970 are.
+    """
+    expected = "expected a number of 64 bits"
     if pa.types.is_temporal(column.type):
-        column = pc.cast(column.cast(pa.timestamp("s"), safe=False), pa.int64())
+        column = _seconds(column.cast(pa.timestamp("us"), safe=False))
     elif pa.types.is_string(column.type):
         column = _parsed_times(column)
-    elif pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
-        column = _whole(column, "expected a number of 64 bits")
-    column = _cast(column, pa.int64(), "expected a number of 64 bits")
+    elif not pa.types.is_floating(column.type):
+        column = _cast(column, pa.int64(), expected)
+    column = pc.cast(column, pa.float64(), safe=False)
+    column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, pa.float64()))
     if column.null_count:
         raise _BadValue("the timestamp is missing", _first(pc.is_null(column)))
+    too_large = pc.greater_equal(pc.abs(column), 2.0**63)
+    if pc.any(too_large).as_py():
+        raise _BadValue(expected, _first(too_large))
     return column
 
 
+def _seconds(times):
+    """Of times in microseconds."""
+    return pc.divide(pc.cast(pc.cast(times, pa.int64()), pa.float64()), 1e6)
+
+
 def _parsed_times(column):
-    """Seconds (or any other unit) of numbers, or of dates and times in ISO 8601."""
+    """Numbers, whatever their unit, or the seconds of times in ISO 8601."""
     try:
         return column.cast(pa.int64())
     except pa.ArrowInvalid:
@@ -261,18 +313,8 @@ def _parsed_times(column):
         # Of a second it reads six digits after a point.
         column = pc.replace_substring_regex(column, r"[.,](\d{1,6})\d*", r".\1")
         texts = pc.binary_join_element_wise(column, ending, "")
-        times = _cast(texts, pa.timestamp("us", "UTC"), expected)
-        times = pc.floor_temporal(times, unit="second")
-        return pc.cast(pc.cast(times, pa.timestamp("s", "UTC")), pa.int64())
-    return _whole(_cast(column, pa.float64(), expected), expected)
-
-
-def _whole(numbers, expected):
-    """The next lower whole numbers, int64."""
-    wrong = pc.invert(pc.fill_null(pc.less(pc.abs(numbers), 2.0**63), True))
-    if pc.any(wrong).as_py():
-        raise _BadValue(expected, _first(wrong))
-    return pc.cast(pc.floor(numbers), pa.int64(), safe=False)
+        return _seconds(_cast(texts, pa.timestamp("us", "UTC"), expected))
+    return _cast(column, pa.float64(), expected)
 
 
 def _weight(column):

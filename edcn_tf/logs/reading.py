@@ -95,7 +95,8 @@ def read_part(
         Number of the batch's first row in the log, from 0, and the batch.
     """
     columns = list(columns or schema.columns)
-    batches = _read_one(part, format, columns, progress or (lambda _: None))
+    progress = progress or (lambda _: None)
+    batches = _read_one(part, schema, format, columns, progress)
     return normalized(batches, schema, columns, part.path, part.first_row)
 
 
@@ -113,6 +114,7 @@ def log_bytes(paths: Iterable[StrPath]) -> int:
 
 def _read_one(
     part: LogPart,
+    schema: Schema,
     format: str | None,
     columns: Sequence[str],
     progress: Callable[[int], object],
@@ -128,7 +130,10 @@ def _read_one(
         if format == "parquet":
             yield from parquet.read(path, part.piece, columns, progress)
         else:
-            yield from read_text(path, formats.TEXT[format], columns, progress)
+            text = formats.TEXT[format]
+            if format in ("csv", "tsv"):
+                text = text.spoken(schema.dialect)
+            yield from read_text(path, text, columns, progress)
 
 
 def _format_of(path: str) -> str:

@@ -9,6 +9,7 @@ import pyarrow.csv
 from edcn_tf.errors import InputError
 from edcn_tf.logs import opening
 from edcn_tf.logs.normalizing import missing_column
+from edcn_tf.logs.quotes import BalancedQuotes
 
 
 def read_text(path, text, columns, progress):
@@ -35,6 +36,11 @@ def read_text(path, text, columns, progress):
                     "Then give --format parquet"
                 )
         needed = text.needed(columns)
+        if text.names is None:
+            _check_header(path, text, needed)
+        if text.quote == '"' and not text.escape:
+            header = text.names is None
+            stream = BalancedQuotes(stream, path, text.delimiter, 1 - header)
         try:
             reader = pa.csv.open_csv(
                 stream,
@@ -45,8 +51,10 @@ def read_text(path, text, columns, progress):
                 ),
                 parse_options=pa.csv.ParseOptions(
                     delimiter=text.delimiter,
-                    quote_char='"' if text.quotes else False,
-                    newlines_in_values=text.quotes,
+                    quote_char=text.quote or False,
+                    double_quote=not text.escape,
+                    escape_char=text.escape or False,
+                    newlines_in_values=bool(text.quote),
                 ),
                 convert_options=pa.csv.ConvertOptions(
                     column_types=dict.fromkeys(needed, pa.string()),
@@ -68,10 +76,22 @@ def read_text(path, text, columns, progress):
                 first_row += batch.num_rows
 
 
+def _check_header(path, text, needed):
+    names = _header(path, text)
+    for name in needed:
+        if names.count(name) > 1:
+            raise InputError(f"{path}: has more than one column {name!r}")
+
+
 def _header(path, text):
     with opening.opened(path) as (stream, _):
         line = re.split(b"[\r\n]", stream.read(1 << 16))[0].decode("utf-8", "replace")
     header = line.removeprefix("\ufeff")  # one, as Arrow does
     header = header.replace("\0", "\ufffd")  # which csv refuses before Python 3.11
-    quoting = csv.QUOTE_MINIMAL if text.quotes else csv.QUOTE_NONE
-    return next(csv.reader([header], delimiter=text.delimiter, quoting=quoting), [])
+    quoting = csv.QUOTE_MINIMAL if text.quote else csv.QUOTE_NONE
+    options = {"delimiter": text.delimiter, "quoting": quoting}
+    if text.quote:
+        options["quotechar"] = text.quote
+    if text.escape:
+        options.update(escapechar=text.escape, doublequote=False)
+    return next(csv.reader([header], **options), [])

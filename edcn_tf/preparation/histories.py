@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from edcn_tf.errors import InputError
 from edcn_tf.features.counting import value_buckets
@@ -205,7 +206,7 @@ class History:
             else:
                 times = rows[TIME].to_numpy()
                 since = np.repeat(times[chosen], lengths) - times[of]
-                values = pa.array(since).cast(kind, safe=False)
+                values = pc.cast(pa.array(since), kind, safe=False)
             lists[field.name] = pa.ListArray.from_arrays(
                 pa.array(offsets, pa.int32()), values
             )

@@ -40,7 +40,7 @@ class Splitter:
     split: tuple[float, float, float] | None = (0.8, 0.1, 0.1)
     split_by: str = "chance"
     negative_sampling_rate: float = 1.0
-    times: tuple[int, int] | None = None
+    times: tuple[float, float] | None = None
 
     def __post_init__(self):
         if not 0 < self.negative_sampling_rate <= 1:
@@ -117,7 +117,7 @@ def time_shares(counts, split):
         split: Shares of train, valid and test.
 
     Returns:
-        Two whole numbers (any, if there is no timestamp).
+        Two numbers (any, if there is no timestamp).
     """
     if counts.table() is None:
         return 0, 0
@@ -127,5 +127,5 @@ def time_shares(counts, split):
     places = np.searchsorted(upto, shares * upto[-1], side="left") + 1
     stamps = table["value"].to_numpy()
     # Past the last timestamp nothing follows: then the later splits are empty.
-    ends = np.append(stamps, np.iinfo(np.int64).max)[places.clip(max=len(stamps))]
+    ends = np.append(stamps, np.inf)[places.clip(max=len(stamps))]
     return tuple(ends.tolist())

@@ -13,6 +13,7 @@ from edcn_tf.models.distribution import PEER_ERRORS
 from edcn_tf.records.checking import check_records
 from edcn_tf.records.parsing import parsed, parsing_of
 from edcn_tf.records.writing import record_files, refuse_empty
+from edcn_tf.schema import MISSING
 
 SHUFFLE_ROWS = 1 << 17  # a window, within which rows are shuffled
 PARSE_ROWS = 1 << 10  # records that are parsed at once, of one file
@@ -264,9 +265,14 @@ def reading(
 
 
 def _group_key(values: tf.Tensor) -> tf.Tensor:
+    """`[B]` int64, in which no group is `MISSING`."""
     if values.dtype == tf.string:
         # 2^63 buckets: two of a million groups share one with probability 1e-7.
-        return tf.strings.to_hash_bucket_fast(values, 2**63 - 1)
-    if values.dtype.is_floating:  # each number by itself; -0.0 is 0.0
-        values = tf.bitcast(values + 0.0, tf.int32)
-    return tf.cast(values, tf.int64)
+        keys = tf.strings.to_hash_bucket_fast(values, 2**63 - 1)
+        missing = tf.equal(values, "")
+    elif values.dtype.is_floating:  # each number by itself; -0.0 is 0.0
+        keys = tf.cast(tf.bitcast(values + 0.0, tf.int32), tf.int64)
+        missing = tf.math.is_nan(values)
+    else:  # which has the same missing value
+        return tf.cast(values, tf.int64)
+    return tf.where(missing, tf.constant(MISSING["int64"], tf.int64), keys)

@@ -37,6 +37,8 @@ def serialize_examples(batch: pa.RecordBatch) -> list[bytes]:
 
 def _column_entries(name: str, column: pa.Array) -> list[bytes]:
     """The bytes of one feature for each row; empty where the value is missing."""
+    if column.type == pa.float64():  # a time: stored whole, which tf.Example can hold
+        column = pc.cast(pc.floor(column), pa.int64())
     is_list = pa.types.is_list(column.type)
     key = _delimited(1, name.encode())
     if is_list:
@@ -156,7 +158,9 @@ def record_files(pattern: str | Iterable[StrPath]) -> list[str]:
     """
     files = []
     for one in [pattern] if isinstance(pattern, str) else map(str, pattern):
-        found = tf.io.gfile.glob(one)
+        # A file's own name is no pattern, whatever is in it.
+        is_file = tf.io.gfile.exists(one) and not tf.io.gfile.isdir(one)
+        found = [one] if is_file else tf.io.gfile.glob(one)
         if not found:
             raise InputError(f"{one}: no such TFRecord file")
         files += sorted(found)

@@ -27,7 +27,7 @@ FIGURES = (
     (
         "gauc_rows_left_out_share",
         "Left out of GAUC",
-        "Rows of groups with clicks only, or none: they have no AUC.",
+        "Rows of no group, and of groups with clicks only, or none: they have no AUC.",
         "",
         ".1%",
     ),

@@ -8,7 +8,7 @@ import yaml
 from edcn_tf.directories import PreparedData, Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import calibration
-from edcn_tf.files import new_directory, read_json, same_content, write_json
+from edcn_tf.files import new_directory, read_json, read_value, same_content, write_json
 from edcn_tf.records.writing import compression_of
 from edcn_tf.training.checkpoints.checkpoint import latest_checkpoint
 from edcn_tf.training.optimizers import SparseAdam
@@ -75,6 +75,16 @@ def sampling_correction(data):
         raise InputError(f"{data.summary}: {error}") from None
 
 
+def check_validation(data):
+    """Raises an `InputError` if the validation split cannot tell a best epoch."""
+    data = PreparedData(data)
+    if read_value(data.summary, "splits", "valid", "click_rate") in (0, 1):
+        raise InputError(
+            f"{data.path}: the validation split has clicks only, or none, so there is "
+            "no AUC to choose the best epoch by; prepare a larger one"
+        )
+
+
 def start_run(run, data, config, *, correction, sample_of, warm_start):
     """Makes the run directory, or sees that the one there is this run's.
 
@@ -90,6 +100,7 @@ def start_run(run, data, config, *, correction, sample_of, warm_start):
         InputError: If there is something else, or a run that is finished, or one of
             another configuration, other data or another start.
     """
+    Run(run).check_name()
     start = warm_start and {"run": str(warm_start)}
     directory, features = Run(run), PreparedData(data).features
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)

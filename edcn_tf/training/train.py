@@ -22,6 +22,7 @@ from edcn_tf.training.checkpoints.checkpoint import (
 from edcn_tf.training.checkpoints.state import TrainingState
 from edcn_tf.training.compiling import compiled_model
 from edcn_tf.training.run_start import (
+    check_validation,
     common_checkpoint,
     sampling_correction,
     set_starting_values,
@@ -113,6 +114,7 @@ def _train(data, run, config, *, workers, until, encoded, skip_corrupt, warm_sta
     splits = TrainingSplits(
         data, config, spec, encoded=encoded, skip_corrupt=skip_corrupt
     )
+    check_validation(data)
     correction = sampling_correction(data)
     if workers.is_chief or run.exists():  # as a check, where it does
         with splits.reading():

@@ -569,7 +569,7 @@ def test_a_run_without_the_file_gives_the_model_s_own(sampled, run):
 def test_predict_writes_what_is_served(sampled, tmp_path):
     folder, _ = sampled
     truth = write_log(tmp_path / "new.csv", 3000, seed=1)
-    rows = predict_log(folder / "run", [tmp_path / "new.csv"], tmp_path / "p.csv")
+    rows = predict_log(folder / "run", [tmp_path / "new.csv"], tmp_path / "p.csv").rows
     p = np.loadtxt(tmp_path / "p.csv", skiprows=1)
     assert rows == len(p) == 3000
     assert np.corrcoef(p, truth)[0, 1] > 0.9  # each row its own, in order

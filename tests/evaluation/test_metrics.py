@@ -121,6 +121,28 @@ def test_gauc_by_hand():
     assert weighted == metrics.GroupAUC((6 * 1 + 4 * 0.375) / 10, 2, 1, 0.5)
 
 
+@pytest.mark.parametrize(
+    "groups, nobody",
+    [
+        (["b", "b", "a", "a", "a", "a"], ""),
+        ([b"b", b"b", b"a", b"a", b"a", b"a"], b""),
+        ([2, 2, 1, 1, 1, 1], -(2**63)),
+        ([2.5, 2.5, 1, 1, 1, 1], float("nan")),
+    ],
+)
+def test_rows_without_a_group_are_no_group(groups, nobody):
+    labels, scores = [1, 0, 1, 0, 1, 0], [0.9, 0.1, 0.5, 0.5, 0.2, 0.4]
+    alone = metrics.gauc(labels, scores, groups)
+    assert alone == metrics.GroupAUC((2 * 1 + 4 * 0.375) / 6, 2, 0, 0.0)
+    more = metrics.gauc([*labels, 0, 1], [*scores, 1, 0], [*groups, nobody, nobody])
+    assert more == metrics.GroupAUC(alone.gauc, 2, 0, 0.25)
+    objects = np.array([*groups, nobody, nobody], object)
+    if isinstance(nobody, (str, bytes)):
+        assert metrics.gauc([*labels, 0, 1], [*scores, 1, 0], objects) == more
+    nobody_there = metrics.gauc([0, 1], [0.1, 0.2], [nobody, nobody])
+    assert math.isnan(nobody_there.gauc) and nobody_there[1:] == (0, 0, 1.0)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_gauc_equals_a_loop_over_groups(random_rows, weighted):
     labels, scores, groups, weights = random_rows

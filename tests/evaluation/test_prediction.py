@@ -94,7 +94,7 @@ def columns(random):
 
 def test_csv_without_a_label(tmp_path, run, columns):
     log = write_csv(tmp_path / "log.csv", columns)
-    assert predict_log(run, [log], tmp_path / "out.csv") == 300
+    assert predict_log(run, [log], tmp_path / "out.csv").rows == 300
     table = pyarrow.csv.read_csv(tmp_path / "out.csv")
     assert table.column_names == ["probability"]
     expected = expected_of(run, columns)
@@ -104,7 +104,7 @@ def test_csv_without_a_label(tmp_path, run, columns):
 
 def test_parquet(tmp_path, run, columns):
     log = write_csv(tmp_path / "log.csv", columns)
-    assert predict_log(run, [log], tmp_path / "out.parquet") == 300
+    assert predict_log(run, [log], tmp_path / "out.parquet").rows == 300
     table = pa.parquet.read_table(tmp_path / "out.parquet")
     assert table.schema.names == ["probability"]
     assert table.schema.types == [pa.float32()]
@@ -122,7 +122,7 @@ def test_several_logs_in_many_batches(tmp_path, run, columns, monkeypatch):
         write_csv(tmp_path / "a.csv", table.slice(0, 100).to_pydict()),
         tmp_path / "b.parquet",
     ]
-    assert predict_log(run, logs, tmp_path / "out.parquet") == 300
+    assert predict_log(run, logs, tmp_path / "out.parquet").rows == 300
     np.testing.assert_allclose(
         pa.parquet.read_table(tmp_path / "out.parquet")["probability"],
         expected_of(run, columns),
@@ -132,13 +132,13 @@ def test_several_logs_in_many_batches(tmp_path, run, columns, monkeypatch):
 
 def test_a_bad_label_does_not_matter(tmp_path, run, columns):
     log = write_csv(tmp_path / "log.csv", columns, label=["?"] * 300)
-    assert predict_log(run, [log], tmp_path / "out.csv") == 300
+    assert predict_log(run, [log], tmp_path / "out.csv").rows == 300
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
 def test_no_rows(tmp_path, run, name):
     (tmp_path / "log.csv").write_text("user,tags,age,price\n")
-    assert predict_log(run, [tmp_path / "log.csv"], tmp_path / name) == 0
+    assert predict_log(run, [tmp_path / "log.csv"], tmp_path / name).rows == 0
     if name == "out.csv":
         assert (tmp_path / name).read_text().strip() == '"probability"'
     else:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -443,6 +444,28 @@ def test_the_newest_versions_are_kept_by_number(tmp_path):
     (tmp_path / "notes").mkdir()
     assert keep_newest(tmp_path, 2) == [1, 2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "9", "notes"]
+
+
+def test_zeros_before_a_number_are_no_other_number(tmp_path):
+    """To TF Serving a directory `00000123` is version 123."""
+    for name in ("00000123", "7", "00000009"):
+        finished(tmp_path, "x").rename(tmp_path / name)
+    assert versions(tmp_path) == [7, 9, 123]
+    with pytest.raises(edcn_tf.InputError, match="00000123: exists already"):
+        publish_version(finished(tmp_path, "y"), tmp_path, 123)
+    assert publish_version(tmp_path / ".y.partial", tmp_path).name == "124"
+    assert keep_newest(tmp_path, 2) == [7, 9]
+    assert {path.name for path in tmp_path.iterdir()} == {"00000123", "124"}
+
+
+def test_no_version_is_published_into_a_version(loaded, version):
+    before = sorted(path.name for path in Path(version).iterdir())
+    base = re.escape(str(Path(version).parent))
+    with pytest.raises(
+        edcn_tf.InputError, match=f"is a version.*give the base directory: {base}$"
+    ):
+        edcn_tf.export.export_saved_model(*loaded, version)
+    assert sorted(path.name for path in Path(version).iterdir()) == before
 
 
 def publish(name, number, folder, connection):

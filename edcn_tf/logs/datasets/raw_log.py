@@ -4,6 +4,8 @@ import os
 from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import tensorflow_datasets as tfds
 
 from edcn_tf.errors import InputError
@@ -92,6 +94,8 @@ def _rows(numbered):
     first, batch = numbered
     columns = []
     for column in batch.columns:
+        if column.type == pa.float64():  # a time, of which the features hold seconds
+            column = pc.cast(pc.floor(column), pa.int64())
         missing = "" if column.type == "string" else float("nan")
         values = column.fill_null(missing) if column.null_count else column
         columns.append(values.to_pylist())
