@@ -143,18 +143,22 @@ def test_siblings_of_the_folders_at_the_top_are_imported_relatively(folder):
         assert own == [], path
 
 
+@functools.cache
 def strings_of(path):
-    """Each string of a file that is no docstring."""
+    """The strings of a file that are no docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     docs = {
         id(node.value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
-    for node in ast.walk(tree):
-        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
-        if is_text and id(node) not in docs:
-            yield node.value
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in docs
+    ]
 
 
 # A name in a directory -> the one module that spells it, and those whose own directory
