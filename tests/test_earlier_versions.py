@@ -87,7 +87,7 @@ def test_another_run_starts_from_it(fresh):
         vocabulary_of="run",
         history="user:item:time",
     )
-    from edcn_tf.training.warm_start import continued_config
+    from edcn_tf.training.continued_config import continued_config
 
     config = continued_config("run", "second", settings=["epochs=1"])
     result = edcn_tf.train("second", "next", config, warm_start="run")

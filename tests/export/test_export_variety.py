@@ -197,7 +197,7 @@ def test_it_answers_as_the_model_does(case, tmp_path, random):
     version = tmp_path / "1"
     version.mkdir()
     saved_model._write(model, spec, calibration, serialize_examples(log), version)
-    # Here in this process: what a clean one sees is tests/test_export.py's.
+    # Here in this process: what a clean one sees is tests/export/test_export.py's.
     extra = version / "assets.extra"
     recorded = verification._requests(tf, str(extra / "recorded_requests.tfrecord"))
     scores = {len(o["probability"]): o for s, _, o in recorded if s == "ids"}

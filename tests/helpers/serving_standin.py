@@ -1,6 +1,6 @@
 """A server that STANDS IN for TF Serving, whose program cannot be installed here.
 
-    python tests/serving_standin.py MODELS/NAME --port 8500 --rest_api_port 8501
+    python tests/helpers/serving_standin.py MODELS/NAME --port 8500 --rest_api_port 8501
 
 It speaks what clients of TF Serving speak: the gRPC PredictionService (Predict,
 GetModelMetadata, Classify, Regress) by the protos of tensorflow-serving-api, and the
