@@ -1,6 +1,6 @@
 """The course of a search, with a stand-in for training.
 
-Here a trial's score is computed from its settings at once; tests/tuning/test_tuning.py trains.
+Here a trial's score is computed from its settings at once; `test_tuning.py` trains.
 """
 
 import dataclasses
