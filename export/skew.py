@@ -19,7 +19,7 @@ from edcn_tf.schema import MISSING, Schema
 from .c_api import Session
 from .recording import EXTREMES, FEATURES
 
-BATCH_ROWS = 4096
+REPLAYED_ROWS = 4096
 EXAMINED_ROWS = 10_000  # of those that differ
 BY_CHANCE = 0.1  # a share of rows whose score may be the logged one all the same
 
@@ -146,10 +146,10 @@ def _read_scores(path):
 
 def _answers(session, batch):
     records = np.array(serialize_examples(batch), object)
-    parts = range(0, len(records), BATCH_ROWS)
+    parts = range(0, len(records), REPLAYED_ROWS)
     return np.concatenate(
         [
-            session.run("examples", {"inputs": records[i : i + BATCH_ROWS]})[
+            session.run("examples", {"inputs": records[i : i + REPLAYED_ROWS]})[
                 "probability"
             ][:, 0]
             for i in parts

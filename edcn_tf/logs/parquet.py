@@ -48,7 +48,7 @@ def read(path, row_group, columns, progress):
                 raise InputError(f"{path}: has more than one column {name!r}")
         size, rows = os.path.getsize(path), max(parquet.metadata.num_rows, 1)
         groups = None if row_group is None else [row_group]
-        for batch in parquet.iter_batches(opening.BATCH_ROWS, groups, columns):
+        for batch in parquet.iter_batches(opening.LOG_ROWS, groups, columns):
             progress(size * batch.num_rows // rows)
             if batch.num_rows:
                 yield batch.select(columns)

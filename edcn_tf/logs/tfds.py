@@ -42,7 +42,7 @@ def read(path, file, columns):
         for name in columns
     }
     for name in [file] if file else [name for name, _ in files_of(path)]:
-        for records in tf.data.TFRecordDataset(name).batch(opening.BATCH_ROWS):
+        for records in tf.data.TFRecordDataset(name).batch(opening.LOG_ROWS):
             batch = tf.io.parse_example(records, parsing)
             arrays = [_from_tensor(batch[name], path, name) for name in columns]
             yield pa.RecordBatch.from_arrays(arrays, names=columns)

@@ -27,7 +27,7 @@ from edcn_tf.schema import MISSING, Field
 
 BYTES_PER_GROUP = 1 << 28  # of logs: the users of a group are in memory together
 MOST_GROUPS = 256
-BATCH_ROWS = 1 << 12  # of the files of histories
+HISTORY_ROWS = 1 << 12  # of the files of histories
 USER, ROW, TIME, CLICK = "user", "row", "time", "click"
 
 
@@ -160,8 +160,8 @@ class History:
             mine = np.flatnonzero(parts == number)
             mine = mine[np.argsort(row_numbers[mine], kind="stable")]
             writers = _Writers(folders[number])
-            for start in range(0, len(mine), BATCH_ROWS):
-                chosen = mine[start : start + BATCH_ROWS]
+            for start in range(0, len(mine), HISTORY_ROWS):
+                chosen = mine[start : start + HISTORY_ROWS]
                 lists = self._lists(rows, chosen, ends, lengths, events)
                 lists[ROW] = pa.array(row_numbers[chosen])
                 writers.write(group, pa.table(lists))

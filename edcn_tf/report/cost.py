@@ -19,7 +19,7 @@ from edcn_tf.report.html import (
 from edcn_tf.report.plotting import BLUE, SIZE, style, subplots, svg
 
 LAYERS_DRAWN = 16
-BATCH_ROWS = 1024
+TIMED_ROWS = 1024
 CALLS = 20
 
 
@@ -104,7 +104,7 @@ def _layer_name(model, name):
 
 
 def _measured(run):
-    ids = run.sample.ids[:BATCH_ROWS]
+    ids = run.sample.ids[:TIMED_ROWS]
     run.scorer.predict(ids)  # traced by now, but not warm
     seconds = []
     for _ in range(CALLS):

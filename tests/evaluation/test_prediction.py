@@ -115,7 +115,7 @@ def test_parquet(tmp_path, run, columns):
 
 def test_several_logs_in_many_batches(tmp_path, run, columns, monkeypatch):
     monkeypatch.setattr(opening, "BLOCK_BYTES", 1 << 9)
-    monkeypatch.setattr(opening, "BATCH_ROWS", 17)
+    monkeypatch.setattr(opening, "LOG_ROWS", 17)
     table = pa.table(columns)
     pa.parquet.write_table(table.slice(100), tmp_path / "b.parquet")
     logs = [

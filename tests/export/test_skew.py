@@ -119,7 +119,7 @@ def test_a_log_in_several_batches_and_files(
     # the tolerance that these decide.
     whole = compare_scores(version, [path], scores, tolerance=3e-5)
     monkeypatch.setattr(opening, "BLOCK_BYTES", 4096)
-    monkeypatch.setattr(skew_module, "BATCH_ROWS", 50)
+    monkeypatch.setattr(skew_module, "REPLAYED_ROWS", 50)
     for i, part in enumerate([log.slice(0, 400), log.slice(400)]):
         pa.csv.write_csv(part, tmp_path / f"part{i}.csv")
     for logs in ([path], [tmp_path / "part0.csv", tmp_path / "part1.csv"]):

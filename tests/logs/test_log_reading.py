@@ -255,7 +255,7 @@ def test_a_file_is_read_in_many_batches(tmp_path, monkeypatch):
     rows = 3000
     table = pa.table({"f": [f"v{i}" for i in range(rows)], "click": [0, 1] * 1500})
     monkeypatch.setattr(opening, "BLOCK_BYTES", 1 << 10)
-    monkeypatch.setattr(opening, "BATCH_ROWS", 100)
+    monkeypatch.setattr(opening, "LOG_ROWS", 100)
     for name, data in {
         "log.csv": as_text(table),
         "log.csv.gz": gzip.compress(as_text(table)),
@@ -501,7 +501,7 @@ def test_a_bad_label_in_parquet(tmp_path, column):
 
 def test_row_numbers_go_on_in_later_batches(tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(opening, "BATCH_ROWS", 8)
+    monkeypatch.setattr(opening, "LOG_ROWS", 8)
     table = pa.table({"f": ["x"] * 101, "click": [0] * 100 + [3]})
     for form, make in (("csv", as_text), ("parquet", as_parquet)):
         path = write(tmp_path / f"bad.{form}", make(table))
@@ -835,7 +835,7 @@ def films(tmp_path_factory):
 
 @pytest.mark.parametrize("split", ["", "[train]"])
 def test_tfds(films, split, monkeypatch):
-    monkeypatch.setattr(opening, "BATCH_ROWS", 3)
+    monkeypatch.setattr(opening, "LOG_ROWS", 3)
     batches = list(read_log([f"tfds:movielens_latest_small{split}"], FILMS))
     assert [batch.num_rows for batch in batches] == [3, 3, 2]
     found = pa.Table.from_batches(batches).to_pydict()
