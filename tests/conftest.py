@@ -15,7 +15,13 @@ LONG = [  # files of a minute and more
     *("test_history_way.py", "test_history_layers.py", "test_history_models.py"),
 ]
 FAST = [  # files of tests that train nothing and export nothing: make test-fast
-    *("test_checks.py", "test_layout.py", "test_schema.py", "test_types.py"),
+    *(
+        "test_checks.py",
+        "test_choices.py",
+        "test_layout.py",
+        "test_schema.py",
+        "test_types.py",
+    ),
     *("test_draws.py", "test_encoder.py", "test_feature_spec.py", "test_sequences.py"),
     *("test_log_reading.py", "test_one_meaning.py", "test_record_frames.py"),
     *("test_record_writing.py", "test_comparison.py", "test_importance.py"),
