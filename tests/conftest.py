@@ -22,9 +22,13 @@ FAST = [  # files of tests that train nothing and export nothing: make test-fast
         "test_schema.py",
         "test_types.py",
     ),
-    *("test_draws.py", "test_encoder.py", "test_feature_spec.py", "test_sequences.py"),
-    *("test_log_reading.py", "test_one_meaning.py", "test_record_frames.py"),
-    *("test_record_writing.py", "test_comparison.py", "test_importance.py"),
+    *("test_sequences.py", "test_log_reading.py", "test_one_meaning.py"),
+    *(
+        "test_record_frames.py",
+        "test_record_writing.py",
+        "test_comparison.py",
+        "test_importance.py",
+    ),
     *("test_metrics.py", "test_value_figures.py", "test_options.py"),
     *("test_tuning_page.py",),
 ]
