@@ -15,22 +15,12 @@ LONG = [  # files of a minute and more
     *("test_history_way.py", "test_history_layers.py", "test_history_models.py"),
 ]
 FAST = [  # files of tests that train nothing and export nothing: make test-fast
-    *(
-        "test_checks.py",
-        "test_choices.py",
-        "test_layout.py",
-        "test_schema.py",
-        "test_types.py",
-    ),
+    *("test_checks.py", "test_choices.py", "test_layout.py", "test_schema.py"),
+    *("test_types.py", "test_draws.py", "test_encoder.py", "test_feature_spec.py"),
     *("test_sequences.py", "test_log_reading.py", "test_one_meaning.py"),
-    *(
-        "test_record_frames.py",
-        "test_record_writing.py",
-        "test_comparison.py",
-        "test_importance.py",
-    ),
-    *("test_metrics.py", "test_value_figures.py", "test_options.py"),
-    *("test_tuning_page.py",),
+    *("test_record_frames.py", "test_record_writing.py", "test_comparison.py"),
+    *("test_importance.py", "test_metrics.py", "test_value_figures.py"),
+    *("test_options.py", "test_tuning_page.py"),
 ]
 
 
@@ -41,6 +31,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker("fast")
 
 
+def optimize_graphs(optimize):
+    import tensorflow as tf
+
+    options = {"disable_meta_optimizer": not optimize}
+    tf.config.optimizer.set_experimental_options(options)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quick_graphs():
     """TensorFlow runs a graph as it was traced.
@@ -48,9 +45,15 @@ def quick_graphs():
     To optimize one takes longer than all the steps of a small training. Processes that
     tests start, and exported models, have theirs optimized.
     """
-    import tensorflow as tf
+    optimize_graphs(False)
 
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+@pytest.fixture
+def optimized_graphs(quick_graphs):
+    """Graphs as other processes have them: for what equals theirs to the last digit."""
+    optimize_graphs(True)
+    yield
+    optimize_graphs(False)
 
 
 @pytest.fixture

@@ -28,11 +28,30 @@ def data(tmp_path_factory):
     return prepare_small_log(tmp_path_factory.mktemp("resume"), 1500)
 
 
-SMALL = {"epochs": 3, "batch_size": 64, "embedding_dim": 4, "steps_per_execution": 2}
+SMALL = {
+    **{"epochs": 3, "batch_size": 64, "steps_per_execution": 2},
+    **{"embedding_dim": 4, "num_layers": 1},
+}
 
 
 def config(**settings):
     return edcn_tf.TrainingConfig.from_dict({**SMALL, **settings})
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """Of a setting, the run that was left alone: trained once."""
+    runs = {}
+
+    def run_of(settings):
+        key = json.dumps(settings.to_dict())
+        if key not in runs:
+            run = tmp_path_factory.mktemp("whole") / "run"
+            edcn_tf.train(data, run, settings)
+            runs[key] = run
+        return runs[key]
+
+    return run_of
 
 
 def command(data, run, settings):
@@ -118,13 +137,14 @@ def weights_of(run):
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_a_run_in_parts_is_the_run_in_one(data, tmp_path, cached):
+def test_a_run_in_parts_is_the_run_in_one(data, whole, tmp_path, cached):
     """The order of rows too follows from seed and epoch alone."""
     encoded = tmp_path / "encoded" if cached else None
     if cached:
         encode_rows(data, encoded)
     settings = config(epochs=4, learning_rate=0.1, patience=1, drops=3)
-    whole = edcn_tf.train(data, tmp_path / "whole", settings)
+    one = whole(settings)
+    expected = json.loads((one / "result.json").read_text())
     for until in (1, 3):
         part = edcn_tf.train(
             data, tmp_path / "parts", settings, until=until, encoded=encoded
@@ -133,9 +153,9 @@ def test_a_run_in_parts_is_the_run_in_one(data, tmp_path, cached):
         assert not (tmp_path / "parts/result.json").exists()
     parts = edcn_tf.train(data, tmp_path / "parts", settings, encoded=encoded)
     assert parts["finished"]
-    assert parts["valid_auc"] == pytest.approx(whole["valid_auc"], abs=1e-6)
-    assert parts["best_epoch"] == whole["best_epoch"]
-    expected = weights_of(tmp_path / "whole")
+    assert parts["valid_auc"] == pytest.approx(expected["valid_auc"], abs=1e-6)
+    assert parts["best_epoch"] == expected["best_epoch"]
+    expected = weights_of(one)
     for path, found in weights_of(tmp_path / "parts").items():
         np.testing.assert_allclose(found, expected[path], atol=1e-5, err_msg=path)
 
@@ -164,11 +184,10 @@ class Stopped(BaseException):
     "stops", [[3], pytest.param([1, 1, 1], marks=pytest.mark.slow), [9, 12, 2, 7]]
 )
 def test_stopped_within_an_epoch_it_goes_on_at_that_step(
-    data, tmp_path, monkeypatch, stops
+    data, whole, tmp_path, monkeypatch, stops
 ):
     """An epoch has 19 steps, that is 10 calls of two."""
     settings = config(checkpoint_minutes=0, learning_rate=0.1)
-    edcn_tf.train(data, tmp_path / "whole", settings)
     after = TrainingCallback.on_train_batch_end
     steps = []
     for calls in stops:
@@ -188,9 +207,10 @@ def test_stopped_within_an_epoch_it_goes_on_at_that_step(
                 edcn_tf.train(data, tmp_path / "run", settings)
     assert any(steps)
     edcn_tf.train(data, tmp_path / "run", settings)
-    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert_same(tmp_path / "run", whole(settings))
 
 
+@pytest.mark.usefixtures("optimized_graphs")
 def test_sigterm_has_a_checkpoint_written_first(data, tmp_path):
     settings = {**SMALL, "epochs": 20, "patience": 20, "steps_per_execution": 1}
     run = tmp_path / "run"
@@ -210,7 +230,7 @@ def test_sigterm_has_a_checkpoint_written_first(data, tmp_path):
     assert len(history(run)) == 20
 
 
-def test_an_epoch_whose_line_was_not_written_is_in_the_history(data, tmp_path):
+def test_an_epoch_whose_line_was_not_written_is_in_the_history(data, whole, tmp_path):
     """Killed between the checkpoint and `history.csv`, or within the latter."""
     run, settings = tmp_path / "run", config()
     edcn_tf.train(data, run, settings, until=2)
@@ -218,8 +238,7 @@ def test_an_epoch_whose_line_was_not_written_is_in_the_history(data, tmp_path):
     (run / "history.csv").write_text("".join(lines[:2]) + lines[2][:7])
     edcn_tf.train(data, run, settings)
     assert [int(row["epoch"]) for row in history(run)] == [0, 1, 2]
-    edcn_tf.train(data, tmp_path / "whole", settings)
-    assert_same(run, tmp_path / "whole")
+    assert_same(run, whole(settings))
 
 
 def test_the_last_epoch_s_line_too(data, tmp_path):
@@ -253,6 +272,7 @@ def test_other_data_under_the_same_name(data, tmp_path, what):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized_graphs")
 def test_twenty_kills(data, tmp_path):
     """Each at a random moment of a real process: it ends as if there had been none."""
     settings = {**SMALL, "epochs": 40, "patience": 40, "checkpoint_minutes": 0}

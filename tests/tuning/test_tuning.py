@@ -80,6 +80,7 @@ def seen(results):
     ]
 
 
+@pytest.mark.usefixtures("optimized_graphs")
 def test_best_yaml_trains_to_the_score_of_its_trial(data, tmp_path, space):
     found = tune(data, tmp_path / "out", space(SPACE), trials=2)
     results = read_results(tmp_path / "out")
@@ -95,6 +96,7 @@ def test_best_yaml_trains_to_the_score_of_its_trial(data, tmp_path, space):
     assert result["parameters"] == best.parameters
 
 
+@pytest.mark.usefixtures("optimized_graphs")
 def test_hyperband_goes_on_with_the_best(data, tmp_path, space):
     """A trial that goes on is the same as one that had all its epochs at once."""
     out = tmp_path / "out"
