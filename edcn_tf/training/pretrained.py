@@ -159,7 +159,8 @@ def _batches(path, width):
                     if batch.num_rows:
                         yield batch
             return
-        text = TEXT[form]
+        # Vectors come from pandas or Arrow, which quote in a TSV as well.
+        text = dataclasses.replace(TEXT[form], quote='"')
         names = _names(path, text)
         twice = [name for name in names if names.count(name) > 1]
         if twice:
