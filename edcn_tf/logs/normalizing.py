@@ -239,7 +239,7 @@ def _list(column, field):
     if pa.types.is_struct(column.type) or pa.types.is_map(column.type):
         raise _BadValue("expected a list", 0)
     if not pa.types.is_nested(column.type):
-        column = pc.split_pattern(column.cast(pa.string()), field.separator)
+        column = pc.split_pattern(_text(column), field.separator)
     column = column.cast(pa.list_(column.type.value_type))
     # A list column may be a slice of a longer one: take just its own values.
     try:

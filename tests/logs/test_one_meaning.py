@@ -72,6 +72,22 @@ def test_lists_of_floats_hold_the_same_ids(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "given, called",
+    [
+        ([True, None, False], [["True"], [], ["False"]]),
+        ([12345678901.0, np.nan, 2.5], [["12345678901"], [], ["2.5"]]),
+    ],
+)
+def test_a_value_that_is_no_list_is_called_the_same_in_one(tmp_path, given, called):
+    """Where the schema says `multiple`, and the container has single values."""
+    frame = pd.DataFrame({"f": given, "y": [0, 1, 0]})
+    frame.to_parquet(tmp_path / "log.parquet")
+    schema = Schema(label="y", fields=(Field(name="f", multiple=True),))
+    read = values(tmp_path / "log.parquet", schema=schema)
+    assert [value or [] for value in read] == called
+
+
+@pytest.mark.parametrize(
     "dtype, kind", [("int64", "categorical"), ("float32", "numeric")]
 )
 def test_numbers_as_pandas_and_python_spell_them(tmp_path, dtype, kind):
