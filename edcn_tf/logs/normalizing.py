@@ -335,3 +335,10 @@ def missing_column(path, needed, present):
     missing = [name for name in needed if name not in present]
     shown = ", ".join(present[:50]) + (", ..." if len(present) > 50 else "")
     return InputError(f"{path}: has no column {missing[0]!r}; its columns are: {shown}")
+
+
+def check_once(path, needed, present):
+    """Raises an `InputError` for a column that a log has twice: which is meant?"""
+    for name in needed:
+        if present.count(name) > 1:
+            raise InputError(f"{path}: has more than one column {name!r}")

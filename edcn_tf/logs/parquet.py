@@ -8,9 +8,8 @@ import tempfile
 import pyarrow as pa
 import pyarrow.parquet
 
-from edcn_tf.errors import InputError
 from edcn_tf.logs import opening
-from edcn_tf.logs.normalizing import missing_column
+from edcn_tf.logs.normalizing import check_once, missing_column
 
 
 def row_groups(path):
@@ -43,9 +42,7 @@ def read(path, row_group, columns, progress):
         present = parquet.schema_arrow.names
         if set(columns) - set(present):
             raise missing_column(path, columns, present)
-        for name in columns:
-            if present.count(name) > 1:
-                raise InputError(f"{path}: has more than one column {name!r}")
+        check_once(path, columns, present)
         size, rows = os.path.getsize(path), max(parquet.metadata.num_rows, 1)
         groups = None if row_group is None else [row_group]
         for batch in parquet.iter_batches(opening.LOG_ROWS, groups, columns):

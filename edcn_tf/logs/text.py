@@ -8,7 +8,7 @@ import pyarrow.csv
 
 from edcn_tf.errors import InputError
 from edcn_tf.logs import opening
-from edcn_tf.logs.normalizing import missing_column
+from edcn_tf.logs.normalizing import check_once, missing_column
 from edcn_tf.logs.quotes import BalancedQuotes
 
 
@@ -37,7 +37,7 @@ def read_text(path, text, columns, progress):
                 )
         needed = text.needed(columns)
         if text.names is None:
-            _check_header(path, text, needed)
+            check_once(path, needed, _header(path, text))
         if text.quote == '"' and not text.escape:
             header = text.names is None
             stream = BalancedQuotes(stream, path, text.delimiter, 1 - header)
@@ -74,13 +74,6 @@ def read_text(path, text, columns, progress):
                 derive = text.derive
                 yield derive(batch, path, first_row) if derive else batch
                 first_row += batch.num_rows
-
-
-def _check_header(path, text, needed):
-    names = _header(path, text)
-    for name in needed:
-        if names.count(name) > 1:
-            raise InputError(f"{path}: has more than one column {name!r}")
 
 
 def _header(path, text):

@@ -17,7 +17,7 @@ from edcn_tf.files import StrPath
 from edcn_tf.layers import FieldEmbedding
 from edcn_tf.logs import opening
 from edcn_tf.logs.formats import TEXT
-from edcn_tf.logs.normalizing import normalize
+from edcn_tf.logs.normalizing import check_once, normalize
 from edcn_tf.logs.text import read_text
 from edcn_tf.schema import Field, Schema
 
@@ -162,9 +162,7 @@ def _batches(path, width):
         # Vectors come from pandas or Arrow, which quote in a TSV as well.
         text = dataclasses.replace(TEXT[form], quote='"')
         names = _names(path, text)
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise InputError(f"{path}: has more than one column {twice[0]!r}")
+        check_once(path, names, names)
         yield from read_text(path, text, names, lambda _: None)
 
 

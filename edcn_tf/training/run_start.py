@@ -100,9 +100,9 @@ def start_run(run, data, config, *, correction, sample_of, warm_start):
         InputError: If there is something else, or a run that is finished, or one of
             another configuration, other data or another start.
     """
-    Run(run).check_name()
-    start = warm_start and {"run": str(warm_start)}
     directory, features = Run(run), PreparedData(data).features
+    directory.check_name()
+    start = warm_start and {"run": str(warm_start)}
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
     if not run.exists():
         with new_directory(run) as partial:
