@@ -62,3 +62,9 @@ def check_least(name: str, value: Any, least: float, or_none: bool = False) -> N
     if not (or_none and value is None) and value < least:
         none = "`None` or " * or_none
         raise ValueError(f"`{name}` must be {none}at least {least}. Received: {value}")
+
+
+def check_printable(name: str, value: Any) -> None:
+    """Raises an `InputError` unless a value is a text that can be shown."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise InputError(f"{name} must be a printable text. Received: {value!r}")

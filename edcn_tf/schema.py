@@ -1,12 +1,16 @@
 """What a click log is: which column is the label, which are fields, and how."""
 
 import dataclasses
+import datetime
+import functools
+import json
 import keyword
 import re
 from collections.abc import Collection
 from typing import Any, NoReturn
 
-from edcn_tf.checks import check_flag, is_whole
+from edcn_tf.checks import check_flag, check_printable, is_whole
+from edcn_tf.dialect import Dialect
 from edcn_tf.errors import InputError
 from edcn_tf.files import StrPath, read_json, write_json
 
@@ -24,6 +28,7 @@ MISSING: dict[str | None, Any] = {
     "float32": float("nan"),
 }
 SEQUENCE_LENGTH = 50  # by default
+AS_NUMBER = "number"  # a timestamp's format
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,8 @@ class Field:
     """One column of the log that the model looks at.
 
     Args:
-        name: The column's name, in the log and in requests to the served model.
+        name: The field's name, an input of the served model: in requests, and in the
+            log unless `column` says otherwise.
         kind: `"categorical"` (each value has its own embedding), `"numeric"`
             (each of `buckets` ranges has its own embedding) or `"sequence"` (a list
             whose order counts, such as a user's history: oldest first, newest last;
@@ -64,6 +70,8 @@ class Field:
         scale: Numeric. `"quantile"` (ranges hold about the same number of training
             rows) or `"log"` (ranges of equal width in asinh(x), which is log(x)
             for large x and also takes zero and negative numbers).
+        column: Name of the log's column, any printable text, where it is another than
+            the field's: `"education-num"`, `"class"`, `"user_id:token"`.
 
     Raises:
         InputError: If a value is out of its range or does not fit the kind.
@@ -85,16 +93,24 @@ class Field:
     candidate: bool = False
     of: str | None = None
     along: str | None = None
+    column: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not FIELD_NAME.fullmatch(self.name):
             raise InputError(
                 "A field's name becomes an input of the served model, so it must be "
-                "letters, digits and _ (100 at most, a letter first); rename the "
-                f"column in the log. Received: {self.name!r}"
+                "letters, digits and _ (100 at most, a letter first); give it another "
+                "name, and the log's as its `column`, "
+                f"{_name_and_column(self.name)}. Received: {self.name!r}"
             )
+        if self.column is not None:
+            check_printable(f"Field {self.name!r}: `column`", self.column)
         if self.name == "self" or keyword.iskeyword(self.name):
-            self._fail("TensorFlow can have no input of that name", self.name)
+            self._fail(
+                "TensorFlow can have no input of that name; give it another, and the "
+                f"log's as its `column`, {_name_and_column(self.name)}",
+                self.name,
+            )
         self._check_choice("kind", KINDS)
         self._check_flag("candidate")
         if self.kind == "sequence":
@@ -235,55 +251,6 @@ class Field:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dialect:
-    """How a CSV or TSV log is written, where it is not as its format says.
-
-    It is stored with prepared data and runs, so that `edcn predict` reads alike.
-
-    Args:
-        delimiter: What separates values, one ASCII character (`","`, `"\\t"` for TSV).
-        quote: What values may stand in (`'"'`, which is doubled inside; none for TSV:
-            `""`).
-        escape: What a quote inside a value has before it, in place of being doubled,
-            such as Spark's backslash.
-        names: Names of the columns of a log that has no header line.
-
-    Raises:
-        InputError: If a value is none of these.
-    """
-
-    delimiter: str | None = None
-    quote: str | None = None
-    escape: str | None = None
-    names: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        for key in ("delimiter", "quote", "escape"):
-            value, least = getattr(self, key), 1 if key != "quote" else 0
-            if value is not None and not (
-                isinstance(value, str) and least <= len(value) <= 1 and value.isascii()
-            ):
-                raise InputError(
-                    f"The dialect's `{key}` must be one ASCII character. "
-                    f"Received: {value!r}"
-                )
-        if self.names is not None:
-            if not isinstance(self.names, (list, tuple)) or not self.names:
-                raise InputError(
-                    "The dialect's `names` must be those of all columns, a list. "
-                    f"Received: {self.names!r}"
-                )
-            for name in self.names:
-                _check_name(name, "The dialect's `names`, each of them,")
-            object.__setattr__(self, "names", tuple(self.names))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The dialect as JSON, without what the format says."""
-        values = dataclasses.asdict(self)
-        return {key: value for key, value in values.items() if value is not None}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Schema:
     """Which columns of a log the model learns from.
 
@@ -294,6 +261,9 @@ class Schema:
         timestamp: Column to split a log, and order histories, by time: a number (any
             unit), or a date and time in ISO 8601 (seconds since 1970, UTC). Fractions
             count; records store it without them.
+        timestamp_format: How `timestamp` is written, where it is otherwise: as
+            `datetime.strptime` takes it, such as `"%d/%m/%Y %H:%M"`, or `"number"`
+            for numbers of eight digits that look like days but are none.
         weight: Column with each row's weight in the loss, not negative.
         dialect: `Dialect` of CSV and TSV logs that are written otherwise.
 
@@ -308,13 +278,14 @@ class Schema:
     timestamp: str | None = None
     weight: str | None = None
     dialect: Dialect | None = None
+    timestamp_format: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
-        _check_name(self.label, "`label`")
+        check_printable("`label`", self.label)
         for key in ("group", "timestamp", "weight"):
             if getattr(self, key) is not None:
-                _check_name(getattr(self, key), f"`{key}`")
+                check_printable(f"`{key}`", getattr(self, key))
         if not self.fields:
             raise InputError("The schema has no fields. Received: fields=[]")
         names = [field.name for field in self.fields]
@@ -329,8 +300,11 @@ class Schema:
                 "Fields must differ in more than upper and lower case. "
                 f"Received: {twins[0]!r} and {twins[1]!r}"
             )
+        of_column = {field.column: field.name for field in self.fields if field.column}
+        if self.group and self.group not in names:  # by its column a field, perhaps
+            object.__setattr__(self, "group", of_column.get(self.group, self.group))
         for key in ("label", "weight"):
-            if getattr(self, key) in names:
+            if getattr(self, key) in {*names, *of_column}:
                 raise InputError(
                     f"The {key} column is also a field, which would let the model see "
                     f"its answer. Received: {getattr(self, key)!r}"
@@ -346,15 +320,54 @@ class Schema:
                 "The group column must have one value a row, but the field is a list. "
                 f"Received: {self.group!r}"
             )
-        if self.timestamp in names:
+        if self.timestamp in {*names, *of_column} - {None}:
             raise InputError(
                 "The timestamp column is also a field; give the model what the time "
                 "means (hour, weekday) as columns of their own. "
                 f"Received: {self.timestamp!r}"
             )
+        self._check_timestamp_format()
         by_name = {field.name: field for field in self.fields}
         fields = tuple(_completed(field, by_name) for field in self.fields)
         object.__setattr__(self, "fields", fields)
+
+    def _check_timestamp_format(self) -> None:
+        if self.timestamp_format is None:
+            return
+        check_printable("`timestamp_format`", self.timestamp_format)
+        if self.timestamp is None:
+            raise InputError("`timestamp_format` needs the column's name: `timestamp`")
+        if self.timestamp_format == AS_NUMBER:
+            return
+        day = datetime.datetime(2001, 2, 3)
+        try:
+            # A zone's name means another thing on each machine; %z is its offset.
+            if "%Z" in self.timestamp_format:
+                raise ValueError("%Z")
+            datetime.datetime.strptime(
+                day.strftime(self.timestamp_format), self.timestamp_format
+            )
+        except ValueError:
+            raise InputError(
+                '`timestamp_format` must be "number", or a form of datetime.strptime '
+                'without %Z, such as "%d/%m/%Y %H:%M:%S". '
+                f"Received: {self.timestamp_format!r}"
+            ) from None
+
+    def column(self, name: str) -> str:
+        """The log's name of one of `columns`."""
+        return self._of_log.get(name, name)
+
+    def named(self, column: str) -> str:
+        """The name, of `columns`, that a column of the log has; a field's stays."""
+        if any(field.name == column for field in self.fields):
+            return column
+        names = (f.name for f in self.fields if f.column == column)
+        return next(names, column)
+
+    @functools.cached_property
+    def _of_log(self) -> dict[str, str]:
+        return {field.name: field.column for field in self.fields if field.column}
 
     def owner(self, field: Field) -> Field:
         """The field whose rows of the table a field's values have: mostly its own."""
@@ -382,7 +395,7 @@ class Schema:
         """The schema as JSON."""
         roles = {
             key: getattr(self, key)
-            for key in ("label", "group", "timestamp", "weight")
+            for key in ("label", "group", "timestamp", "timestamp_format", "weight")
             if getattr(self, key) is not None
         }
         if self.dialect:
@@ -420,6 +433,15 @@ class Schema:
             raise InputError(f"{path}: {error}") from None
 
 
+def _name_and_column(column: Any) -> str:
+    """An example for a column whose name a field cannot have."""
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", str(column)).strip("_")
+    if name == "self" or keyword.iskeyword(name) or not FIELD_NAME.fullmatch(name):
+        name = f"field_{name}".rstrip("_")[:100]
+    shown = json.dumps({"name": name, "column": str(column)}, ensure_ascii=False)
+    return f"such as {shown}"
+
+
 def _completed(field: Field, by_name: dict[str, Field]) -> Field:
     """A sequence with what it has from the fields that it is of and along."""
     if field.kind != "sequence":
@@ -449,11 +471,6 @@ def _completed(field: Field, by_name: dict[str, Field]) -> Field:
                 f"out. Received: {getattr(field, key)!r}"
             )
     return dataclasses.replace(field, **inherited)
-
-
-def _check_name(name: Any, what: str) -> None:
-    if not isinstance(name, str) or not name or not name.isprintable():
-        raise InputError(f"{what} must be a printable text. Received: {name!r}")
 
 
 def _checked_keys(cls: type[Any], config: Any, what: str) -> dict[str, Any]:

@@ -24,7 +24,8 @@ MOST_MODULES = 16  # of a folder, so that its listing is read at a glance
 ORDER = [
     {"version", "choices", "errors", "tensors"},
     {"files", "checks", "console"},
-    {"directories", "schema"},
+    {"directories", "dialect"},
+    {"schema"},
     {"logs"},
     {"features", "layers"},
     {"models"},

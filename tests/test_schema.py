@@ -40,7 +40,13 @@ FULL = {
             "scale": "log",
         },
         {"name": "past", "kind": "sequence", "of": "device", "max_length": 7},
-        {"name": "since", "kind": "sequence", "buckets": 5, "along": "past"},
+        {
+            "name": "since",
+            "kind": "sequence",
+            "buckets": 5,
+            "along": "past",
+            "column": "time since",
+        },
     ],
 }
 

@@ -19,6 +19,9 @@ class TextFormat:
         names: The columns' names where the file has no header line.
         quote: What values may stand in; none if empty.
         escape: What a quote inside a value has before it; doubled if empty.
+        comment: What a line begins with that is passed over; none if empty.
+        label: Name of the column that a file without clicks does not have, though
+            those with clicks do.
         derive: Adds columns that are computed from those in the file.
         derived: Name of each such column -> name of the column it is computed from.
     """
@@ -27,6 +30,8 @@ class TextFormat:
     names: tuple[str, ...] | None = None
     quote: str = '"'
     escape: str = ""
+    comment: str = ""
+    label: str | None = None
     derive: Callable | None = None
     derived: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -34,7 +39,11 @@ class TextFormat:
         """The format with what a `Dialect` says otherwise."""
         if dialect is None:
             return self
-        return dataclasses.replace(self, **dialect.to_dict())
+        own = {field.name for field in dataclasses.fields(self)}
+        said = {key: value for key, value in dialect.to_dict().items() if key in own}
+        if len(said.get("delimiter", "")) > 1:
+            said["quote"] = ""
+        return dataclasses.replace(self, **said)
 
     def needed(self, columns):
         """Names of the columns in the file that `columns` are made from."""
@@ -78,7 +87,10 @@ TEXT = {
     "csv": TextFormat(","),
     "tsv": TextFormat("\t", quote=""),  # as it is written, quotes and all
     "criteo": TextFormat(
-        "\t", names=("label", *_CRITEO_NUMBERS, *_CRITEO_STRINGS), quote=""
+        "\t",
+        names=("label", *_CRITEO_NUMBERS, *_CRITEO_STRINGS),
+        quote="",
+        label="label",
     ),
     "avazu": TextFormat(
         ",",

@@ -1,9 +1,13 @@
-"""A log file opened: its bytes, decompressed, and what goes wrong as one line."""
+"""A log file opened: its bytes, decompressed, and what goes wrong as one line.
+
+A name with `://` is one of a store that Arrow reaches, such as `s3://bucket/log.csv`.
+"""
 
 import contextlib
 import os
 
 import pyarrow as pa
+import pyarrow.fs
 
 from edcn_tf.errors import InputError
 
@@ -30,11 +34,11 @@ def input_errors(path, format):
 @contextlib.contextmanager
 def opened(path):
     """The file's bytes, decompressed, beside the file itself (to tell how far)."""
-    with pa.OSFile(path) as file:
+    with _open(path) as file:
         start = file.read(4)
         held = next((k for magic, k in MAGIC.items() if start.startswith(magic)), None)
         file.seek(0)
-        suffix = os.path.splitext(path.lower())[1]
+        suffix = os.path.splitext(name_of(path).lower())[1]
         named = {".gz": "gzip", ".zst": "zstd"}.get(suffix)
         if named and held != named and file.size():
             raise InputError(f"{path}: is named {suffix} but does not hold {named}")
@@ -43,3 +47,56 @@ def opened(path):
                 yield stream, file
         else:
             yield file, file
+
+
+def name_of(path):
+    """A path without the options of a store, which follow a question mark."""
+    return path.partition("?")[0] if _is_remote(path) else path
+
+
+def size(path):
+    """Bytes of a file; `OSError` if there is none."""
+    if not _is_remote(path):
+        return os.path.getsize(path)
+    with _open(path) as file:
+        return file.size()
+
+
+def listed(path):
+    """Names of all files below a directory, or None if it is none."""
+    if not _is_remote(path):
+        if not os.path.isdir(path):
+            return None
+        folders = os.walk(path, followlinks=True)
+        return [os.path.join(at, name) for at, _, names in folders for name in names]
+    store, name = _store(path)
+    with input_errors(path, "a directory"):
+        if store.get_file_info(name).type != pa.fs.FileType.Directory:
+            return None
+        below = store.get_file_info(pa.fs.FileSelector(name, recursive=True))
+    base = name_of(path)
+    query = path[len(base) :]
+    return [
+        base.rstrip("/") + each.path[len(name.rstrip("/")) :] + query
+        for each in below
+        if each.is_file
+    ]
+
+
+def _open(path):
+    if not _is_remote(path):
+        return pa.OSFile(path)
+    store, name = _store(path)
+    return store.open_input_file(name)
+
+
+def _is_remote(path):
+    return "://" in path
+
+
+def _store(path):
+    try:
+        return pa.fs.FileSystem.from_uri(path)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be reached ({reason})") from None

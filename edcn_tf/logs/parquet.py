@@ -1,7 +1,6 @@
 """Parquet logs, as batches of the columns that are asked for."""
 
 import contextlib
-import os
 import shutil
 import tempfile
 
@@ -9,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from edcn_tf.logs import opening
-from edcn_tf.logs.normalizing import check_once, missing_column
+from edcn_tf.logs.normalizing import MissingColumn, check_once
 
 
 def row_groups(path):
@@ -22,6 +21,12 @@ def row_groups(path):
         return [(i, n) for i, n in enumerate(rows) if n] or [(None, 0)]
 
 
+def header(path):
+    """Names of a file's columns."""
+    with _unpacked(path) as (stream, _):
+        return pa.parquet.ParquetFile(stream).schema_arrow.names
+
+
 def read(path, row_group, columns, progress):
     """Yields the rows of a file, or of one of its row groups, as `RecordBatch`.
 
@@ -31,21 +36,28 @@ def read(path, row_group, columns, progress):
         columns: Names of the columns to read.
         progress: Called with the number of bytes read since the last call.
     """
-    with contextlib.ExitStack() as stack:
-        stream, file = stack.enter_context(opening.opened(path))
-        if stream is not file:  # Parquet is read from its end: unpack it first
-            unpacked = stack.enter_context(tempfile.TemporaryFile())
-            shutil.copyfileobj(stream, unpacked)
-            unpacked.seek(0)
-            stream = unpacked
+    with _unpacked(path) as (stream, file):
         parquet = pa.parquet.ParquetFile(stream)
         present = parquet.schema_arrow.names
         if set(columns) - set(present):
-            raise missing_column(path, columns, present)
+            raise MissingColumn(path, columns, present)
         check_once(path, columns, present)
-        size, rows = os.path.getsize(path), max(parquet.metadata.num_rows, 1)
+        size, rows = file.size(), max(parquet.metadata.num_rows, 1)
         groups = None if row_group is None else [row_group]
         for batch in parquet.iter_batches(opening.LOG_ROWS, groups, columns):
             progress(size * batch.num_rows // rows)
             if batch.num_rows:
                 yield batch.select(columns)
+
+
+@contextlib.contextmanager
+def _unpacked(path):
+    """A file that can be read from its end, as Parquet is, beside the one on disk."""
+    with contextlib.ExitStack() as stack:
+        stream, file = stack.enter_context(opening.opened(path))
+        if stream is not file:
+            unpacked = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(stream, unpacked)
+            unpacked.seek(0)
+            stream = unpacked
+        yield stream, file

@@ -10,11 +10,19 @@ import pyarrow as pa
 from edcn_tf.choices import FORMATS
 from edcn_tf.errors import InputError
 from edcn_tf.files import StrPath
-from edcn_tf.logs import formats, parquet, tfds
-from edcn_tf.logs.normalizing import normalized
+from edcn_tf.logs import folders, formats, json_lines, opening, parquet, text, tfds
+from edcn_tf.logs.normalizing import check_once, normalized
 from edcn_tf.logs.opening import input_errors
-from edcn_tf.logs.text import read_text
 from edcn_tf.schema import Schema
+
+SUFFIXES = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+}
 
 
 def read_log(
@@ -27,9 +35,9 @@ def read_log(
     """Reads logs one after the other in batches, with flat memory.
 
     Args:
-        paths: File names, each plain or compressed (.gz, .zst), or
-            `tfds:NAME[SPLIT]` for a TensorFlow Datasets name (all splits unless
-            one is given).
+        paths: File names, each plain or compressed (.gz, .zst); directories of such
+            files (`edcn_tf.logs.folders`); or `tfds:NAME[SPLIT]` for a TensorFlow
+            Datasets name (all splits unless one is given).
         schema: `Schema` that says which columns are read and as what.
         format: One of `FORMATS`; told from each file's name unless given.
         columns: Names of the columns to read; those of the schema unless given.
@@ -44,9 +52,17 @@ def read_log(
         InputError: With file, row and column, if a file cannot be read as what it is
             taken for, a column is missing, or a value does not fit the schema.
     """
-    for path in map(str, paths):
+    for path in log_files(paths):
         for _, batch in read_part(LogPart(path), schema, format, columns, progress):
             yield batch
+
+
+def log_files(paths: Iterable[StrPath]) -> list[str]:
+    """The logs with the files of each directory in its place, in their order."""
+    found: list[str] = []
+    for path in map(str, paths):
+        found += [path] if path.startswith("tfds:") else folders.files_of(path)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,20 +111,23 @@ def read_part(
         Number of the batch's first row in the log, from 0, and the batch.
     """
     columns = list(columns or schema.columns)
+    of_log = list(dict.fromkeys(map(schema.column, columns)))
     progress = progress or (lambda _: None)
-    batches = _read_one(part, schema, format, columns, progress)
-    return normalized(batches, schema, columns, part.path, part.first_row)
+    batches = _read_one(part, schema, format, of_log, progress)
+    format = None if part.path.startswith("tfds:") else format or _format_of(part.path)
+    dialect = schema.dialect if format in ("csv", "tsv") else None
+    return normalized(batches, schema, columns, part.path, part.first_row, dialect)
 
 
 def log_bytes(paths: Iterable[StrPath]) -> int:
     """Size of the logs in bytes, as far as they are files."""
     sizes = 0
-    for path in map(str, paths):
+    for path in log_files(paths):
         if not path.startswith("tfds:"):
             try:
-                sizes += os.path.getsize(path)
+                sizes += opening.size(path)
             except OSError as error:
-                raise InputError(f"{path}: {error.strerror}") from None
+                raise InputError(f"{path}: {error.strerror or error}") from None
     return sizes
 
 
@@ -126,22 +145,62 @@ def _read_one(
     format = format or _format_of(path)
     if format not in FORMATS:
         raise InputError(f"Format must be one of {list(FORMATS)}. Received: {format!r}")
+    told = {c: v for c, v in folders.told_by(path).items() if c in columns}
     with input_errors(path, format):
-        if format == "parquet":
-            yield from parquet.read(path, part.piece, columns, progress)
-        else:
-            text = formats.TEXT[format]
-            if format in ("csv", "tsv"):
-                text = text.spoken(schema.dialect)
-            yield from read_text(path, text, columns, progress)
+        if told:
+            present = _header(path, format, schema)
+            check_once(path, told, [*told, *present])
+            # A file without any column that is asked for has as many rows as another.
+            columns = [c for c in columns if c not in told] or present[:1]
+        for batch in _read_file(part, schema, format, columns, progress):
+            yield _with_told(batch, told) if told else batch
+
+
+def _read_file(
+    part: LogPart,
+    schema: Schema,
+    format: str,
+    columns: Sequence[str],
+    progress: Callable[[int], object],
+) -> Iterator[pa.RecordBatch]:
+    if format == "parquet":
+        return parquet.read(part.path, part.piece, columns, progress)
+    if format == "jsonl":
+        return json_lines.read_json_lines(part.path, columns, progress)
+    spoken = _text_format(format, schema)
+    return text.read_text(part.path, spoken, columns, progress)
+
+
+def _header(path: str, format: str, schema: Schema) -> list[str]:
+    """Names of the columns that a file has."""
+    if format == "parquet":
+        return parquet.header(path)
+    if format == "jsonl":
+        return json_lines.header(path)
+    return text.header(path, _text_format(format, schema))
+
+
+def _text_format(format: str, schema: Schema) -> formats.TextFormat:
+    known = formats.TEXT[format]
+    return known.spoken(schema.dialect) if format in ("csv", "tsv") else known
+
+
+def _with_told(batch: pa.RecordBatch, told: dict[str, str | None]) -> pa.RecordBatch:
+    """With the columns that the folders' names tell, the same for all rows."""
+    texts = [
+        pa.repeat(pa.scalar(v, pa.string()), batch.num_rows) for v in told.values()
+    ]
+    return pa.RecordBatch.from_arrays(
+        [*batch.columns, *texts], [*batch.schema.names, *told]
+    )
 
 
 def _format_of(path: str) -> str:
-    stem, suffix = os.path.splitext(path.lower())
+    stem, suffix = os.path.splitext(opening.name_of(path).lower())
     if suffix in (".gz", ".zst"):
         suffix = os.path.splitext(stem)[1]
-    if suffix in (".csv", ".tsv", ".parquet"):
-        return suffix[1:]
+    if suffix in SUFFIXES:
+        return SUFFIXES[suffix]
     raise InputError(
         f"{path}: cannot tell the format from the name; give --format, one of "
         f"{list(FORMATS)}"

@@ -1,6 +1,8 @@
 """Text logs: CSV, TSV and their like, as batches of strings."""
 
+import contextlib
 import csv
+import dataclasses
 import re
 
 import pyarrow as pa
@@ -8,8 +10,9 @@ import pyarrow.csv
 
 from edcn_tf.errors import InputError
 from edcn_tf.logs import opening
-from edcn_tf.logs.normalizing import check_once, missing_column
+from edcn_tf.logs.normalizing import MissingColumn, check_once
 from edcn_tf.logs.quotes import BalancedQuotes
+from edcn_tf.logs.streams import UNIT_SEPARATOR, OneDelimiter, WithoutComments
 
 
 def read_text(path, text, columns, progress):
@@ -24,7 +27,8 @@ def read_text(path, text, columns, progress):
     Raises:
         InputError: If the file is no text, or lacks a column.
     """
-    with opening.opened(path) as (stream, file):
+    text = _without_label(path, text, columns)
+    with _opened(path, text) as (stream, file):
         if not file.size():
             return
         if file is stream:
@@ -37,10 +41,10 @@ def read_text(path, text, columns, progress):
                 )
         needed = text.needed(columns)
         if text.names is None:
-            check_once(path, needed, _header(path, text))
+            check_once(path, needed, header(path, text))
         if text.quote == '"' and not text.escape:
-            header = text.names is None
-            stream = BalancedQuotes(stream, path, text.delimiter, 1 - header)
+            has_header = text.names is None
+            stream = BalancedQuotes(stream, path, text.delimiter, 1 - has_header)
         try:
             reader = pa.csv.open_csv(
                 stream,
@@ -50,7 +54,7 @@ def read_text(path, text, columns, progress):
                     use_threads=False,
                 ),
                 parse_options=pa.csv.ParseOptions(
-                    delimiter=text.delimiter,
+                    delimiter=_delimiter(text),
                     quote_char=text.quote or False,
                     double_quote=not text.escape,
                     escape_char=text.escape or False,
@@ -64,7 +68,7 @@ def read_text(path, text, columns, progress):
                 ),
             )
         except pa.ArrowKeyError:
-            raise missing_column(path, needed, _header(path, text)) from None
+            raise MissingColumn(path, needed, header(path, text)) from None
         done, first_row = 0, 1
         for batch in reader:
             position = file.tell()
@@ -76,15 +80,49 @@ def read_text(path, text, columns, progress):
                 first_row += batch.num_rows
 
 
-def _header(path, text):
-    with opening.opened(path) as (stream, _):
+def header(path, text):
+    """Names of a text log's columns."""
+    return list(text.names) if text.names else _first_line(path, text)
+
+
+def _first_line(path, text):
+    """The values of the first line."""
+    with _opened(path, text) as (stream, _):
         line = re.split(b"[\r\n]", stream.read(1 << 16))[0].decode("utf-8", "replace")
-    header = line.removeprefix("\ufeff")  # one, as Arrow does
-    header = header.replace("\0", "\ufffd")  # which csv refuses before Python 3.11
+    line = line.removeprefix("\ufeff")  # one, as Arrow does
+    line = line.replace("\0", "\ufffd")  # which csv refuses before Python 3.11
     quoting = csv.QUOTE_MINIMAL if text.quote else csv.QUOTE_NONE
-    options = {"delimiter": text.delimiter, "quoting": quoting}
+    options = {"delimiter": _delimiter(text), "quoting": quoting}
     if text.quote:
         options["quotechar"] = text.quote
     if text.escape:
         options.update(escapechar=text.escape, doublequote=False)
-    return next(csv.reader([header], **options), [])
+    return next(csv.reader([line], **options), [])
+
+
+def _without_label(path, text, columns):
+    """The format of a file that has no label, where that is known to occur."""
+    if text.label is None or len(_first_line(path, text)) != len(text.names) - 1:
+        return text
+    if text.label in columns:
+        raise InputError(
+            f"{path}: has {len(text.names) - 1} columns and so no {text.label!r}; it "
+            "can be scored, but not learned from"
+        )
+    names = tuple(name for name in text.names if name != text.label)
+    return dataclasses.replace(text, names=names)
+
+
+def _delimiter(text):
+    return text.delimiter if len(text.delimiter) == 1 else UNIT_SEPARATOR
+
+
+@contextlib.contextmanager
+def _opened(path, text):
+    """The text as Arrow can read it, beside the file itself (to tell how far)."""
+    with opening.opened(path) as (stream, file):
+        if text.comment:
+            stream = WithoutComments(stream, text.comment, text.quote)
+        if len(text.delimiter) > 1:
+            stream = OneDelimiter(stream, path, text.delimiter)
+        yield stream, file

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from edcn_tf.errors import InputError
 from edcn_tf.logs import opening
-from edcn_tf.logs.normalizing import missing_column
+from edcn_tf.logs.normalizing import MissingColumn
 
 
 def files_of(path):
@@ -33,7 +33,7 @@ def read(path, file, columns):
 
     stored = _splits(path)[0].features.tf_example_spec
     if set(columns) - set(stored):
-        raise missing_column(path, columns, list(stored))
+        raise MissingColumn(path, columns, list(stored))
     # A batch of records at a time: TFDS itself decodes them one by one.
     parsing = {
         name: tf.io.RaggedFeature(stored[name].dtype)

@@ -62,7 +62,7 @@ class History:
                 "A history is USER:ITEM:TIME, the names of three columns. "
                 f"Received: {text!r}"
             )
-        user, item, time = names
+        user, item, time = map(schema.named, names)
         if schema.timestamp not in (None, time):
             raise InputError(
                 f"The schema's timestamp is {schema.timestamp!r}; histories go by the "

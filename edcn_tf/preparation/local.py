@@ -19,7 +19,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.features.counting import ValueCounts
 from edcn_tf.features.growth import Growth
 from edcn_tf.files import StrPath, new_directory, refuse_existing
-from edcn_tf.logs.reading import LogPart, log_bytes
+from edcn_tf.logs.reading import LogPart, log_bytes, log_files
 from edcn_tf.preparation.histories import History, number_of_groups
 from edcn_tf.preparation.plan import Counts, Plan
 from edcn_tf.preparation.splitting import Splitter
@@ -55,7 +55,8 @@ def prepare(
     FeatureSpec is counted on the training split alone.
 
     Args:
-        logs: Name of a log that is split here, or a list of them; or a dict of
+        logs: Name of a log, or a directory of its files, that is split here, or a list
+            of them; or a dict of
             `"train"`, `"valid"` and `"test"` to such lists where the user has made
             the split.
         schema: The `Schema`.
@@ -190,7 +191,7 @@ def _plan(
     """The `Plan` of `prepare`'s arguments."""
     if not isinstance(logs, Mapping):
         one = isinstance(logs, (str, Path))
-        names = tuple(map(str, [logs] if one else logs))  # type: ignore[arg-type]
+        names = tuple(log_files([logs] if one else logs))  # type: ignore[arg-type,list-item]
         if not names:
             raise InputError("There is no log to prepare")
         splits = (None,) * len(names)
@@ -198,7 +199,7 @@ def _plan(
         return Plan(names, splits, splitter, format, compression, growth, history)
     if not logs.get("train"):
         raise InputError("A split of your own needs logs for training: --train")
-    pairs = [(str(log), split) for split, part in logs.items() for log in part]
+    pairs = [(log, split) for split, part in logs.items() for log in log_files(part)]
     options["split"] = None
     splitter = Splitter(**options)
     names, of = (tuple(column) for column in zip(*pairs))

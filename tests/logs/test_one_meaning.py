@@ -199,7 +199,7 @@ def test_a_dialect_is_stored_with_the_data_and_read_by_predict(tmp_path):
 
 @pytest.mark.parametrize(
     "dialect",
-    [{"delimiter": "::"}, {"quote": 1}, {"escape": ""}, {"names": []}, {"names": [""]}],
+    [{"delimiter": ""}, {"quote": 1}, {"escape": ""}, {"names": []}, {"names": [""]}],
 )
 def test_a_dialect_that_cannot_be_is_one_line(dialect):
     with pytest.raises(InputError, match="dialect"):
