@@ -20,7 +20,7 @@ FAST = [  # files of tests that train nothing and export nothing: make test-fast
     *("test_sequences.py", "test_log_reading.py", "test_one_meaning.py"),
     *("test_record_frames.py", "test_record_writing.py", "test_comparison.py"),
     *("test_importance.py", "test_metrics.py", "test_value_figures.py"),
-    *("test_options.py", "test_tuning_page.py"),
+    *("test_options.py", "test_tuning_page.py", "test_client_rows.py"),
 ]
 
 

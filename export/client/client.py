@@ -4,7 +4,7 @@ import contextlib
 import random
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,21 @@ class Client:
         )
     ```
 
-    Rows come as a list of dicts (one a row), a dict of columns, a pandas DataFrame, a
-    pyarrow Table, or whatever else has the Arrow C stream interface. A missing value
-    is None, NaN or an absent key. Lists may be of unequal length. Threads can share a
-    client.
+    Rows come in one of these forms:
+
+    - a list or array of rows, each a dict, a pandas Series (`df.iloc[0]`), a
+      namedtuple, a dataclass, a `sqlite3.Row`, an Arrow struct, or a row of a NumPy
+      structured array;
+    - one such row alone, which is scored as a list of one;
+    - a dict of columns: lists, arrays, Series. A dict with a value that is none of
+      these is one row;
+    - a pandas DataFrame, a pyarrow Table, a NumPy structured array, or whatever else
+      has the Arrow C interface.
+
+    A missing value is None, NaN, NA, NaT or an absent key. Lists may be of unequal
+    length. A text field takes text alone: only the log tells whether the number 17 is
+    `"17"` or `"17.0"` there. A number field takes numbers, Decimals, and True and False
+    as 1 and 0. Values may be scalars of NumPy or Arrow. Threads can share a client.
 
     Args:
         address: `"HOST:PORT"` for gRPC (TF Serving's `--port`, usually 8500), or
@@ -129,7 +140,7 @@ class Client:
                 `ids` encoded rows as `{"ids": [[...], ...]}`.
 
         Returns:
-            `[rows]` float32.
+            `[rows]` float32; of one row alone an array of one.
 
         Raises:
             InputError: With row and field, if a value or a name does not fit the
@@ -156,11 +167,12 @@ class Client:
         outputs = self._scored("explain", rows)
         return {**outputs, "probability": outputs["probability"][:, 0]}
 
-    def rank(self, user: Mapping[str, Any], candidates: Any) -> np.ndarray:
+    def rank(self, user: Any, candidates: Any) -> np.ndarray:
         """The probability of each of a user's candidates.
 
         Args:
-            user: The fields of the user and the context, a dict.
+            user: The fields of the user and the context: one row in any of the forms
+                that the class takes; a dict is always a row.
             candidates: The candidates' fields: rows in any of the forms that the
                 class takes.
 
@@ -178,7 +190,7 @@ class Client:
             for name, info in signature.inputs.items():
                 is_candidate = len(info.shape) > len(singles[name].shape)
                 fields[is_candidate][name] = _field(name, singles[name])
-            columns, _ = read_columns([user], fields[False], "user")
+            columns, _ = read_columns(user, fields[False], "user")
             of_user = _tensors(columns, fields[False], slice(None))
             columns, count = read_columns(candidates, fields[True], "candidate")
             scores = [np.empty(0, np.float32)]
