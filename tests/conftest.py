@@ -21,6 +21,7 @@ FAST = [  # files of tests that train nothing and export nothing: make test-fast
     *("test_record_frames.py", "test_record_writing.py", "test_comparison.py"),
     *("test_importance.py", "test_metrics.py", "test_value_figures.py"),
     *("test_options.py", "test_tuning_page.py", "test_client_rows.py"),
+    "test_usable.py",
 ]
 
 

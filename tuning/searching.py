@@ -17,6 +17,7 @@ from edcn_tf.files import (
     read_value,
     write_json,
 )
+from edcn_tf.preparation.usable import check_splits
 from edcn_tf.records.encoded import TRAINING_SPLITS
 from edcn_tf.records.writing import record_files
 
@@ -99,6 +100,7 @@ def search(
     prepared = PreparedData(data)
     for split in TRAINING_SPLITS:  # there, or an error that names it
         record_files(prepared.records(split))
+    check_splits(data)
     chosen = SearchSpace(FeatureSpec.load(prepared.features), space, base)
     oracle = make_oracle(
         tuner,

@@ -106,7 +106,7 @@ def _build(pipeline, plan, parts, ranges, groups, directory):
             parts
             | "Count times" >> beam.ParDo(CountTimes(plan, directory))
             | "Merge times" >> beam.CombineGlobally(Merge())
-            | "Split times" >> beam.Map(plan.with_times)
+            | "Split times" >> beam.ParDo(SplitTimes(plan, directory))
         )
     if plan.history:
         gathered = (
@@ -171,6 +171,18 @@ class CountTimes(beam.DoFn):
         with _attempt(self.directory, number):
             self.plan.count_times(part, counts)
         yield counts
+
+
+class SplitTimes(beam.DoFn):
+    """The counts of all timestamps -> the plan that splits at some of them."""
+
+    def __init__(self, plan, directory):
+        self.plan, self.directory = plan, directory
+
+    def process(self, counts):
+        with _attempt(self.directory, "times"):
+            plan = self.plan.with_times(counts)
+        yield plan
 
 
 class GatherPart(beam.DoFn):

@@ -23,6 +23,7 @@ from edcn_tf.logs.reading import LogPart, log_bytes, log_files
 from edcn_tf.preparation.histories import History, number_of_groups
 from edcn_tf.preparation.plan import Counts, Plan
 from edcn_tf.preparation.splitting import Splitter
+from edcn_tf.preparation.usable import remarks
 from edcn_tf.records.writing import RecordWriter
 from edcn_tf.schema import Schema
 
@@ -90,8 +91,10 @@ def prepare(
             as a new one, `ITEM_history`.
 
     Returns:
-        The summary, a dict: rows and click rate of each split, kept values of each
-        field and the share of this log's training values that they cover.
+        The summary, a dict: rows and click rate of each split, and how many rows and
+        clicks have a weight above 0; kept values of each field and the share of this
+        log's training values that they cover. A split that no model can be trained on
+        or judged by is named in a printed line.
 
     Raises:
         InputError: For anything wrong with the logs, the schema or the options.
@@ -125,7 +128,7 @@ def prepare(
             raise InputError("--runner and --workers exclude each other")
         from edcn_tf.preparation.beam import prepare_on_beam
 
-        return prepare_on_beam(plan, directory, runner, runner_options)
+        return _remarked(prepare_on_beam(plan, directory, runner, runner_options))
     if workers is None:
         workers = 1 if total < ONE_PROCESS_BYTES else os.cpu_count() or 1
     parts = list(enumerate(map(LogPart, plan.logs)))  # each log whole
@@ -149,7 +152,14 @@ def prepare(
 
             for log, part in parts:
                 plan.prepare(log, part, counts, write, progress, found(log))
-        return plan.write(counts, partial)
+        summary = plan.write(counts, partial)
+    return _remarked(summary)
+
+
+def _remarked(summary: dict[str, Any]) -> dict[str, Any]:
+    for line in remarks(summary["splits"]):
+        print(line)
+    return summary
 
 
 @contextlib.contextmanager

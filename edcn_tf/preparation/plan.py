@@ -56,7 +56,11 @@ class Plan:
             counts.add(batch.column(0))
 
     def with_times(self, counts):
-        """The plan with the timestamps to split at, from the counts of all."""
+        """The plan with the timestamps to split at, from the counts of all.
+
+        Raises:
+            InputError: If too many rows have one timestamp.
+        """
         times = time_shares(counts, self.splitter.split)
         splitter = dataclasses.replace(self.splitter, times=times)
         return dataclasses.replace(self, splitter=splitter)
@@ -103,7 +107,7 @@ class Plan:
             "seed": splitter.seed,
             "negative_sampling_rate": splitter.negative_sampling_rate,
             "splits": {
-                split: {"rows": rows, "click_rate": tally.clicks[split] / rows}
+                split: tally.summary(split, self.schema.weight is not None)
                 for split, rows in tally.rows.items()
                 if rows
             },
@@ -142,33 +146,65 @@ class Counts:
     """
 
     def __init__(self, schema):
-        self.label = schema.label
+        self.label, self.weight = schema.label, schema.weight
         self.tally = Tally()
         self.features = FeatureCounter(schema)
 
     def add(self, split, batch, keys):
         """Counts rows of a split, with their keys (`features.draws.row_keys`)."""
-        self.tally.add(split, batch.num_rows, pc.sum(batch.column(self.label)).as_py())
+        labels = batch.column(self.label)
+        self.tally.all.add(split, labels)
+        if self.weight is not None:
+            has_weight = pc.greater(batch.column(self.weight), 0)
+            self.tally.weighted.add(split, labels.filter(has_weight))
         if split == "train":
             self.features.add(batch, keys)
 
 
 class Tally:
-    """Rows and clicks of each split."""
+    """Rows and clicks of each split, and those of a weight above 0."""
+
+    def __init__(self):
+        self.all, self.weighted = SplitCounts(), SplitCounts()
+
+    @property
+    def rows(self):
+        return self.all.rows
+
+    def merge(self, other):
+        """Adds another's counts to these, and returns them."""
+        self.all.merge(other.all)
+        self.weighted.merge(other.weighted)
+        return self
+
+    def summary(self, split, has_weights):
+        """What `summary.json` says of a split that has rows."""
+        rows = self.rows[split]
+        summary = {"rows": rows, "click_rate": self.all.clicks[split] / rows}
+        if has_weights:
+            summary["weighted_rows"] = self.weighted.rows[split]
+            summary["weighted_clicks"] = self.weighted.clicks[split]
+        return summary
+
+
+class SplitCounts:
+    """Numbers of rows and clicks of each split."""
 
     def __init__(self):
         self.rows = dict.fromkeys(SPLITS, 0)
         self.clicks = dict.fromkeys(SPLITS, 0)
 
-    def add(self, split, rows, clicks):
-        self.rows[split] += rows
-        self.clicks[split] += clicks
+    def add(self, split, labels):
+        """Counts rows with these labels, an Arrow array."""
+        self._add(split, len(labels), pc.sum(labels, min_count=0).as_py())
 
     def merge(self, other):
-        """Adds another's rows and clicks to these, and returns them."""
         for split in SPLITS:
-            self.add(split, other.rows[split], other.clicks[split])
-        return self
+            self._add(split, other.rows[split], other.clicks[split])
+
+    def _add(self, split, rows, clicks):
+        self.rows[split] += rows
+        self.clicks[split] += clicks
 
 
 def _field_summary(spec, counter, growth):

@@ -118,14 +118,37 @@ def time_shares(counts, split):
 
     Returns:
         Two numbers (any, if there is no timestamp).
+
+    Raises:
+        InputError: If a split stays empty since too many rows have one timestamp.
     """
     if counts.table() is None:
         return 0, 0
     table = counts.table().sort_by("value")
-    upto = np.cumsum(table["count"].to_numpy())
+    rows = table["count"].to_numpy()
+    upto = np.cumsum(rows)
     shares = np.array([split[0], split[0] + split[1]])
     places = np.searchsorted(upto, shares * upto[-1], side="left") + 1
     stamps = table["value"].to_numpy()
+    _check_ties(stamps, rows, places.clip(max=len(stamps)), split)
     # Past the last timestamp nothing follows: then the later splits are empty.
     ends = np.append(stamps, np.inf)[places.clip(max=len(stamps))]
     return tuple(ends.tolist())
+
+
+def _check_ties(stamps, rows, places, split):
+    """Refuses a split by time in which rows of one time leave no others to a split."""
+    for name, share, first, end in zip(
+        SPLITS[1:], split[1:], places, [places[1], len(stamps)]
+    ):
+        tied = rows[first - 1]  # rows of the last time before the split
+        if first >= end and share * rows.sum() >= 1 and tied > 1:
+            raise InputError(
+                f"The {name} split has no rows: {tied:,} rows have the time "
+                f"{_shown(stamps[first - 1])}, and rows of one time stay together; "
+                "give it a larger share, or split by chance"
+            )
+
+
+def _shown(stamp):
+    return int(stamp) if stamp.is_integer() else stamp

@@ -8,7 +8,7 @@ import yaml
 from edcn_tf.directories import PreparedData, Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import calibration
-from edcn_tf.files import new_directory, read_json, read_value, same_content, write_json
+from edcn_tf.files import new_directory, read_json, same_content, write_json
 from edcn_tf.records.writing import compression_of
 from edcn_tf.training.checkpoints.checkpoint import latest_checkpoint
 from edcn_tf.training.optimizers import SparseAdam
@@ -73,16 +73,6 @@ def sampling_correction(data):
         return calibration.Calibration(negative_sampling_rate=rate)
     except InputError as error:
         raise InputError(f"{data.summary}: {error}") from None
-
-
-def check_validation(data):
-    """Raises an `InputError` if the validation split cannot tell a best epoch."""
-    data = PreparedData(data)
-    if read_value(data.summary, "splits", "valid", "click_rate") in (0, 1):
-        raise InputError(
-            f"{data.path}: the validation split has clicks only, or none, so there is "
-            "no AUC to choose the best epoch by; prepare a larger one"
-        )
 
 
 def start_run(run, data, config, *, correction, sample_of, warm_start):

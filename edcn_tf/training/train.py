@@ -14,6 +14,7 @@ from edcn_tf.config import TrainingConfig
 from edcn_tf.directories import PreparedData, Run
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import StrPath, locked, write_json
+from edcn_tf.preparation.usable import check_splits
 from edcn_tf.training.callback import TrainingCallback
 from edcn_tf.training.checkpoints.checkpoint import (
     keep_checkpoint_of,
@@ -22,7 +23,6 @@ from edcn_tf.training.checkpoints.checkpoint import (
 from edcn_tf.training.checkpoints.state import TrainingState
 from edcn_tf.training.compiling import compiled_model
 from edcn_tf.training.run_start import (
-    check_validation,
     common_checkpoint,
     sampling_correction,
     set_starting_values,
@@ -114,7 +114,7 @@ def _train(data, run, config, *, workers, until, encoded, skip_corrupt, warm_sta
     splits = TrainingSplits(
         data, config, spec, encoded=encoded, skip_corrupt=skip_corrupt
     )
-    check_validation(data)
+    check_splits(data)
     correction = sampling_correction(data)
     if workers.is_chief or run.exists():  # as a check, where it does
         with splits.reading():

@@ -322,6 +322,18 @@ def test_mistakes_are_told_alike(tmp_path, logs, options):
     assert "\n" not in one
 
 
+def test_ties_are_told_alike(tmp_path, logs):
+    pairs = zip(logs[0].read_text().splitlines()[:1] * 2, ("1.csv", "2.csv"))
+    row = 'u,w,t,5,h,1,2,1,8,1,"x"'
+    ties = []
+    for head, name in pairs:
+        (tmp_path / name).write_text("\n".join([head, *[row] * 20]) + "\n")
+        ties.append(tmp_path / name)
+    one, many = errors_of(ties, tmp_path, split_by="time")
+    assert one == many
+    assert one.startswith("The valid split has no rows: 40 rows have the time 8, and")
+
+
 @pytest.mark.parametrize("split_by", ["chance", "time"])
 def test_no_rows(tmp_path, split_by, logs):
     empty = tmp_path / "empty.csv"

@@ -176,9 +176,40 @@ def test_split_by_time_over_several_logs(tmp_path):
 
 def test_all_at_one_time_leaves_nothing_to_test(tmp_path):
     log = write_log(tmp_path / "log.csv", time=lambda i: 5)
-    with pytest.raises(InputError, match="The valid split has no rows"):
+    with pytest.raises(InputError) as caught:
         prepare([log], SCHEMA, tmp_path / "out", split_by="time")
+    assert str(caught.value) == (
+        "The valid split has no rows: 2,000 rows have the time 5, and rows of one time "
+        "stay together; give it a larger share, or split by chance"
+    )
     assert left_in(tmp_path) == ["log.csv"]
+
+
+@pytest.mark.parametrize(
+    ("time", "told"),
+    [
+        (
+            lambda i: min(i, 1750) / 2,
+            "The test split has no rows: 250 rows .* time 875,",
+        ),
+        (
+            lambda i: i if i < 1500 else max(i, 1850) + 0.5,
+            "The valid .* 351 .* 1850.5,",
+        ),
+    ],
+)
+def test_ties_that_leave_a_split_without_rows_are_named(tmp_path, time, told):
+    log = write_log(tmp_path / "log.csv", time=time)
+    with pytest.raises(InputError, match=told):
+        prepare([log], SCHEMA, tmp_path / "out", split_by="time")
+
+
+def test_too_few_rows_are_no_ties(tmp_path):
+    log = write_log(tmp_path / "log.csv", range(5), time=lambda i: i // 2)
+    with pytest.raises(
+        InputError, match="has no rows; give it a larger share, or more"
+    ):
+        prepare([log], SCHEMA, tmp_path / "out", split_by="time")
 
 
 def test_the_users_own_split(tmp_path):
