@@ -54,6 +54,27 @@ class Lines:
         )
 
 
+def varied(space, settings):
+    """Which of the values that were set the space varies all the same, in a line.
+
+    Args:
+        space: `SearchSpace`.
+        settings: Key of `config.yaml` -> what the user set for it.
+
+    Returns:
+        The line, or None.
+    """
+    asked = {key: settings[key] for key in settings if key in space.parameters}
+    if not asked:
+        return None
+    first = {k: v for k, v in space.defaults().items() if k in asked}
+    begins = f"; the first trial has {_settings(first)}" if first else ""
+    return (
+        f"Not kept in all trials, since the space varies them: {_settings(asked)}"
+        f"{begins}. To keep a value, give a --space without its key"
+    )
+
+
 def best_candidates(results, space, objective, number):
     """The default and the best trials, each setting once.
 

@@ -24,7 +24,7 @@ from edcn_tf.records.writing import record_files
 from . import parallel
 from .objective import Objective
 from .oracles import FAILURES_IN_A_ROW, make_oracle
-from .outcome import Lines, best_candidates, write_outcome
+from .outcome import Lines, best_candidates, varied, write_outcome
 from .process import run_apart
 from .retraining import retrain
 from .search_space import SearchSpace, load_space
@@ -75,8 +75,10 @@ def search(
             `retrained/`.
         space: `"small"`, `"full"`, or the path of a YAML file (`SearchSpace`).
         base: Keys of `config.yaml` that every trial has; `seed` is that of the search
-            too. `epochs` is 26 unless it is given: that many at most for a trial, and
-            for Hyperband what its brackets are made from.
+            too. The space wins where it varies a key, which then is said, and of
+            which the base's value is that of the first trial. `epochs` is 26 unless
+            it is given: that many at most for a trial, and for Hyperband what its
+            brackets are made from.
         tuner: `"hyperband"`, `"bayesian"` or `"random"`.
         trials: The most trials.
         hours: After which no further trial begins, those of earlier calls included.
@@ -95,7 +97,8 @@ def search(
     """
     data, out = Path(data), Path(out)
     objective = objective or Objective()
-    base = {"epochs": EPOCHS, **(base or {})}
+    asked_for = dict(base or {})
+    base = {"epochs": EPOCHS, **asked_for}
     settings = TrainingConfig.from_dict(base)
     prepared = PreparedData(data)
     for split in TRAINING_SPLITS:  # there, or an error that names it
@@ -139,6 +142,8 @@ def search(
     with locked(out / SEARCH, f"{out}: another process searches there"):
         asked_anew = [retrain_trials, retrain_seeds] if retrain_trials else []
         _refuse_finished(out, trials, asked_anew)
+        if told := varied(chosen, asked_for):
+            print(told, flush=True)
         run_apart(encode, data, out / ENCODED, log=out / "encoding.txt")
         if role == parallel.CHIEF:
             print("Waiting for workers, which are given this command too", flush=True)

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from edcn_tf.checks import check_least
+from edcn_tf.layers.softmax import softmax
 
 EPSILON = 1e-6
 KINDS = ("add", "hadamard", "concat", "attention", "attention_components")
@@ -146,9 +147,9 @@ class Bridge(keras.layers.Layer):
         score_x = self.score[0](self.hidden[0](x))  # [B, 1] or [B, d]
         score_h = self.score[-1](self.hidden[-1](h))
         if self.kind == "attention":
-            weights = ops.softmax(ops.concatenate([score_x, score_h], axis=-1))
+            weights = softmax(ops.concatenate([score_x, score_h], axis=-1))
             return weights[:, :1] * x + weights[:, 1:] * h
-        return ops.softmax(score_x) * x + ops.softmax(score_h) * h
+        return softmax(score_x) * x + softmax(score_h) * h
 
     def compute_output_shape(self, x_shape, h_shape):
         return (*x_shape[:-1], self.units or x_shape[-1])

@@ -198,6 +198,25 @@ def test_another_search_in_its_directory(data, tmp_path):
         find(data, tmp_path / "other")
 
 
+def test_what_is_set_and_varied_all_the_same_is_told(data, tmp_path, capsys):
+    space = {**SPACE, "batch_size": [512, 1024], "temperature": [1.0, 2.0]}
+    space["gate"] = ["lhuc", "softmax"]
+    told = "Not kept in all trials, since the space varies them: "
+    base = {"batch_size": 700, "gate": "lhuc", "temperature": 2.0, "seed": 3}
+    find(data, tmp_path / "out", space, trials=1, base=base)
+    assert (
+        f"{told}batch_size=700 gate=lhuc temperature=2; the first trial has "
+        "batch_size=512 gate=lhuc. To keep a value, give a --space without its key\n"
+    ) in capsys.readouterr().out
+    [first] = read_results(tmp_path / "out")
+    assert (first.settings["batch_size"], first.settings["gate"]) == (512, "lhuc")
+    # What is not set is not told, though the default of the width depends on the data.
+    space = {**SPACE, "embedding_dim": [8, 16], "epochs": [2, 3]}
+    options = {"tuner": "random", "trials": 1, "retrain_trials": 0}
+    search(data, tmp_path / "other", space=space, **options)
+    assert told not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("changes", [{"tuner": "grid"}, {"base": {"epochs": 0}}])
 def test_arguments(data, tmp_path, changes):
     with pytest.raises(InputError, match="must be"):

@@ -7,6 +7,7 @@ from keras import ops
 
 from edcn_tf.checks import check_least
 from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer, check_fields
+from edcn_tf.layers.softmax import softmax
 
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
@@ -104,7 +105,7 @@ class FieldAttention(ExplicitLayer):
         key = ops.reshape(ops.matmul(flat, self.key_kernel), heads)
         value = ops.reshape(ops.matmul(flat, self.value_kernel), heads)
         scores = ops.einsum("bmnd,bknd->bnmk", query, key)  # [B, N, F, F]
-        outputs = ops.einsum("bnmk,bknd->bmnd", ops.softmax(scores), value)
+        outputs = ops.einsum("bnmk,bknd->bmnd", softmax(scores), value)
         outputs = ops.reshape(outputs, (-1, width))
         if self.residual:
             outputs += ops.matmul(flat, self.residual_kernel)

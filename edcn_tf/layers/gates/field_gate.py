@@ -7,6 +7,7 @@ from keras import ops
 
 from edcn_tf.layers.batch_norm import batch_norm as make_batch_norm
 from edcn_tf.layers.gates.gate import Gate
+from edcn_tf.layers.softmax import softmax
 
 BATCH_NORMS = (None, "scalar", "feature")
 
@@ -91,7 +92,7 @@ class FieldGate(Gate):
 
     def weights_of_fields(self):
         """The weights that fields are multiplied by, `[F]`."""
-        weights = ops.softmax(self.gate / self.temperature)
+        weights = softmax(self.gate / self.temperature)
         return weights * self.gate.shape[0] if self.scale else weights
 
     def weights_of(self, flat):

@@ -7,6 +7,7 @@ from keras import ops
 
 from edcn_tf.checks import check_least
 from edcn_tf.layers.history.history_layer import HistoryLayer, check_shapes
+from edcn_tf.layers.softmax import softmax
 
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
@@ -83,7 +84,7 @@ class InterestEvolution(HistoryLayer):
     def _weights(self, interests, candidate, mask):
         scores = ops.einsum("btd,bd->bt", interests, candidate @ self._kernel())
         scores = ops.where(mask, ops.cast(scores, "float32"), -1e9)
-        weights = ops.softmax(scores) * ops.cast(mask, "float32")
+        weights = softmax(scores) * ops.cast(mask, "float32")
         return ops.cast(weights, interests.dtype)
 
     def _kernel(self):
