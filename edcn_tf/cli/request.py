@@ -26,7 +26,9 @@ def add(command):
     rows.add_argument("--file", help="rows in JSON, one a line (.jsonl), or a log")
     parser.add_argument("--format", choices=FORMATS, help="of a log")
     parser.add_argument(
-        "--schema", metavar="SCHEMA", help="of a log with lists not separated by |"
+        "--schema",
+        metavar="SCHEMA",
+        help="of the model, for lists not separated by | and fields with a `column`",
     )
     parser.add_argument(
         "--signature",

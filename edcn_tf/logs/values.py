@@ -87,6 +87,9 @@ def numbers(column, arrow_type, dialect=None):
     expected = (
         "expected a whole number" if arrow_type == pa.int64() else "expected a number"
     )
+    if pa.types.is_temporal(column.type) and len(column):
+        # In which unit would it be one? Each container has another.
+        raise BadValue(f"{expected}, not a date or time", 0)
     if pa.types.is_string(column.type):
         column = pc.utf8_trim_whitespace(column)
         missing = pc.or_(pc.equal(column, ""), pc.is_in(column, NOT_A_NUMBER))

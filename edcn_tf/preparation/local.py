@@ -18,6 +18,7 @@ from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.features.counting import ValueCounts
 from edcn_tf.features.growth import Growth
+from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import StrPath, new_directory, refuse_existing
 from edcn_tf.logs.reading import LogPart, log_bytes, log_files
 from edcn_tf.preparation.histories import History, number_of_groups
@@ -94,7 +95,8 @@ def prepare(
         The summary, a dict: rows and click rate of each split, and how many rows and
         clicks have a weight above 0; kept values of each field and the share of this
         log's training values that they cover. A split that no model can be trained on
-        or judged by is named in a printed line.
+        or judged by is named in a printed line, and a field of text whose values all
+        look like `17.0`.
 
     Raises:
         InputError: For anything wrong with the logs, the schema or the options.
@@ -128,7 +130,8 @@ def prepare(
             raise InputError("--runner and --workers exclude each other")
         from edcn_tf.preparation.beam import prepare_on_beam
 
-        return _remarked(prepare_on_beam(plan, directory, runner, runner_options))
+        summary = prepare_on_beam(plan, directory, runner, runner_options)
+        return _remarked(summary, directory)
     if workers is None:
         workers = 1 if total < ONE_PROCESS_BYTES else os.cpu_count() or 1
     parts = list(enumerate(map(LogPart, plan.logs)))  # each log whole
@@ -153,11 +156,12 @@ def prepare(
             for log, part in parts:
                 plan.prepare(log, part, counts, write, progress, found(log))
         summary = plan.write(counts, partial)
-    return _remarked(summary)
+    return _remarked(summary, directory)
 
 
-def _remarked(summary: dict[str, Any]) -> dict[str, Any]:
-    for line in remarks(summary["splits"]):
+def _remarked(summary: dict[str, Any], directory: Path) -> dict[str, Any]:
+    spec = FeatureSpec.load(PreparedData(directory).features)
+    for line in remarks(summary["splits"], spec):
         print(line)
     return summary
 

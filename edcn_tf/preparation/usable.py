@@ -1,4 +1,7 @@
-"""Whether the splits of prepared data can train and judge a model."""
+"""Whether prepared data can train and judge a model, and is what was meant."""
+
+import itertools
+import re
 
 from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
@@ -10,14 +13,38 @@ CONSEQUENCES = {
     "valid": "there is no AUC to choose the best epoch by",
     "test": "there is no AUC of it",
 }
+WHOLE_FLOAT = re.compile(r"-?\d+\.0\n")  # how pandas writes ids with a gap into CSV
+LOOKED_AT = 1000  # values of a field, the most frequent
 
 
-def remarks(splits):
-    """What `edcn prepare` says of splits that will not do, in a line each.
+def remarks(splits, spec):
+    """What `edcn prepare` says of what will not do, in a line each.
 
     Args:
         splits: Of `summary.json`: split -> what was counted of it.
+        spec: The `FeatureSpec`.
     """
+    return _of_splits(splits) + [
+        f"Field {own.field.name!r}: its values are text such as {value!r}, another "
+        f"value than {value[:-2]!r}, which other logs may have; if they are whole "
+        'numbers, give the field "dtype": "int64"'
+        for own in spec.owners
+        if own.vocabulary
+        and own.field.dtype == "string"
+        and (value := _whole_float(own.vocabulary))
+    ]
+
+
+def _whole_float(vocabulary):
+    """The first value, if all are whole numbers with a fraction of 0."""
+    with open(vocabulary, encoding="utf-8") as file:
+        values = list(itertools.islice(file, LOOKED_AT))
+    if values and all(map(WHOLE_FLOAT.fullmatch, values)):
+        return values[0].rstrip("\n")
+    return None
+
+
+def _of_splits(splits):
     return [
         f"The {split} split {fault}, so {CONSEQUENCES[split]}"
         for split, counted in splits.items()

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from edcn_tf.errors import InputError
+from edcn_tf.files import StrPath
+from edcn_tf.schema import Schema
 
 from .feature_columns import Tensor, read_columns, to_tensor
 from .grpc_transport import GrpcTransport
@@ -67,9 +69,12 @@ class Client:
             is overloaded (gRPC UNAVAILABLE and RESOURCE_EXHAUSTED; HTTP 503 and 429),
             after pauses of about 0.05, 0.1, 0.2, ... seconds, as long as the deadline
             allows. Nothing else is sent again.
+        schema: The model's `Schema`, or its JSON file, where fields have a `column`:
+            rows may then call a field by its name or by its column's.
 
     Raises:
-        InputError: If an argument is not of this form.
+        InputError: If an argument is not of this form, or a column of the schema has
+            the name of another field.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Client:
         batch_size: int = 512,
         deadline: float = 1.0,
         retries: int = 3,
+        schema: Schema | StrPath | None = None,
     ) -> None:
         if version is not None and version_label is not None:
             raise InputError(
@@ -104,6 +110,7 @@ class Client:
         self.batch_size, self.deadline, self.retries = batch_size, deadline, retries
         self._transport = transport(address, Model(model, version, version_label))
         self._signatures: dict[str, Signature] | None = None
+        self._aliases = _aliases(schema)
 
     def __enter__(self) -> "Client":
         return self
@@ -190,9 +197,11 @@ class Client:
             for name, info in signature.inputs.items():
                 is_candidate = len(info.shape) > len(singles[name].shape)
                 fields[is_candidate][name] = _field(name, singles[name])
-            columns, _ = read_columns(user, fields[False], "user")
+            columns, _ = read_columns(user, fields[False], "user", self._aliases)
             of_user = _tensors(columns, fields[False], slice(None))
-            columns, count = read_columns(candidates, fields[True], "candidate")
+            columns, count = read_columns(
+                candidates, fields[True], "candidate", self._aliases
+            )
             scores = [np.empty(0, np.float32)]
             for part in self._parts(count):
                 tensors = {
@@ -208,7 +217,7 @@ class Client:
         with self._told_when_stale():
             signature = self._signature(name)
             fields = {name: _field(name, i) for name, i in signature.inputs.items()}
-            columns, count = read_columns(rows, fields)
+            columns, count = read_columns(rows, fields, aliases=self._aliases)
             parts = [
                 self._ask(name, signature, _tensors(columns, fields, part))
                 for part in self._parts(count)
@@ -276,6 +285,30 @@ def _transport_of(address: str) -> type[GrpcTransport] | type[RestTransport]:
         "Expected HOST:PORT for gRPC or http://HOST:PORT for REST. "
         f"Received: {address!r}"
     )
+
+
+def _aliases(schema: Schema | StrPath | None) -> dict[str, str]:
+    """Column of the log -> field, where a schema has them differ."""
+    if schema is None:
+        return {}
+    if not isinstance(schema, Schema):
+        schema = Schema.load(schema)
+    names = [field.name for field in schema.fields]
+    aliases: dict[str, str] = {}
+    for field in schema.fields:
+        if field.column in names and field.column != field.name:
+            raise InputError(
+                f"Field {field.name!r}: its column is called like another field, so a "
+                f"row cannot say which it means. Received: {field.column!r}"
+            )
+        if field.column in aliases:  # two fields of one column
+            raise InputError(
+                f"Fields {aliases[field.column]!r} and {field.name!r} are of one "
+                f"column; a row must call them by name. Received: {field.column!r}"
+            )
+        if field.column is not None and field.column != field.name:
+            aliases[field.column] = field.name
+    return aliases
 
 
 def _field(name: str, info: TensorInfo) -> tuple[str, bool]:

@@ -66,13 +66,14 @@ class Tensor(NamedTuple):
     values: pa.Array
 
 
-def read_columns(rows, fields, what="row"):
+def read_columns(rows, fields, what="row", aliases=None):
     """Checks and converts rows, whole columns at a time.
 
     Args:
         rows: As `Client` takes them; every field must be there in some row.
         fields: Name -> (dtype, whether a row holds a list of values).
         what: What a row is called in error messages: "row", "candidate" or "user".
+        aliases: Column of the log -> field, other names that rows may use.
 
     Returns:
         Name -> Arrow array, one value or one list a row: `binary`, `float32`, `int64`
@@ -81,7 +82,8 @@ def read_columns(rows, fields, what="row"):
     Raises:
         InputError: With row and field, if a value, a name or the form does not fit.
     """
-    columns, count = columns_of(rows, fields, what)
+    aliases = {c: name for c, name in (aliases or {}).items() if name in fields}
+    columns, count = columns_of(rows, fields, what, aliases)
     if count:
         for name in fields:
             if name not in columns:

@@ -31,8 +31,9 @@ def request_probabilities(
         path: In place of `rows` a file: `.jsonl` with a row a line, or a log
             (`edcn_tf.logs.reading.read_log`) with at least the model's fields.
         format: Format of the log; told from its name by default.
-        schema: File with the log's schema; by default the server tells the fields,
-            and lists are separated by `|`.
+        schema: File with the log's schema: how a log is read, and the columns that
+            rows may call fields by. By default the server tells the fields, and lists
+            are separated by `|`.
         signature: `serving_default` for a probability a line, `explain` for a table
             of each row, `rank` for the probabilities of a row's candidates in a line.
         version: The model's version; the newest by default.
@@ -41,7 +42,8 @@ def request_probabilities(
     Raises:
         InputError: If a row does not fit the model, or the server does not answer.
     """
-    with Client(address, model, version=version, deadline=deadline) as client:
+    options = {"version": version, "deadline": deadline, "schema": schema}
+    with Client(address, model, **options) as client:
         try:
             if rows is not None:
                 batches = [[_parsed(row, f"row {i}") for i, row in enumerate(rows, 1)]]

@@ -14,20 +14,23 @@ NO_COLUMN = (str, bytes, bytearray, memoryview, Mapping, Set, pa.Scalar)
 NOT_CONVERTED = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
-def columns_of(rows, fields, what):
+def columns_of(rows, fields, what, aliases):
     """The values of each field, as they are, and the number of rows.
 
     Args:
         rows: As `Client` takes them.
         fields: Names of all fields.
         what: What a row is called in error messages: "row", "candidate" or "user".
+        aliases: Name of a column of the log -> the field that is read from it, which
+            rows may call by either.
 
     Returns:
         Name -> list, tuple, NumPy or Arrow array, whose slices are its rows; a field
         that no row names is absent. And the number of rows.
 
     Raises:
-        InputError: If the form is none of rows, or a name is unknown.
+        InputError: If the form is none of rows, or a name is unknown, or a field is
+            called by both its names.
     """
     row = _row(rows)
     if row is not None and not (_is_dict(rows) and _holds_columns(row, what)):
@@ -35,10 +38,12 @@ def columns_of(rows, fields, what):
     if isinstance(rows, np.ndarray) and rows.dtype == object and rows.ndim == 1:
         rows = list(rows)
     if isinstance(rows, list | tuple):
-        columns, count = _columns_of_rows(rows, fields, what)
+        columns, count = _columns_of_rows(rows, [*fields, *aliases], what)
+        columns = _by_field(columns, aliases)
     else:
         columns = _columns(rows if row is None else row, what)
-        _check_names(columns, fields, "columns")
+        _check_names(columns, [*fields, *aliases], "columns")
+        columns = _by_field(columns, aliases)
         columns = {name: _plain_column(column) for name, column in columns.items()}
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
@@ -168,6 +173,17 @@ def _row_of(value, what, number):
             f"Received: {shown(value)}"
         )
     return row
+
+
+def _by_field(columns, aliases):
+    """With the names of fields in place of those of the log's columns."""
+    for column, name in aliases.items():
+        if column in columns and name in columns:
+            raise InputError(
+                f"The field {name!r} is there by its name and by its column's, "
+                f"{column!r}; give one of them"
+            )
+    return {aliases.get(name, name): values for name, values in columns.items()}
 
 
 def _check_names(names, fields, place):

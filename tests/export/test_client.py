@@ -915,6 +915,32 @@ def test_the_command_reads_files(server, folder, tmp_path, capsys):
     assert len(capsys.readouterr().out.split()) == 2
 
 
+def test_the_command_takes_a_field_by_its_column(server, expected, tmp_path, capsys):
+    fields = [
+        {"name": "user", "column": "user id"},
+        {"name": "tags", "multiple": True, "column": "tags:list"},
+        {"name": "price", "kind": "numeric"},
+        {"name": "visits", "kind": "numeric", "dtype": "int64"},
+        {"name": "item"},
+    ]
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps({"label": "click", "fields": fields}))
+    of_log = {"user": "user id", "tags": "tags:list"}
+    renamed = {of_log.get(name, name): value for name, value in ROWS[0].items()}
+    (tmp_path / "log.jsonl").write_text(json.dumps(renamed))
+    cells = ["|".join(v) if isinstance(v, list) else str(v) for v in renamed.values()]
+    (tmp_path / "log.csv").write_text(f"{','.join(renamed)}\n{','.join(cells)}\n")
+    for rows in (
+        ("--row", json.dumps(renamed)),
+        ("--row", json.dumps(ROWS[0])),
+        ("--file", tmp_path / "log.jsonl"),
+        ("--file", tmp_path / "log.csv"),
+    ):
+        options = (*rows, "--schema", schema, "--deadline", SLOW)
+        assert edcn_request(server, *options) == 0
+        same(np.array(capsys.readouterr().out.split(), np.float32), expected[:1])
+
+
 def test_the_command_explains_and_ranks(parts_server, capsys):
     options = [part for r in PARTS for part in ("--row", json.dumps(r))]
     explain = ("--signature", "explain", *options)

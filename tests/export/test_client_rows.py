@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 import edcn_tf
+from edcn_tf.export.client import Client
 from edcn_tf.export.client.feature_columns import read_columns
 
 pandas = pytest.importorskip("pandas")
@@ -377,3 +378,57 @@ def refused(rows, message, what="row"):
         read_columns(rows, FIELDS, what)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+NAMED = edcn_tf.Schema(
+    label="clicked",
+    fields=(
+        edcn_tf.Field(name="user", column="user id"),
+        edcn_tf.Field(name="tags", column="tags:list", multiple=True),
+        edcn_tf.Field(name="price", kind="numeric"),
+        edcn_tf.Field(name="visits", column="visits", kind="numeric", dtype="int64"),
+    ),
+)
+OF_LOG = {"user": "user id", "tags": "tags:list"}
+
+
+def renamed(row):
+    return {OF_LOG.get(name, name): value for name, value in row.items()}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [renamed(FIRST), renamed(SECOND)],
+        ROWS,
+        pa.table({OF_LOG.get(n, n): [r[n] for r in ROWS] for n in FIELDS}),
+        pandas.DataFrame([renamed(row) for row in ROWS]),
+    ],
+    ids=["columns", "names", "table", "frame"],
+)
+def test_a_field_may_be_called_by_its_column(rows):
+    with Client("localhost:1", "clicks", schema=NAMED) as client:
+        aliases = client._aliases
+    assert aliases == {"user id": "user", "tags:list": "tags"}
+    wanted, count = read_columns(ROWS, FIELDS)
+    columns, rows_read = read_columns(rows, FIELDS, aliases=aliases)
+    assert rows_read == count == 2
+    assert {n: c.to_pylist() for n, c in columns.items() if n != "price"} == {
+        n: c.to_pylist() for n, c in wanted.items() if n != "price"
+    }
+
+
+def test_a_field_by_both_its_names_is_refused():
+    row = {**FIRST, "user id": "u2"}
+    with pytest.raises(edcn_tf.InputError, match="'user' is there by its name and by"):
+        read_columns([row], FIELDS, aliases={"user id": "user"})
+
+
+def test_a_schema_in_which_a_name_means_two_fields_is_refused(tmp_path):
+    fields = edcn_tf.Field(name="a", column="b"), edcn_tf.Field(name="b", column="a")
+    edcn_tf.Schema(label="y", fields=fields).save(tmp_path / "schema.json")
+    with pytest.raises(edcn_tf.InputError, match="Field 'a': its column is called"):
+        Client("localhost:1", "clicks", schema=tmp_path / "schema.json")
+    twice = edcn_tf.Field(name="a", column="c"), edcn_tf.Field(name="b", column="c")
+    with pytest.raises(edcn_tf.InputError, match="'a' and 'b' are of one column"):
+        Client("localhost:1", "clicks", schema=edcn_tf.Schema(label="y", fields=twice))

@@ -264,3 +264,15 @@ def test_clicks_within_a_second_are_in_order_in_every_form(tmp_path):
     for other, others in found.values():
         assert other == splits
         np.testing.assert_array_equal(others, ids)
+
+
+@pytest.mark.parametrize("field", [{"dtype": "int64"}, {"kind": "numeric"}])
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.date32(), pa.duration("s")])
+def test_a_time_is_no_number(tmp_path, field, kind):
+    """Its unit would be that of the container."""
+    whole = pa.int32() if kind == pa.date32() else pa.int64()
+    times = pa.array([10_000, 20_000], whole).cast(kind)
+    pq.write_table(pa.table({"f": times, "y": [0, 1]}), tmp_path / "log.parquet")
+    schema = Schema(label="y", fields=(Field(name="f", **field),))
+    with pytest.raises(InputError, match="row 1, column 'f': .*not a date or time"):
+        values(tmp_path / "log.parquet", schema=schema)

@@ -92,3 +92,28 @@ def test_what_an_earlier_version_counted_is_read(tmp_path):
     path.write_text(json.dumps(summary))
     with pytest.raises(edcn_tf.InputError, match="the valid split has clicks only, so"):
         check_splits(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "values, dtype, told",
+    [
+        (["17.0", "", "-3.0"], "string", True),
+        (["17.0", "x"], "string", False),
+        (["17.0", "2.5"], "string", False),
+        (["17", "3"], "string", False),
+        (["17.0", "3.0"], "int64", False),
+    ],
+)
+def test_text_that_looks_like_whole_floats_is_told(
+    tmp_path, capsys, values, dtype, told
+):
+    """Ids with a gap, as pandas writes them into CSV: where 17 is another value."""
+    rows = [f"{value},{i % 2}" for value in values for i in range(2)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,click", *rows]) + "\n")
+    field = {"name": "user", "dtype": dtype, "min_count": 1}
+    schema = edcn_tf.Schema.from_dict({"label": "click", "fields": [field]})
+    logs = {"train": [tmp_path / "log.csv"], "valid": [tmp_path / "log.csv"]}
+    edcn_tf.prepare(logs, schema, tmp_path / "data")
+    said = capsys.readouterr().out
+    assert ("Field 'user': its values are text such as" in said) == told
+    assert ('"dtype": "int64"' in said) == told
