@@ -39,7 +39,8 @@ class Field:
         name: The field's name, an input of the served model: in requests, and in the
             log unless `column` says otherwise.
         kind: `"categorical"` (each value has its own embedding), `"numeric"`
-            (each of `buckets` ranges has its own embedding) or `"sequence"` (a list
+            (each of `buckets` ranges has its own embedding; or, with `length`, a
+            vector that is projected to one) or `"sequence"` (a list
             whose order counts, such as a user's history: oldest first, newest last;
             of numbers if it has `buckets`).
         dtype: How values are stored and served: `"string"` (default) or `"int64"`
@@ -53,7 +54,8 @@ class Field:
             vocabulary (then `min_count` and `max_size` must not be given).
         unseen_rows: Categorical. Number of rows that unseen values are hashed to.
         multiple: Categorical. Whether a row holds a list of values.
-        separator: What separates the values of a list in a text log.
+        separator: What separates the values of a list, or the numbers of a vector, in
+            a text log.
         max_length: At most this many values of a list are used: the first ones (by
             default 8), of a sequence the newest, which are the last (50).
         pooling: `"mean"` or `"sum"` of the embeddings of a list.
@@ -64,6 +66,8 @@ class Field:
             value by value: the category of each film, or how long ago it was. What
             positions there are, and the longest length, is said by that one.
         buckets: Numeric. At most this many ranges.
+        length: Numeric. A row holds a vector of so many numbers, such as an embedding
+            of the item's image, or none.
         candidate: Whether the field describes what is ranked (the ad, the item) and
             not the user or the context. Where some fields do, the exported model can
             rank many candidates for one user in one request.
@@ -94,6 +98,7 @@ class Field:
     of: str | None = None
     along: str | None = None
     column: str | None = None
+    length: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not FIELD_NAME.fullmatch(self.name):
@@ -117,8 +122,12 @@ class Field:
             self._check_sequence()
         else:
             self._refuse("of", "along")
+        if self.kind != "numeric":
+            self._refuse("length")
         if self.shares_rows:
             return  # whose dtype the schema knows
+        if self.is_vector:
+            return self._check_vector()
         kind = "numeric" if self.has_ranges else "categorical"
         if self.dtype is None:
             object.__setattr__(self, "dtype", DTYPES[kind][0])
@@ -154,6 +163,20 @@ class Field:
                     "`unseen_rows` are those of the field `of`", self.unseen_rows
                 )
 
+    def _check_vector(self) -> None:
+        self._default("dtype", "float32")
+        self._check_choice("dtype", ("float32",))
+        self._check_int("length", 1, MOST_SLOTS)
+        self._check_list()
+        self._refuse("buckets", "min_count", "max_size", "hash_buckets", "max_length")
+        for key in ("multiple", "scale", "pooling", "unseen_rows"):
+            default = Field.__dataclass_fields__[key].default
+            if getattr(self, key) != default:
+                self._fail(
+                    f"`{key}` has no meaning for a vector, which `length` makes it",
+                    getattr(self, key),
+                )
+
     def _check_list(self) -> None:
         self._check_choice("pooling", POOLINGS)
         if not isinstance(self.separator, str) or not self.separator:
@@ -186,10 +209,15 @@ class Field:
         return self.multiple or self.kind == "sequence"
 
     @property
+    def is_vector(self) -> bool:
+        """Whether a row of the log holds a vector, or none."""
+        return self.length is not None
+
+    @property
     def has_ranges(self) -> bool:
         """Whether its values are numbers, in ranges with a row each."""
         numbers = self.kind == "sequence" and self.buckets is not None
-        return self.kind == "numeric" or numbers
+        return (self.kind == "numeric" and not self.is_vector) or numbers
 
     @property
     def shares_rows(self) -> bool:
@@ -198,13 +226,19 @@ class Field:
 
     @property
     def slots(self) -> int:
-        """Number of ids that one row of the log has for this field."""
+        """Number of ids that one row of the log has for this field.
+
+        A vector has one, and a slot for each of its numbers.
+        """
+        if self.length is not None:
+            return 1 + self.length
         return self.max_length if self.is_list else 1  # type: ignore[return-value]
 
     @property
     def has_vocabulary(self) -> bool:
         """Whether values have rows of its own, by a vocabulary."""
-        return not (self.has_ranges or self.hash_buckets or self.shares_rows)
+        rows = self.has_ranges or self.hash_buckets or self.shares_rows
+        return not (rows or self.is_vector)
 
     def to_dict(self) -> dict[str, Any]:
         """The field as JSON, without what is at its default."""
@@ -244,6 +278,8 @@ class Field:
                     what = "a field that is no sequence"
                 elif self.shares_rows:
                     what = "a sequence that shares the rows of a field"
+                if self.is_vector and self.kind == "numeric":
+                    what = "a vector, which `length` makes it"
                 self._fail(f"`{key}` has no meaning for {what}", getattr(self, key))
 
     def _fail(self, message: str, received: Any) -> NoReturn:
@@ -315,7 +351,8 @@ class Schema:
                 "label, group, timestamp and weight must be different columns. "
                 f"Received: {[self.label, self.group, self.timestamp, self.weight]}"
             )
-        if any(field.is_list for field in self.fields if field.name == self.group):
+        groups = [field for field in self.fields if field.name == self.group]
+        if any(field.is_list or field.is_vector for field in groups):
             raise InputError(
                 "The group column must have one value a row, but the field is a list. "
                 f"Received: {self.group!r}"

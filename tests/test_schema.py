@@ -39,6 +39,7 @@ FULL = {
             "buckets": 9,
             "scale": "log",
         },
+        {"name": "image", "kind": "numeric", "length": 128, "candidate": True},
         {"name": "past", "kind": "sequence", "of": "device", "max_length": 7},
         {
             "name": "since",
@@ -77,13 +78,20 @@ def test_every_key_of_a_field_is_in_the_round_trip():
 
 
 def test_loaded_values_are_those_of_the_file():
-    tags, device, price, past, since = Schema.from_dict(FULL).fields
+    tags, device, price, image, past, since = Schema.from_dict(FULL).fields
     assert (tags.dtype, tags.min_count, tags.max_size) == ("int64", 3, 70)
     assert (tags.unseen_rows, tags.separator, tags.pooling) == (4, ";", "sum")
     assert (tags.multiple, tags.max_length, tags.slots) == (True, 5, 5)
     assert (device.hash_buckets, device.min_count, device.slots) == (11, None, 1)
     assert (price.kind, price.dtype, price.buckets) == ("numeric", "int64", 9)
     assert price.scale == "log"
+    assert (image.length, image.dtype, image.buckets) == (128, "float32", None)
+    assert (image.slots, image.is_vector, image.has_ranges) == (129, True, False)
+    assert (image.has_vocabulary, image.is_list, image.candidate) == (
+        False,
+        False,
+        True,
+    )
     assert (past.of, past.dtype, past.slots) == ("device", "string", 7)
     assert (since.along, since.dtype, since.slots) == ("past", "float32", 7)
 
@@ -100,7 +108,8 @@ def test_defaults():
 
 
 def test_to_dict_of_a_plain_field_can_be_read_again():
-    for field in (Field(name="a"), Field(name="b", kind="numeric")):
+    vector = Field(name="c", kind="numeric", length=3)
+    for field in (Field(name="a"), Field(name="b", kind="numeric"), vector):
         assert Field(**field.to_dict()) == field
 
 
@@ -130,6 +139,21 @@ BAD_FIELDS = [
     ({"name": "f", "kind": "numeric", "max_size": 2}, "max_size", "2"),
     ({"name": "f", "kind": "numeric", "hash_buckets": 2}, "hash_buckets", "2"),
     ({"name": "f", "kind": "numeric", "max_length": 2}, "max_length", "2"),
+    ({"name": "f", "kind": "numeric", "length": 0}, "length", "0"),
+    ({"name": "f", "kind": "numeric", "length": 2.0}, "length", "2.0"),
+    ({"name": "f", "kind": "numeric", "length": 10_001}, "length", "10001"),
+    ({"name": "f", "length": 4}, "length", "4"),
+    ({"name": "f", "kind": "sequence", "length": 4}, "length", "4"),
+    ({"name": "f", "kind": "sequence", "of": "g", "length": 4}, "length", "4"),
+    *(
+        ({"name": "f", "kind": "numeric", "length": 4, key: value}, key, repr(value))
+        for key, value in [
+            *(("buckets", 3), ("scale", "log"), ("multiple", True), ("dtype", "int64")),
+            *(("min_count", 2), ("max_size", 2), ("hash_buckets", 2)),
+            *(("max_length", 2), ("pooling", "sum"), ("unseen_rows", 2)),
+            *(("separator", ""), ("of", "g"), ("along", "g")),
+        ]
+    ),
     ({"name": "f", "buckets": 3}, "buckets", "3"),
     ({"name": "f", "hash_buckets": 5, "min_count": 2}, "min_count", "2"),
     ({"name": "f", "hash_buckets": 5, "max_size": 9}, "max_size", "9"),

@@ -123,6 +123,46 @@ class NumberSample:
             self.values, self.priorities = self.values[kept], self.priorities[kept]
 
 
+class VectorMoments:
+    """Mean and standard deviation of each number of a column of vectors.
+
+    Sums of squared deviations of parts are merged by the deviation of their means
+    (Chan et al. 1983), in float64, so that no large mean swallows a small deviation.
+    """
+
+    def __init__(self, length):
+        self.total = 0
+        self.mean = np.zeros(length)
+        self.squares = np.zeros(length)  # sum of squared deviations from the mean
+
+    def add(self, vectors):
+        """Takes vectors, `[rows, length]`."""
+        if len(vectors):
+            vectors = vectors.astype(np.float64)
+            mean = vectors.mean(axis=0)
+            self._take(len(vectors), mean, np.square(vectors - mean).sum(axis=0))
+
+    def merge(self, other):
+        """Adds another's vectors to these, and returns them."""
+        self._take(other.total, other.mean, other.squares)
+        return self
+
+    def deviation(self):
+        """`[length]`, 0 where float32 tells no difference from a constant."""
+        deviation = np.sqrt(self.squares / max(self.total, 1))
+        numbers = np.finfo(np.float32)
+        least = np.maximum(numbers.eps * np.abs(self.mean), numbers.tiny)
+        return np.where(deviation > least, deviation, 0.0)
+
+    def _take(self, total, mean, squares):
+        if not total:
+            return
+        apart, share = mean - self.mean, total / (self.total + total)
+        self.squares += squares + apart**2 * (self.total * share)
+        self.mean = self.mean + apart * share
+        self.total += total
+
+
 class FieldCounter:
     """Counts one field of the training split.
 
@@ -138,7 +178,9 @@ class FieldCounter:
         self.owner = owner or field
         self.missing = 0
         self.kept = 0  # occurrences of the values that have a row (`keep`)
-        if field.has_ranges:
+        if field.is_vector:
+            self.vectors = VectorMoments(field.length)
+        elif field.has_ranges:
             self.numbers = NumberSample()
         elif self.owner.hash_buckets:
             self.bucket_counts = np.zeros(self.owner.hash_buckets, np.int64)
@@ -153,6 +195,11 @@ class FieldCounter:
             column: `[rows]` values or lists.
             keys: The rows' keys (`edcn_tf.features.draws.row_keys`), `[rows]` uint64.
         """
+        if self.field.is_vector:
+            vectors = column.flatten().to_numpy().reshape(-1, self.field.length)
+            self.missing += len(column) - len(vectors)
+            self.vectors.add(vectors)
+            return
         parents = None
         if self.field.kind == "sequence":  # in which a missing value has its place
             lengths = pc.fill_null(pc.list_value_length(column), 0)
@@ -184,7 +231,9 @@ class FieldCounter:
     def merge(self, other):
         """Adds another's counts of the same field to these, and returns them."""
         self.missing += other.missing
-        if self.field.has_ranges:
+        if self.field.is_vector:
+            self.vectors.merge(other.vectors)
+        elif self.field.has_ranges:
             self.numbers.merge(other.numbers)
         elif self.owner.hash_buckets:
             self.bucket_counts += other.bucket_counts
@@ -278,7 +327,9 @@ class FieldCounter:
     def shares(self):
         """Shares of the missing and of the unseen values, when `keep` has chosen."""
         unseen = 0
-        if self.field.has_ranges:
+        if self.field.is_vector:
+            known = self.vectors.total
+        elif self.field.has_ranges:
             known = self.numbers.total
         elif self.owner.hash_buckets:
             known = int(self.bucket_counts.sum())

@@ -1,6 +1,7 @@
 """Raw feature tensors to ids: the one encoder of training and of serving."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +17,7 @@ TF_DTYPES: dict[str | None, tf.DType] = {
     "int64": tf.int64,
     "float32": tf.float32,
 }
+FURTHEST = 10.0  # standard deviations that a vector's number may be from its mean
 
 
 class Encoder(tf.Module):
@@ -42,14 +44,13 @@ class Encoder(tf.Module):
         """Name -> `tf.TensorSpec` of the raw features that a request holds.
 
         `[B]` for a single value, `[B, length]` for lists (any length; the shorter
-        ones filled up with missing values). A missing value is the empty string,
-        NaN, or the smallest int64. Sequences along another have its length.
+        ones filled up with missing values) and vectors (the field's `length`). A
+        missing value is the empty string, NaN, or the smallest int64; a missing vector
+        is NaN throughout. Sequences along another have its length.
         """
         return {
             field.name: tf.TensorSpec(
-                [None, None] if field.is_list else [None],
-                TF_DTYPES[field.dtype],
-                name=field.name,
+                [None, *inner_shape(field)], TF_DTYPES[field.dtype], name=field.name
             )
             for field in self.spec.schema.fields
         }
@@ -67,12 +68,13 @@ class Encoder(tf.Module):
 
         Args:
             features: Name -> tensor `[B]`, or `[B, length]` (dense or ragged) for a
-                multi-valued field or a sequence.
+                multi-valued field, a sequence or a vector (dense).
             names: The fields to encode; all of the schema by default.
 
         Returns:
             ids `[B, S]` int32: each field's slots side by side, in the schema's
-            order, 0 in unused ones.
+            order, 0 in unused ones. A vector has its id and then the bits of its
+            numbers, standardized and as float32 (`tf.bitcast`).
         """
         fields = [
             spec
@@ -86,6 +88,9 @@ class Encoder(tf.Module):
         for number, spec in enumerate(fields):
             if spec.field.kind == "sequence":
                 blocks.append(sequences[spec.field.name])
+                order.append(number)
+            elif spec.field.is_vector:
+                blocks.append(self._encode_vector(spec, features[spec.field.name]))
                 order.append(number)
             elif spec.field.multiple:
                 blocks.append(self._encode_list(spec, features[spec.field.name]))
@@ -148,6 +153,25 @@ class Encoder(tf.Module):
         present = _is_present(values, spec.field.dtype)
         return self._rows_of_lists(spec, tf.ragged.boolean_mask(values, present))
 
+    def _encode_vector(self, spec: FieldSpec, values: tf.Tensor) -> tf.Tensor:
+        """Slots `[B, 1 + length]` int32: the row, and the bits of
+
+            z_i = (x_i - mean_i) / deviation_i, cut off at 10 deviations to each side
+
+        or of 0 where the vector is missing, or all vectors of the training split have
+        the same number.
+        """
+        with tf.control_dependencies([whole_vectors(spec.field, values)]):
+            values = tf.ensure_shape(values, [None, spec.field.length])
+        missing = tf.math.is_nan(values[:, :1])
+        deviation = tf.constant(spec.deviation, tf.float32)
+        apart = values - tf.constant(spec.mean, tf.float32)
+        numbers = tf.math.divide_no_nan(apart, deviation)
+        numbers = tf.clip_by_value(numbers, -FURTHEST, FURTHEST)
+        numbers = tf.where(missing, 0.0, numbers)
+        row = tf.where(missing, spec.offset, spec.first_value)
+        return tf.concat([row, tf.bitcast(numbers, tf.int32)], axis=1)
+
     def _encode_sequences(
         self,
         fields: Sequence[FieldSpec],
@@ -183,6 +207,13 @@ class Encoder(tf.Module):
         return tf.cast(rows, tf.int32)
 
 
+def inner_shape(field: Field) -> list[int | None]:
+    """Shape of the raw values of one row: of a single value, a list or a vector."""
+    if field.is_vector:
+        return [field.length]
+    return [None] if field.is_list else []
+
+
 def _is_present(
     values: tf.Tensor | tf.RaggedTensor, dtype: str | None
 ) -> tf.Tensor | tf.RaggedTensor:
@@ -212,6 +243,17 @@ def same_lengths(
     return tf.debugging.Assert(same, [told])
 
 
+def whole_vectors(field: Field, values: tf.Tensor) -> tf.Operation:
+    """Fails unless each vector `[B, length]` is all there, or missing as a whole."""
+    told = f"{field.name} must be {field.length} finite numbers, or NaN throughout"
+    # By its size: a request's shape may be another than the graph takes it to be.
+    fits = tf.equal(tf.size(values), tf.shape(values)[0] * field.length)
+    there = tf.reduce_all(tf.math.is_finite(values), axis=-1)
+    missing = tf.reduce_all(tf.math.is_nan(values), axis=-1)
+    fits &= tf.reduce_all(there | missing)
+    return tf.debugging.Assert(fits, [told, "; received shape", tf.shape(values)])
+
+
 def parsing_of_fields(
     schema: Schema,
 ) -> dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]:
@@ -220,10 +262,17 @@ def parsing_of_fields(
         field.name: tf.io.RaggedFeature(TF_DTYPES[field.dtype])
         if field.is_list
         else tf.io.FixedLenFeature(
-            [], TF_DTYPES[field.dtype], default_value=MISSING[field.dtype]
+            inner_shape(field),
+            TF_DTYPES[field.dtype],
+            default_value=_missing(field),
         )
         for field in schema.fields
     }
+
+
+def _missing(field: Field) -> Any:
+    value = MISSING[field.dtype]
+    return [value] * field.length if field.length else value
 
 
 def _slots_in_order(fields: Sequence[FieldSpec], order: Sequence[int]) -> list[int]:

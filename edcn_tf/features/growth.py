@@ -13,7 +13,10 @@ from edcn_tf.errors import InputError
 from edcn_tf.features.spec import FeatureSpec
 
 # What the rows of a field's values, and what is made of them, depend on.
-MEANING = ("kind", "dtype", "hash_buckets", "unseen_rows", "pooling", "of", "along")
+MEANING = (
+    *("kind", "dtype", "hash_buckets", "unseen_rows", "pooling", "of", "along"),
+    "length",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Growth:
 
     The log is a day more than those before it. A value has a row if the log has it
     `min_count` times, or if it had a row before; counts are those of all days
-    together. Ranges of numbers stay what they are.
+    together. Ranges of numbers stay what they are, as do means and deviations of
+    vectors.
 
     Args:
         directory: Prepared data or a run: where `features/` of the days before is.

@@ -24,7 +24,8 @@ class FieldSpec:
 
     A sequence `of` another field has that one's. The rows are, in order: one for a
     missing value, `field.unseen_rows` for values that have no row (none for numbers
-    and hashed fields), then one for each kept value, hash bucket or range of numbers.
+    and hashed fields), then one for each kept value, hash bucket or range of numbers,
+    or one for all vectors.
 
     Attributes:
         field: The `Field` of the schema.
@@ -40,6 +41,8 @@ class FieldSpec:
         last_seen: Text file with a number a line, for each kept value: the last day
             that had it. Only where the vocabulary goes on from an earlier one.
         of: The `FieldSpec` of the field whose rows these are, if not its own.
+        mean, deviation: Vector: of each of its numbers over the training split's
+            vectors, float32; a deviation is 0 where all are the same.
     """
 
     field: Field
@@ -50,6 +53,8 @@ class FieldSpec:
     counts: Path
     last_seen: Path | None = None
     of: "FieldSpec | None" = None
+    mean: tuple[float, ...] | None = None
+    deviation: tuple[float, ...] | None = None
 
     @property
     def owner(self) -> "FieldSpec":
@@ -63,7 +68,7 @@ class FieldSpec:
 
     @property
     def first_value(self) -> int:
-        """Row of the first kept value, hash bucket or range."""
+        """Row of the first kept value, hash bucket or range; of a vector."""
         return self.offset + 1 + _unseen_rows(self.owner.field)
 
     def row_counts(self) -> np.ndarray:
@@ -98,6 +103,8 @@ class FieldSpec:
             except UnicodeDecodeError as error:
                 raise InputError(f"{self.vocabulary}: is not UTF-8 ({error})") from None
             return names + text.split("\n")[:-1]
+        if self.field.is_vector:
+            return [*names, "<vector>"]
         if self.boundaries is None:
             return names + [f"<hash {i}>" for i in range(self.rows - len(names))]
         low = ["-inf", *(f"{b:g}" for b in self.boundaries)]
@@ -145,6 +152,15 @@ class FeatureSpec:
             counts[rows] += spec.row_counts()
         return counts
 
+    def id_slots(self) -> np.ndarray:
+        """Which slots hold ids, `[S]` bool; the others hold numbers of vectors."""
+        return np.concatenate(
+            [
+                np.arange(spec.field.slots) < (1 if spec.field.is_vector else np.inf)
+                for spec in self.fields
+            ]
+        )
+
     @property
     def owners(self) -> list[FieldSpec]:
         """The fields with rows of their own, which together are all of the table's."""
@@ -155,7 +171,9 @@ class FeatureSpec:
 
         A list with `name`, `slots` (ids a row), `rows` (of its range), `pooling` and
         `unseen` (id of an unseen value, or None) of each field; of a sequence also
-        `kind`, and the names of the fields that it is `of` and `along`, or None.
+        `kind`, and the names of the fields that it is `of` and `along`, or None; of a
+        vector, whose slots after the first hold its numbers, `vector`, the id of one
+        that is there.
         """
         return [_layout(spec) for spec in self.fields]
 
@@ -198,6 +216,8 @@ def _layout(spec: FieldSpec) -> dict[str, Any]:
     }
     if field.kind == "sequence":
         layout.update(kind=field.kind, of=field.of, along=field.along)
+    if field.is_vector:
+        layout.update(vector=spec.first_value)
     return layout
 
 
@@ -232,8 +252,21 @@ def _load_sharing(
 def _load_field(
     directory: Path, field: Field, offset: int, stored: dict[str, Any]
 ) -> FieldSpec:
-    boundaries, vocabulary, last_seen = None, None, None
-    if field.has_ranges:
+    boundaries, vocabulary, last_seen, mean, deviation = None, None, None, None, None
+    if field.is_vector:
+        mean, deviation = (
+            tuple(float(number) for number in stored[key])
+            for key in ("mean", "deviation")
+        )
+        if (len(mean), len(deviation)) != (field.length, field.length) or not (
+            np.isfinite([mean, deviation]).all() and min(deviation) >= 0
+        ):
+            raise InputError(
+                f"the mean and the deviation of {field.name!r} must be "
+                f"{field.length} numbers each, no deviation below 0"
+            )
+        expected = 2
+    elif field.has_ranges:
         boundaries = tuple(float(b) for b in stored["boundaries"])
         if not np.isfinite(boundaries).all() or (np.diff(boundaries) <= 0).any():
             raise InputError(f"the boundaries of {field.name!r} do not rise")
@@ -251,7 +284,17 @@ def _load_field(
                     "of this directory changed or cut short?"
                 )
     counts = _counts_of(directory, field, stored, expected)
-    return FieldSpec(field, offset, expected, boundaries, vocabulary, counts, last_seen)
+    return FieldSpec(
+        field,
+        offset,
+        expected,
+        boundaries,
+        vocabulary,
+        counts,
+        last_seen,
+        mean=mean,
+        deviation=deviation,
+    )
 
 
 def _counts_of(

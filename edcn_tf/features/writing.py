@@ -83,7 +83,17 @@ def _write_field(directory, file_name, counter, growth, all_kept):
     """Writes a field's files and adds the values that have a row to `all_kept`."""
     field, stored = counter.field, {"name": counter.field.name}
     earlier = growth.earlier(field) if growth else None
-    if field.has_ranges:
+    if field.is_vector:
+        vectors = counter.vectors
+        if earlier:  # whose projection goes on
+            mean, deviation = earlier.mean, earlier.deviation
+        else:  # float32, so that they do not hang on the order of the sums
+            mean, deviation = map(np.float32, (vectors.mean, vectors.deviation()))
+        stored["mean"], stored["deviation"] = (
+            [float(number) for number in numbers] for numbers in (mean, deviation)
+        )
+        counts = np.array([vectors.total])
+    elif field.has_ranges:
         boundaries = np.array(earlier.boundaries, np.float32) if earlier else None
         boundaries, counts = _ranges(field, counter.numbers, boundaries)
         stored["boundaries"] = [float(b) for b in boundaries]

@@ -20,7 +20,8 @@ def normalize(batch, schema, columns, path, first_row, dialect=None):
     field's `dtype` says; lists become `list<...>`; the label `int64` in {0, 1}; the
     timestamp `float64`; the weight `float32`. Empty strings and NaN become null. In a
     sequence along another what is missing keeps its place (`MISSING` stands for it),
-    and of both the newest `max_length` positions stay.
+    and of both the newest `max_length` positions stay. Vectors are lists too, empty
+    where they are missing: null, empty, or of nothing but missing numbers.
 
     Args:
         batch: `pyarrow.RecordBatch` with the log's columns of `columns`.
@@ -45,6 +46,8 @@ def normalize(batch, schema, columns, path, first_row, dialect=None):
                 arrays.append(moments(column, schema.timestamp_format))
             elif name == schema.weight:
                 arrays.append(_weight(column, dialect))
+            elif name in fields and fields[name].is_vector:
+                arrays.append(_vector(column, fields[name], dialect))
             elif name in fields and fields[name].is_list:
                 arrays.append(_list(column, fields[name], dialect))
             else:  # a single-valued field, or a group that is not a field
@@ -53,7 +56,7 @@ def normalize(batch, schema, columns, path, first_row, dialect=None):
         except BadValue as bad:
             raise InputError(
                 f"{path}: row {first_row + bad.row}, {_called(schema, name)}: "
-                f"{bad.expected}. Received: {column[bad.row].as_py()!r}"
+                f"{bad.expected}. Received: {_shown(column[bad.row].as_py())}"
             ) from None
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
             raise InputError(
@@ -131,6 +134,11 @@ def _lengths(column):
     return column.value_lengths().fill_null(0).to_numpy()
 
 
+def _shown(value):
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def _single(column, arrow_type, dialect):
     if pa.types.is_nested(column.type):
         raise BadValue("holds lists, but the schema does not say `multiple`", 0)
@@ -156,6 +164,27 @@ def _list(column, field, dialect):
         raise BadValue(bad.expected, row) from None
     offsets = pa.array([0, *_lengths(column).cumsum().tolist()], pa.int32())
     return pa.ListArray.from_arrays(offsets, values)
+
+
+def _vector(column, field, dialect):
+    """Lists of `length` finite numbers, empty where the vector is missing."""
+    if getattr(column.type, "value_type", None) == pa.float16():
+        column = column.cast(pa.list_(pa.float32()))  # of which Arrow knows a NaN
+    lists = _list(column, field, dialect)
+    values = lists.values.to_numpy(zero_copy_only=False)  # null is NaN
+    lengths = _lengths(lists)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    given = np.bincount(rows[~np.isnan(values)], minlength=len(lengths))
+    finite = np.bincount(rows[np.isfinite(values)], minlength=len(lengths))
+    whole = (lengths == field.length) & (finite == field.length)
+    wrong = np.flatnonzero((given > 0) & ~whole)
+    if len(wrong):
+        raise BadValue(
+            f"expected {field.length} finite numbers, or none where they are missing",
+            wrong[0],
+        )
+    offsets = pa.array(np.concatenate([[0], np.cumsum(given)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(values[~np.isnan(values)]))
 
 
 def _label(column):

@@ -28,6 +28,11 @@ def input_errors(path, format):
         reason = str(error).splitlines()[0]
         if "straddling" in reason:
             reason = f"a row is longer than {BLOCK_BYTES} bytes; is a quote missing?"
+        if "all lists to be of size" in reason:  # GH-35692 of Arrow
+            reason = (
+                "this pyarrow cannot read a list of fixed size that is null; write the "
+                "column as lists of any size"
+            )
         raise InputError(f"{path}: is not {format} as expected: {reason}") from None
 
 

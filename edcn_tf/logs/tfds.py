@@ -76,6 +76,9 @@ def _from_tensor(tensor, path, name):
     if hasattr(tensor, "row_splits"):
         offsets = pa.array(tensor.row_splits.numpy(), pa.int32())
         return pa.ListArray.from_arrays(offsets, pa.array(tensor.flat_values.numpy()))
-    if tensor.shape.rank > 1:
+    if tensor.shape.rank == 2:  # vectors of one length
+        flat = pa.array(tensor.numpy().ravel())
+        return pa.FixedSizeListArray.from_arrays(flat, tensor.shape[1])
+    if tensor.shape.rank > 2:
         raise InputError(f"{path}: column {name!r} has the shape {tensor.shape[1:]}")
     return pa.array(tensor.numpy())

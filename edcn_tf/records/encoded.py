@@ -132,7 +132,7 @@ def _sound_rows(path, spec):
         return None
     cells = np.memmap(path, np.int32, "r").reshape(-1, width)
     for start in range(0, len(cells), ROWS):
-        ids = cells[start : start + ROWS, : spec.num_slots]
+        ids = cells[start : start + ROWS, : spec.num_slots][:, spec.id_slots()]
         if ids.min() < 0 or ids.max() >= spec.num_rows:
             return None
     return len(cells)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from edcn_tf.features.encoder import parsing_of_fields, same_lengths
+from edcn_tf.features.encoder import parsing_of_fields, same_lengths, whole_vectors
 
 
 def parsing_of(schema, group):
@@ -35,6 +35,11 @@ def parsed(records, parsing, schema):
         same_lengths(main, columns[main.name], field, columns[field.name])
         for main, *others in schema.sequences
         for field in others
+    ]
+    checks += [
+        whole_vectors(field, columns[field.name])
+        for field in schema.fields
+        if field.is_vector
     ]
     with tf.control_dependencies([check for check in checks if check is not None]):
         return {name: tf.identity(column) for name, column in columns.items()}

@@ -16,6 +16,7 @@ from edcn_tf.records.writing import record_files, refuse_empty
 from edcn_tf.schema import MISSING
 
 SHUFFLE_ROWS = 1 << 17  # a window, within which rows are shuffled
+SHUFFLE_SLOTS = 1 << 26  # of a window at most: 256 MiB
 PARSE_ROWS = 1 << 10  # records that are parsed at once, of one file
 EPOCHS = 1 << 32  # more than a training has
 READ_BYTES = 1 << 20  # read from a file at once
@@ -45,7 +46,7 @@ def read_records(
         spec: The `FeatureSpec`.
         batch_size: Rows a batch; the last one of an epoch may have fewer.
         shuffle: Whether to read files and rows in another order each epoch (rows
-            within a window of 131,072).
+            within a window of 131,072, or of 256 MiB if these are more).
         seed: Makes the shuffled order repeatable.
         epoch: Number of the epoch, an int64 scalar or a `tf.Variable` of one, whose
             value counts when the data set is iterated over. The order then follows
@@ -223,7 +224,9 @@ def _shuffled(
         order = tf.random.experimental.stateless_shuffle(order, window_seed)
         return tuple(tf.gather(column, order) for column in row)
 
-    return tf.data.Dataset.zip((dataset.rebatch(SHUFFLE_ROWS), seeds)).map(permute)
+    slots = dataset.element_spec[0].shape[-1] or 1
+    window = min(SHUFFLE_ROWS, max(1, SHUFFLE_SLOTS // slots))
+    return tf.data.Dataset.zip((dataset.rebatch(window), seeds)).map(permute)
 
 
 def _number(epoch: int | tf.Tensor | tf.Variable | None) -> tf.Tensor:
