@@ -92,6 +92,12 @@ def _ids(folder):
     if path.exists():
         return path
     spec = FeatureSpec.load(PreparedData(folder / "data").features)
+    for each in spec.fields:
+        if each.field.is_vector:
+            raise InputError(
+                f"Field {each.field.name!r} is a vector, which peers are not given; "
+                "leave it out of the schema"
+            )
     offsets = np.repeat(
         [each.offset for each in spec.fields],
         [each.field.slots for each in spec.fields],

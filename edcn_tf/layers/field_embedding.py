@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from edcn_tf.checks import check_least
-from edcn_tf.layers import large_table
+from edcn_tf.layers import large_table, vectors
 from edcn_tf.layers.pooling import pooled, whole
 from edcn_tf.layers.width_groups import groups_of
 
@@ -22,6 +22,12 @@ class FieldEmbedding(keras.layers.Layer):
 
         e_f = E[id_f]                                  a field of one slot
         e_f = sum or mean over the used slots s of E[id_s]     a list (id 0 is unused)
+        e_f = E[id_f] + z_f W_f / sqrt(n)                      a vector z_f, [n]
+
+    A vector has two rows of the table: that of a missing one, and that of one that is
+    there, which is the projection's bias. Its numbers, standardized and 0 where it is
+    missing (`Encoder`), follow its id, bit by bit. Each field projects by a W_f of its
+    own, `[n, D]`, whose rows start as the table's do.
 
     With `l2`, each row's weight decays by the inverse of its frequency. The loss gets
 
@@ -30,7 +36,8 @@ class FieldEmbedding(keras.layers.Layer):
     with count(id) the number of training values that have the row. Averaged over an
     epoch of N log rows that is (l2 / N) * ||E||^2, the L2 of the whole table without
     bias, at a cost that follows the batch: `l2` is the precision of a Gaussian prior
-    (halved), whatever the size of the log.
+    (halved), whatever the size of the log. A projection W_f counts as part of the row
+    of a vector that is there.
 
     With `unseen_rate`, training replaces that share of the ids, drawn anew for each
     batch, by their field's row for unseen values. It trains that row where the log
@@ -51,7 +58,8 @@ class FieldEmbedding(keras.layers.Layer):
             one, `unseen` (id of an unseen value), as `FeatureSpec.layout()` gives it.
             Where widths are unequal also `rows`, of the field's range; the ranges
             follow each other from row 1 on. A sequence has `kind`, and may have `of`
-            (the field whose range it shares) and `along`.
+            (the field whose range it shares) and `along`; a vector has `vector`, the
+            id of one that is there, and 1 + n `slots`.
         num_rows: Rows of the table; ids are in [0, num_rows).
         embedding_dim: Width D, or a list with the width of each field.
         l2: Strength of the regularization, 0 for none.
@@ -65,7 +73,8 @@ class FieldEmbedding(keras.layers.Layer):
             have one width.
 
     Input shape:
-        `[B, S]` int32, S the sum of the fields' slots.
+        `[B, S]` int32, S the sum of the fields' slots; of a vector the id, then n
+        numbers, `tf.bitcast` from float32.
 
     Output shape:
         `[B, F, D]`, or for unequal widths `[B, d]`, the fields side by side. With
@@ -105,6 +114,11 @@ class FieldEmbedding(keras.layers.Layer):
                 raise ValueError(
                     "Each field needs `slots` of at least 1 and a `pooling` of 'mean' "
                     f"or 'sum'. Received: {field}"
+                )
+            if "vector" in field and field["slots"] < 2:
+                raise ValueError(
+                    "A vector needs a slot for its id and one for each number. "
+                    f"Received: {field}"
                 )
         if isinstance(embedding_dim, int):
             widths = [embedding_dim] * len(fields)
@@ -163,6 +177,18 @@ class FieldEmbedding(keras.layers.Layer):
             )
             for group in self.groups
         ]
+        self.projections = {
+            field["name"]: self.add_weight(
+                name=f"projection_{field['name']}",
+                shape=(field["slots"] - 1, width),
+                # A clone draws numbers of its own.
+                initializer=self.embeddings_initializer.clone(),
+                dtype="float32",
+                autocast=False,
+            )
+            for field, width in zip(self.fields, self.widths)
+            if "vector" in field
+        }
         if self.l2:
             self.inverse_counts = self.add_weight(
                 name="inverse_counts",
@@ -226,12 +252,16 @@ class FieldEmbedding(keras.layers.Layer):
     def save_own_variables(self, store):
         for table in self.tables:
             large_table.save(store, table)
+        for projection in self.projections.values():
+            store[projection.name] = projection
         if self.l2:
             store["inverse_counts"] = self.inverse_counts
 
     def load_own_variables(self, store):
         for table in self.tables:
             large_table.load(store, table)
+        for projection in self.projections.values():
+            projection.assign(store[projection.name])
         if self.l2:
             self.inverse_counts.assign(store["inverse_counts"])
 
@@ -250,11 +280,11 @@ class FieldEmbedding(keras.layers.Layer):
         return ops.convert_to_tensor(inverse, dtype)
 
     def call(self, ids, training=False):
-        ids = ops.cast(ids, "int32")
+        ids, fields, numbers = vectors.parted(ops.cast(ids, "int32"), self.fields)
         logged = ids
         if self.unseen_rate and training:
-            ids = self._some_unseen(ids)
-        parts = self._looked_up(ids, self.fields)
+            ids = self._some_unseen(ids, fields)
+        parts = self._looked_up(ids, fields)
         if self.l2 and training:
             inverse = tf.nn.embedding_lookup(self.inverse_counts.value, ids)  # [B, S]
             # What was put in place of an id is not among the counts.
@@ -264,8 +294,9 @@ class FieldEmbedding(keras.layers.Layer):
                 for _, slots, embeddings, _ in parts
             ]
             sums = sum(ops.sum(each, axis=-1) for each in squares)
+            sums += vectors.squares(ids, inverse, fields, self.projections)
             self.add_loss(self.l2 * ops.mean(sums))
-        return self._side_by_side(parts, self.fields)
+        return self._side_by_side(parts, fields, numbers)
 
     def embed(self, ids, names):
         """Embeddings of some of the fields alone, for inference.
@@ -280,8 +311,8 @@ class FieldEmbedding(keras.layers.Layer):
         """
         by_name = {field["name"]: field for field in self.fields}
         fields = [by_name[name] for name in names]
-        ids = ops.cast(ids, "int32")
-        return self._side_by_side(self._looked_up(ids, fields), fields)
+        ids, fields, numbers = vectors.parted(ops.cast(ids, "int32"), fields)
+        return self._side_by_side(self._looked_up(ids, fields), fields, numbers)
 
     def _looked_up(self, ids, fields):
         """For each width of these fields: (fields, slots, embeddings, ids).
@@ -311,8 +342,16 @@ class FieldEmbedding(keras.layers.Layer):
             parts.append((mine, slots, embeddings, own))
         return parts
 
-    def _side_by_side(self, parts, fields):
-        """The embeddings of the fields, of lists pooled: `[B, F, D]` or `[B, d]`."""
+    def _side_by_side(self, parts, fields, numbers):
+        """The embeddings of the fields, of lists pooled: `[B, F, D]` or `[B, d]`.
+
+        Those of vectors with the projections of `numbers`, name -> `[B, n]`.
+        """
+        weights = self.projections
+        parts = [
+            (mine, slots, vectors.with_projections(part, mine, numbers, weights), own)
+            for mine, slots, part, own in parts
+        ]
         names = {field["name"] for field in fields}
         sequences = [each for each in self.sequences if each[0] in names]
         if sequences:
@@ -339,12 +378,10 @@ class FieldEmbedding(keras.layers.Layer):
             pieces.append(ops.reshape(piece, (-1, (end - start) * piece.shape[2])))
         return ops.concatenate(pieces, axis=1)
 
-    def _some_unseen(self, ids):
+    def _some_unseen(self, ids, fields):
         """The ids, some of them replaced by that of an unseen value; padding stays."""
         unseen = [
-            field.get("unseen") or 0
-            for field in self.fields
-            for _ in range(field["slots"])
+            field.get("unseen") or 0 for field in fields for _ in range(field["slots"])
         ]
         unseen = ops.convert_to_tensor(unseen, "int32")  # [S], 0 where there is none
         draws = keras.random.uniform(ops.shape(ids), seed=self.seed_generator)

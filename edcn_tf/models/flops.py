@@ -230,11 +230,11 @@ def _einsum(op: tf.Operation) -> int:
 
 
 MEMORY = (
-    "BroadcastTo Cast ConcatV2 Const ExpandDims Fill GatherNd GatherV2 Identity "
-    "IdentityN MatrixDiagPartV3 MatrixDiagV3 OnesLike Pack Pad PadV2 Placeholder "
-    "PreventGradient ReadVariableOp Reshape ResourceGather ResourceGatherNd ReverseV2 "
-    "SelectV2 Slice Split SplitV Squeeze StopGradient StridedSlice Tile Transpose "
-    "Unpack ZerosLike"
+    "Bitcast BroadcastTo Cast ConcatV2 Const ExpandDims Fill GatherNd GatherV2 "
+    "Identity IdentityN MatrixDiagPartV3 MatrixDiagV3 OnesLike Pack Pad PadV2 "
+    "Placeholder PreventGradient ReadVariableOp Reshape ResourceGather "
+    "ResourceGatherNd ReverseV2 SelectV2 Slice Split SplitV Squeeze StopGradient "
+    "StridedSlice Tile Transpose Unpack ZerosLike"
 )
 ARITHMETIC = (
     "Abs Add AddV2 BiasAdd Cos Div DivNoNan Elu Erf Exp Expm1 Inv LeakyRelu Log Log1p "

@@ -17,8 +17,8 @@ def widths(embedding_dim: Any, fields: Sequence[Mapping[str, Any]]) -> list[int]
         embedding_dim: `None`, for 32 of at most 16 fields and 16 of more; one number; a
             list in the fields' order; a dict by the fields' names; or `"auto"`: 6
             times the fourth root of the field's rows (Wang et al. 2017, section 4.1),
-            up to the next multiple of 4, so that few tables are needed, and at most
-            64.
+            of a vector that of its numbers, up to the next multiple of 4, so that few
+            tables are needed, and at most 64.
         fields: The fields, dicts with `name` and, for `"auto"`, `rows`.
 
     Raises:
@@ -30,7 +30,10 @@ def widths(embedding_dim: Any, fields: Sequence[Mapping[str, Any]]) -> list[int]
     if embedding_dim == "auto":
         if any("rows" not in field for field in fields):
             raise ValueError("embedding_dim='auto' needs the fields' `rows`")
-        return [_auto_width(field["rows"]) for field in fields]
+        return [
+            _auto_width(field["slots"] - 1 if "vector" in field else field["rows"])
+            for field in fields
+        ]
     if isinstance(embedding_dim, dict):
         if set(embedding_dim) != set(names):
             raise ValueError(

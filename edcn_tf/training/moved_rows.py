@@ -36,7 +36,9 @@ def row_sources(earlier, spec):
 
 def _of_field(old, new):
     first = old.offset + np.arange(old.first_value - old.offset)  # missing, unseen
-    if new.field.has_ranges:
+    if new.field.is_vector:
+        places, has_row = np.zeros(1, int), np.ones(new.rows, bool)
+    elif new.field.has_ranges:
         lowest = np.float32([-np.inf, *new.boundaries])
         places = np.searchsorted(np.float32(old.boundaries), lowest, side="right")
         has_row = np.ones(new.rows, bool)

@@ -108,6 +108,7 @@ def start_from(run, model, spec, config):
             )
     earlier = FeatureSpec.load(stored.features)
     check_fields(earlier.schema, spec.schema)
+    _check_vectors(run, earlier, spec)
     old, new = ([f.field.name for f in s.fields] for s in (earlier, spec))
     same_fields = old == new
     before = unbuilt_model(stored.model, earlier) if same_fields else load_run(run)[0]
@@ -126,6 +127,9 @@ def start_from(run, model, spec, config):
         for each in moved:
             served = each.embedding.tables[each.number].numpy()
             put_rows(each.table, served, each.places)
+        for embedding, served in zip(model.embeddings, before.embeddings):
+            for name in embedding.projections.keys() & served.projections.keys():
+                embedding.projections[name].assign(served.projections[name])
     averages = isinstance(model.optimizer, SparseAdam)
     if averages and same_fields and config.average_decay != old_config.average_decay:
         model.optimizer.take_average_of(old_config.average_decay)
@@ -135,6 +139,18 @@ def start_from(run, model, spec, config):
         tuple(name for name in new if name not in old),
         tuple(name for name in old if name not in new),
     )
+
+
+def _check_vectors(run, earlier, spec):
+    """A projection is of numbers that were standardized in one way."""
+    before = {own.field.name: own for own in earlier.fields}
+    for own in spec.fields:
+        old = before.get(own.field.name, own)
+        if (old.mean, old.deviation) != (own.mean, own.deviation):
+            raise InputError(
+                f"Field {own.field.name!r}: its numbers are standardized otherwise "
+                f"than in {run}; prepare the data with --vocabulary-of {run}"
+            )
 
 
 def _fill_from(checkpoint, model, before, moved, has_row):
