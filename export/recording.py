@@ -167,7 +167,7 @@ class _Rows:
         for field in self.fields:
             without = ids.copy()
             without[:, start] = others[start]
-            without[:, start + 1 : start + field.slots] = 0
+            without[:, start + 1 : start + field.slots] = 0  # one of a list, no numbers
             start += field.slots
             contributions.append(scores - self.score(without))
         names = [[field.name.encode() for field in self.fields]] * len(chosen)
@@ -197,6 +197,9 @@ def _odd_records(schema, records):
     }
     for field in schema.fields:
         values = [[], *[[value] for value in EXTREMES[field.dtype]]]
+        if field.is_vector:
+            finite = [value for value in values if np.isfinite(value).all()]
+            values = [value * field.length for value in finite]
         if field.is_list:
             first, second = EXTREMES[field.dtype][:2]
             empty = b"" if field.dtype == "string" else MISSING[field.dtype]

@@ -2,9 +2,10 @@
 
 import tensorflow as tf
 
-from edcn_tf.features.encoder import TF_DTYPES
+from edcn_tf.features.encoder import TF_DTYPES, inner_shape
 from edcn_tf.models import ClickModel
 
+ANY_BITS = (-(2**31), 2**31, 0, False)  # of a slot: see `slot_ranges`
 EXPLAINED_ROWS = 1024  # of one `explain` request, which scores each row F + 1 times
 
 
@@ -34,7 +35,8 @@ class Servable(tf.Module):
 
     Every output has the rows of its inputs, so that TF Serving can batch requests.
     `ids` runs on a GPU whole: no op of it lacks a GPU kernel (but for what counts the
-    rounds of a recurrent layer's loop).
+    rounds of a recurrent layer's loop). Of its S slots a vector has one for its id,
+    then the bits of its numbers (`Encoder`).
 
     Args:
         model: Ids to probability. `rank` is there if it is a `ClickModel` and some
@@ -67,25 +69,28 @@ def rank_inputs(encoder):
     """Name -> `tf.TensorSpec`: as `Encoder.signature`, candidates' with N before."""
     inputs = {}
     for field in encoder.spec.schema.fields:
-        rank = 1 + field.candidate + field.is_list
-        inputs[field.name] = tf.TensorSpec(
-            [None] * rank, TF_DTYPES[field.dtype], name=field.name
-        )
+        shape = [None] * (1 + field.candidate) + inner_shape(field)
+        dtype = TF_DTYPES[field.dtype]
+        inputs[field.name] = tf.TensorSpec(shape, dtype, name=field.name)
     return inputs
 
 
 def slot_ranges(spec):
     """Of each slot: first id of its field, the end, the id for any other, if a list.
 
-    Four lists of S. The id for any other is that of an unseen value, or, for a number
-    or a hashed field, which have none, that of a missing one.
+    Four lists of S. The id for any other is that of an unseen value, or, for a number,
+    a vector or a hashed field, which have none, that of a missing one. The numbers of
+    a vector may be any, and 0 where there are none.
     """
     slots = []
     for field in spec.fields:
         has_unseen = field.first_value > field.first_unseen
         other = field.first_unseen if has_unseen else field.offset
         slot = (field.offset, field.offset + field.rows, other, field.field.is_list)
-        slots += [slot] * field.field.slots
+        if field.field.is_vector:
+            slots += [slot, *[ANY_BITS] * field.field.length]
+        else:
+            slots += [slot] * field.field.slots
     return [list(column) for column in zip(*slots)]
 
 

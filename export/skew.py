@@ -167,7 +167,7 @@ def _examined(session, table, logged, differs, tolerance, schema):
             changed = _with_value(rows, schema, field, value)
             same = np.abs(_answers(session, changed) - logged[places]) <= tolerance
             counts.append(int(same.sum()))
-        value, of, differing = _worst_value(table.column(number), differs)
+        value, of, differing = _worst_value(field, table.column(number), differs)
         fields.append(FieldSkew(field.name, *counts, value, of, differing))
 
     def explained(field):
@@ -180,7 +180,7 @@ def _examined(session, table, logged, differs, tolerance, schema):
 
 
 def _unseen(field):
-    if field.has_ranges:
+    if field.has_ranges or field.is_vector:
         return None
     value = EXTREMES[field.dtype][0 if field.dtype == "string" else -1]
     value = value.decode() if isinstance(value, bytes) else value
@@ -206,10 +206,13 @@ def _with_value(rows, schema, field, value):
     return rows
 
 
-def _worst_value(column, differs):
+def _worst_value(field, column, differs):
     """(value, rows, differing rows) of the value that differs most often."""
     places = np.arange(len(column))
-    if pa.types.is_list(column.type):
+    if field.is_vector:  # of which hardly one comes twice
+        there = pc.greater(pc.list_value_length(column), 0)
+        column = pc.if_else(there, "a vector", pa.scalar(None, pa.string()))
+    elif pa.types.is_list(column.type):
         column, places = _values_of_lists(column)
     grouped = pa.table({"value": column, "differs": differs[places].astype(int)})
     grouped = grouped.group_by("value").aggregate(

@@ -13,7 +13,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.files import StrPath
 from edcn_tf.schema import Schema
 
-from .feature_columns import Tensor, read_columns, to_tensor
+from .feature_columns import Input, Tensor, read_columns, to_tensor
 from .grpc_transport import GrpcTransport
 from .rest_transport import CONNECTIONS, RestTransport
 from .served_model import DTYPES, Model, ServingError, Signature, TensorInfo
@@ -51,7 +51,7 @@ class Client:
       has the Arrow C interface.
 
     A missing value is None, NaN, NA, NaT or an absent key. Lists may be of unequal
-    length. A text field takes text alone: only the log tells whether the number 17 is
+    length, vectors have that of their field. A text field takes text alone: only the log tells whether the number 17 is
     `"17"` or `"17.0"` there. A number field takes numbers, Decimals, and True and False
     as 1 and 0. Values may be scalars of NumPy or Arrow. Threads can share a client.
 
@@ -193,7 +193,7 @@ class Client:
         with self._told_when_stale():
             signature = self._signature("rank")
             singles = self._signature("serving_default").inputs
-            fields: dict[bool, dict[str, tuple[str, bool]]] = {True: {}, False: {}}
+            fields: dict[bool, dict[str, Input]] = {True: {}, False: {}}
             for name, info in signature.inputs.items():
                 is_candidate = len(info.shape) > len(singles[name].shape)
                 fields[is_candidate][name] = _field(name, singles[name])
@@ -311,21 +311,24 @@ def _aliases(schema: Schema | StrPath | None) -> dict[str, str]:
     return aliases
 
 
-def _field(name: str, info: TensorInfo) -> tuple[str, bool]:
-    """(dtype, whether a row has a list of values) of a signature's input."""
+def _field(name: str, info: TensorInfo) -> Input:
+    """What a row holds for a signature's input."""
     if info.dtype not in DTYPES.values():
         raise InputError(
             f"The model's input {name!r}: expected a type of {list(DTYPES.values())}. "
             f"Received: {info.dtype}"
         )
-    return info.dtype, len(info.shape) > 1
+    is_list = len(info.shape) > 1
+    # Vectors are the only numbers of a size that is known; `ids` are whole.
+    is_vector = is_list and info.dtype == "float32" and info.shape[-1] > 0
+    return Input(info.dtype, is_list, info.shape[-1] if is_vector else None)
 
 
 def _tensors(
-    columns: dict[str, Any], fields: dict[str, tuple[str, bool]], part: slice
+    columns: dict[str, Any], fields: dict[str, Input], part: slice
 ) -> dict[str, Tensor]:
     return {
-        name: to_tensor(column[part], fields[name][0])
+        name: to_tensor(column[part], fields[name].dtype)
         for name, column in columns.items()
     }
 

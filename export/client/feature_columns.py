@@ -59,6 +59,14 @@ class _Unfit(Exception):
 UNFIT = (_Unfit, *NOT_CONVERTED)
 
 
+class Input(NamedTuple):
+    """What a row holds for an input: one value, a list, or a vector of `length`."""
+
+    dtype: str
+    is_list: bool
+    length: int | None = None
+
+
 class Tensor(NamedTuple):
     """A dense tensor: its `shape`, and its `values` row by row in one Arrow array."""
 
@@ -71,13 +79,14 @@ def read_columns(rows, fields, what="row", aliases=None):
 
     Args:
         rows: As `Client` takes them; every field must be there in some row.
-        fields: Name -> (dtype, whether a row holds a list of values).
+        fields: Name -> `Input`.
         what: What a row is called in error messages: "row", "candidate" or "user".
         aliases: Column of the log -> field, other names that rows may use.
 
     Returns:
         Name -> Arrow array, one value or one list a row: `binary`, `float32`, `int64`
-        or `int32`, with `MISSING` in place of nulls, and the number of rows.
+        or `int32`, with `MISSING` in place of nulls (of a missing vector, in place of
+        each number), and the number of rows.
 
     Raises:
         InputError: With row and field, if a value, a name or the form does not fit.
@@ -92,8 +101,8 @@ def read_columns(rows, fields, what="row", aliases=None):
                     f"missing. Received: {sorted(columns)}"
                 )
     converted = {
-        name: _converted(columns.get(name, []), name, *kind, what, 1)
-        for name, kind in fields.items()
+        name: _converted(columns.get(name, []), name, field, what, 1)
+        for name, field in fields.items()
     }
     return converted, count
 
@@ -112,7 +121,7 @@ def to_tensor(column, dtype):
     return Tensor(filled.shape, values)
 
 
-def _converted(values, name, dtype, multiple, what, first):
+def _converted(values, name, field, what, first):
     """Converts a column; halves it where that fails, down to the value that is wrong.
 
     Columns that are right in their halves hold values that Arrow does not infer one
@@ -120,22 +129,27 @@ def _converted(values, name, dtype, multiple, what, first):
     """
     try:
         array = pa.array(values, from_pandas=True)
-        return _lists(array, dtype) if multiple else _values(array, dtype)
+        if field.length:
+            return _vectors(array, field)
+        convert = _lists if field.is_list else _values
+        return convert(array, field.dtype)
     except UNFIT:
         if len(values) > 1:
             half = len(values) // 2
             parts = (values[:half], first), (values[half:], first + half)
             return pa.concat_arrays(
-                [_converted(v, name, dtype, multiple, what, n) for v, n in parts]
+                [_converted(v, name, field, what, n) for v, n in parts]
             )
     raw = values[0]
     value = plain_value(raw)
     if value is not raw:
-        return _converted([value], name, dtype, multiple, what, first)
-    expected = EXPECTED[dtype]
-    if multiple and isinstance(value, LISTS):
+        return _converted([value], name, field, what, first)
+    expected = EXPECTED[field.dtype]
+    if field.length:
+        expected = f"a list of {field.length} finite numbers, or None"
+    elif field.is_list and isinstance(value, LISTS):
         expected = f"a list, each value of it {expected}"
-    elif multiple:
+    elif field.is_list:
         expected = "a list; write one value as [...]"
     elif isinstance(value, LISTS):
         expected = "one value, not a list"
@@ -156,6 +170,22 @@ def _lists(array, dtype):
     offsets = np.concatenate([[0], lengths.cumsum()])
     values = _values(array.flatten(), dtype)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
+
+
+def _vectors(array, field):
+    """Lists of `length` finite numbers, or of NaN where the vector is missing."""
+    lists = _lists(array, field.dtype)
+    numbers = lists.values.to_numpy()
+    lengths = pc.list_value_length(lists).to_numpy()
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    given = np.bincount(rows[~np.isnan(numbers)], minlength=len(lengths)) > 0
+    finite = np.bincount(rows[np.isfinite(numbers)], minlength=len(lengths))
+    if (given & ((lengths != field.length) | (finite != field.length))).any():
+        raise _Unfit
+    vectors = np.full((len(lengths), field.length), MISSING[field.dtype], np.float32)
+    vectors[given] = numbers[given[rows]].reshape(-1, field.length)
+    offsets = np.arange(len(lengths) + 1, dtype=np.int32) * field.length
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), vectors.ravel())
 
 
 def _values(array, dtype):

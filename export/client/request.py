@@ -130,6 +130,8 @@ def _field(name, info):
     is_list = len(info.shape) > 1
     if info.dtype != "float32":
         return Field(name=name, dtype=info.dtype, multiple=is_list)
+    if is_list and info.shape[-1] > 0:
+        return Field(name=name, kind="numeric", length=info.shape[-1])
     if is_list:
         return Field(name=name, kind="sequence", buckets=2, max_length=MOST_SLOTS)
     return Field(name=name, kind="numeric")

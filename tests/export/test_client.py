@@ -519,11 +519,11 @@ def test_arguments_are_checked(arguments, message):
 
 
 FIELDS = {
-    "user": ("string", False),
-    "tags": ("string", True),
-    "price": ("float32", False),
-    "visits": ("int64", False),
-    "ids": ("int32", True),
+    "user": feature_columns.Input("string", False),
+    "tags": feature_columns.Input("string", True),
+    "price": feature_columns.Input("float32", False),
+    "visits": feature_columns.Input("int64", False),
+    "ids": feature_columns.Input("int32", True),
 }
 TEXT = "text, as the log has it, such as '17'"
 LIST = "a list; write one value as [...]"

@@ -15,15 +15,15 @@ import tensorflow as tf
 
 import edcn_tf
 from edcn_tf.export.client import Client
-from edcn_tf.export.client.feature_columns import read_columns
+from edcn_tf.export.client.feature_columns import Input, read_columns
 
 pandas = pytest.importorskip("pandas")
 
 FIELDS = {
-    "user": ("string", False),
-    "tags": ("string", True),
-    "price": ("float32", False),
-    "visits": ("int64", False),
+    "user": Input("string", False),
+    "tags": Input("string", True),
+    "price": Input("float32", False),
+    "visits": Input("int64", False),
 }
 # As it is read: text is bytes, and what is missing has its stand-in.
 ROW = {"user": b"u1", "tags": [b"a", b"b"], "price": 1.5, "visits": 7}
