@@ -11,6 +11,7 @@ from edcn_tf.features.draws import FIRST_FIELD, draws
 from edcn_tf.logs.normalizing import without_missing
 
 SAMPLE_SIZE = 1 << 18  # numbers kept of a numeric column: quantiles to about 0.1 %
+MOMENTS_ROWS = 1 << 12  # vectors that are summed at once, in float64
 PENDING_VALUES = 1 << 20  # values that may wait before they are merged
 
 
@@ -137,10 +138,10 @@ class VectorMoments:
 
     def add(self, vectors):
         """Takes vectors, `[rows, length]`."""
-        if len(vectors):
-            vectors = vectors.astype(np.float64)
-            mean = vectors.mean(axis=0)
-            self._take(len(vectors), mean, np.square(vectors - mean).sum(axis=0))
+        for start in range(0, len(vectors), MOMENTS_ROWS):
+            part = vectors[start : start + MOMENTS_ROWS].astype(np.float64)
+            mean = part.mean(axis=0)
+            self._take(len(part), mean, np.square(part - mean).sum(axis=0))
 
     def merge(self, other):
         """Adds another's vectors to these, and returns them."""

@@ -154,7 +154,10 @@ def _list(column, field, dialect):
         raise BadValue("expected a list", 0)
     if not pa.types.is_nested(column.type):
         column = pc.split_pattern(text(column), field.separator)
-    column = column.cast(pa.list_(column.type.value_type))
+    kind = column.type.value_type
+    if pa.types.is_null(kind):  # a cast to which keeps as many values as lists
+        kind = arrow_type
+    column = column.cast(pa.list_(kind))
     # A list column may be a slice of a longer one: take just its own values.
     try:
         values = _single(plain(column.flatten()), arrow_type, dialect)

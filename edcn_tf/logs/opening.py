@@ -13,6 +13,7 @@ from edcn_tf.errors import InputError
 
 BLOCK_BYTES = 1 << 23  # of text in one batch; a row must fit in it
 LOG_ROWS = 1 << 16  # of Parquet and TFDS in one batch
+LOG_BYTES = 1 << 26  # of Parquet in one batch, about
 MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "Parquet"}
 
 

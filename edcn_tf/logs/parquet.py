@@ -27,6 +27,13 @@ def header(path):
         return pa.parquet.ParquetFile(stream).schema_arrow.names
 
 
+def _rows_at_once(footer):
+    """Rows of a batch: fewer where they are wide, as those with vectors are."""
+    groups = map(footer.row_group, range(footer.num_row_groups))
+    row_bytes = sum(g.total_byte_size for g in groups) / max(footer.num_rows, 1)
+    return max(1, min(opening.LOG_ROWS, int(opening.LOG_BYTES / max(row_bytes, 1))))
+
+
 def read(path, row_group, columns, progress):
     """Yields the rows of a file, or of one of its row groups, as `RecordBatch`.
 
@@ -44,7 +51,8 @@ def read(path, row_group, columns, progress):
         check_once(path, columns, present)
         size, rows = file.size(), max(parquet.metadata.num_rows, 1)
         groups = None if row_group is None else [row_group]
-        for batch in parquet.iter_batches(opening.LOG_ROWS, groups, columns):
+        at_once = _rows_at_once(parquet.metadata)
+        for batch in parquet.iter_batches(at_once, groups, columns):
             progress(size * batch.num_rows // rows)
             if batch.num_rows:
                 yield batch.select(columns)

@@ -23,6 +23,7 @@ HISTORY = (
     "examples_per_second",
 )
 SAMPLE_ROWS = 200_000
+SAMPLE_SLOTS = 1 << 26  # of these rows at most: 256 MiB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +162,8 @@ def _read_other(directory, data, split):
 
 
 def _read_run(directory, data, split, with_sample=False):
-    scorer, ids = Scorer(*load_run(directory)), _Ids(SAMPLE_ROWS)
+    scorer = Scorer(*load_run(directory))
+    ids = _Ids(min(SAMPLE_ROWS, SAMPLE_SLOTS // scorer.spec.num_slots))
     calibration, sample = load_calibration(directory), None
     try:
         scores = score_split(scorer, data, split, ids if with_sample else None)

@@ -165,7 +165,10 @@ def _lists(array, dtype):
         array = array.cast(pa.list_(pa.null()))
     if not _is_any(array.type, LIST_TYPES):
         raise _Unfit
-    array = array.cast(pa.list_(array.type.value_type))
+    kind = array.type.value_type
+    if pa.types.is_null(kind):  # a cast to which keeps as many values as lists
+        kind = TENSOR_TYPES[dtype]
+    array = array.cast(pa.list_(kind))
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
     offsets = np.concatenate([[0], lengths.cumsum()])
     values = _values(array.flatten(), dtype)

@@ -6,6 +6,7 @@ import pyarrow.parquet
 import pytest
 
 from edcn_tf import InputError
+from edcn_tf.logs import opening
 from edcn_tf.logs.reading import read_log
 from edcn_tf.records.writing import serialize_examples
 from edcn_tf.schema import Schema
@@ -62,11 +63,29 @@ def test_lists_of_fixed_size_and_tensors(tmp_path):
     assert read(as_parquet(tmp_path, tensors)) == [row for row in EXPECTED if row]
 
 
+def test_lists_of_nothing_but_null(tmp_path):
+    """Whose type Arrow infers to be that of null."""
+    column = pa.array([[None] * 3, None, [None]])
+    assert column.type.value_type == pa.null()
+    assert read(as_parquet(tmp_path, column)) == [[], [], []]
+
+
 def test_half_precision_and_whole_numbers(tmp_path):
     half = pa.array([[1.5, -2, 0], None], pa.list_(pa.float16()))
     assert read(as_parquet(tmp_path, half)) == [[1.5, -2, 0], []]
     whole = pa.array([[1, -2, 3]], pa.list_(pa.int8()))
     assert read(as_parquet(tmp_path, whole)) == [[1, -2, 3]]
+
+
+def test_wide_rows_come_in_smaller_batches(tmp_path, monkeypatch):
+    column = pa.array([[float(i)] * 3 for i in range(100)], pa.list_(pa.float32()))
+    path = as_parquet(tmp_path, column)
+    schema = Schema.from_dict(SCHEMA)
+    [whole] = read_log([path], schema)
+    monkeypatch.setattr(opening, "LOG_BYTES", 500)
+    batches = list(read_log([path], schema))
+    assert len(batches) > 1
+    assert pa.Table.from_batches(batches) == pa.Table.from_batches([whole])
 
 
 def test_another_separator(tmp_path):
