@@ -51,9 +51,10 @@ class Client:
       has the Arrow C interface.
 
     A missing value is None, NaN, NA, NaT or an absent key. Lists may be of unequal
-    length, vectors have that of their field. A text field takes text alone: only the log tells whether the number 17 is
-    `"17"` or `"17.0"` there. A number field takes numbers, Decimals, and True and False
-    as 1 and 0. Values may be scalars of NumPy or Arrow. Threads can share a client.
+    length, vectors have that of their field. A text field takes text alone: only the
+    log tells whether the number 17 is `"17"` or `"17.0"` there. A number field takes
+    numbers, Decimals, and True and False as 1 and 0. Values may be scalars of NumPy or
+    Arrow. Threads can share a client.
 
     Args:
         address: `"HOST:PORT"` for gRPC (TF Serving's `--port`, usually 8500), or
