@@ -7,14 +7,17 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from edcn_tf.files import write_json
 from edcn_tf.schema import MISSING
 
+from .request_sizes import RequestCosts
 from .signatures import slot_ranges
 
 RECORDED = "recorded_requests.tfrecord"
 FEATURES = "features.json"
 WARM_UP = "tf_serving_warmup_requests"  # the name that TF Serving looks for
-ROWS_AND_CANDIDATES = {1: 512, 2: 7, 7: 3, 512: 1}  # of the recorded requests
+# Of the recorded requests, where `RequestCosts` lets them be so large.
+ROWS_AND_CANDIDATES = {1: 512, 2: 7, 7: 3, 512: 1}
 # TF Serving runs batches of these sizes only, and pads a batch up to the next.
 BATCH_SIZES = (1, 8, 32, 128, 512)
+CANDIDATES = 32  # of each user in a warm-up request
 ODD_ROWS = 200
 TOLERANCE = 1e-6  # of an answer, against the recorded one
 LARGEST_TOLERANCE = 1e-4
@@ -32,39 +35,55 @@ EXTREMES = {
 }
 
 
-def record(directory, servable, model, records):
+def record(directory, servable, model, records, batch_sizes=BATCH_SIZES):
     """Writes the requests of a version, and the answers that the model gives here.
 
     The answers come from the model and the encoder as training uses them, row by row
-    of the log, not from the signatures that they are to prove.
+    of the log, not from the signatures that they are to prove. A request that would
+    take too much memory (`RequestCosts`) is recorded in several parts, and a warm-up
+    request has fewer candidates or is left out.
 
     Args:
         directory: The version's `assets.extra`.
         servable: The `Servable`.
         model: Ids to probability.
         records: Serialized tf.Examples, such as rows of the validation split.
+        batch_sizes: Numbers of rows to warm up, where they are not too large.
+
+    Returns:
+        Those that are not too large for a signature without candidates: the batch
+        sizes that TF Serving should run.
     """
     rows = _Rows(servable, model, records)
+    costs = rows.costs
     with tf.io.TFRecordWriter(str(directory / RECORDED)) as writer:
         start = 0
         for number, candidates in ROWS_AND_CANDIDATES.items():
             chosen = np.arange(start, start + number)
             start += number
             for name in servable.served:
-                inputs, outputs = _request(rows, name, chosen, candidates)
-                writer.write(_log(name, inputs, outputs))
+                for part in _parts(chosen, costs.most_rows(name)):
+                    inputs, outputs = _request(rows, name, part, candidates)
+                    writer.write(_log(name, inputs, outputs))
     with tf.io.TFRecordWriter(str(directory / WARM_UP)) as writer:
-        for size in BATCH_SIZES:
-            for name in servable.served:
-                inputs, _ = _request(rows, name, np.arange(size), 32, answer=False)
+        for name in servable.served:
+            for size in costs.fitting(name, batch_sizes):
+                chosen = np.arange(size) % rows.number
+                inputs, _ = _request(rows, name, chosen, CANDIDATES, answer=False)
                 writer.write(_log(name, inputs))
     features = _features(servable.encoder.spec)
     write_json(directory / FEATURES, {**features, "tolerance": rows.tolerance()})
+    return costs.fitting("serving_default", batch_sizes)
+
+
+def _parts(rows, most):
+    return np.split(rows, range(most, len(rows), most))
 
 
 def _request(rows, signature, chosen, candidates, answer=True):
     """Inputs of a signature, and, if wanted, the outputs that it should give."""
     if signature == "rank":
+        candidates = min(candidates, rows.costs.most_candidates(len(chosen)))
         others = np.arange(len(chosen) * candidates) % rows.number
         others = others.reshape(len(chosen), candidates)
         inputs = rows.rank_features(chosen, others)
@@ -74,7 +93,7 @@ def _request(rows, signature, chosen, candidates, answer=True):
     elif signature == "ids":
         inputs = {"ids": rows.ids[chosen]}
     else:
-        inputs = {name: value[chosen] for name, value in rows.features.items()}
+        inputs = rows.features(chosen, [field.name for field in rows.fields])
     if not answer:
         return inputs, None
     if signature == "explain":
@@ -92,23 +111,43 @@ class _Rows:
     def __init__(self, servable, model, records):
         self.model, self.encoder = model, servable.encoder
         self.calibration = servable.calibration
-        self.fields = self.encoder.spec.schema.fields
+        self.schema = self.encoder.spec.schema
+        self.fields = self.schema.fields
         self.number = sum(ROWS_AND_CANDIDATES)
-        odd = _odd_records(self.encoder.spec.schema, records)
+        odd = _odd_records(self.schema, records)
         step = max(1, -(-len(odd) // ODD_ROWS))
         everything = [*odd[::step], *records]
         everything *= -(-self.number // len(everything))
         self.records = np.array(everything[: self.number], object)
-        parsed = tf.io.parse_example(self.records, self.encoder.parsing())
-        self.ids = self.encoder(parsed).numpy()
+        self.costs = RequestCosts.of(model, self.schema, self.records)
+        # Hundreds of calls: traced once, for eagerly they take most of an export.
+        self._traced = tf.function(
+            lambda ids: self.calibration(model(ids, training=False)), autograph=False
+        ).get_concrete_function(
+            tf.TensorSpec([None, self.encoder.spec.num_slots], tf.int32)
+        )
+        self.ids = self._in_parts(self._encode, self.records)
         self.scores = self.score(self.ids)
-        self.features = {
-            field.name: (
-                parsed[field.name].to_tensor(MISSING[field.dtype])
-                if field.is_list
-                else parsed[field.name]
+
+    def _in_parts(self, function, rows):
+        parts = _parts(rows, self.costs.most_rows("serving_default"))
+        return np.concatenate([function(tf.constant(part)).numpy() for part in parts])
+
+    def _encode(self, records):
+        return self.encoder(tf.io.parse_example(records, self.encoder.parsing()))
+
+    def features(self, chosen, names):
+        """Name -> array `[B]` or `[B, length]` of some fields of some rows."""
+        parsing = {name: self.encoder.parsing()[name] for name in names}
+        parsed = tf.io.parse_example(self.records[chosen], parsing)
+        dtypes = {field.name: field.dtype for field in self.fields}
+        return {
+            name: (
+                value.to_tensor(MISSING[dtypes[name]])
+                if isinstance(value, tf.RaggedTensor)
+                else value
             ).numpy()
-            for field in self.fields
+            for name, value in parsed.items()
         }
 
     def tolerance(self):
@@ -118,12 +157,8 @@ class _Rows:
         additions follows the size of a batch; then eight times as much as that.
         """
         ids = np.concatenate([self.ids, self.without_a_field()])[::2]
-        # Hundreds of calls: traced once, for eagerly they take most of an export.
-        score = tf.function(self._score, autograph=False).get_concrete_function(
-            tf.TensorSpec([None, ids.shape[1]], tf.int32)
-        )
-        alone = [score(tf.constant(ids[i : i + 1])) for i in range(len(ids))]
-        noise = float(np.abs(np.concatenate(alone) - score(tf.constant(ids))).max())
+        alone = np.concatenate([self.score(ids[i : i + 1]) for i in range(len(ids))])
+        noise = float(np.abs(alone - self.score(ids)).max())
         return min(max(8 * noise, TOLERANCE), LARGEST_TOLERANCE)
 
     def without_a_field(self):
@@ -138,17 +173,17 @@ class _Rows:
 
     def score(self, ids):
         """`[B, S]` -> `[B, 1]`: the probability that is to be served."""
-        return self._score(ids).numpy()
-
-    def _score(self, ids):
-        return self.calibration(self.model(ids, training=False))
+        return self._in_parts(self._traced, ids)
 
     def rank_features(self, chosen, others):
         """The user's features of some rows, the candidates' of `others` `[B, N]`."""
-        return {
-            field.name: self.features[field.name][others if field.candidate else chosen]
-            for field in self.fields
-        }
+        users, candidates = (
+            [field.name for field in self.fields if field.candidate == is_candidate]
+            for is_candidate in (False, True)
+        )
+        of_rows = self.features(np.arange(others.max() + 1), candidates)
+        of_candidates = {name: value[others] for name, value in of_rows.items()}
+        return {**self.features(chosen, users), **of_candidates}
 
     def rank_scores(self, chosen, others):
         """`[B, N]`: scores of whole rows, put together for each candidate."""
@@ -203,7 +238,7 @@ def _odd_records(schema, records):
         if field.is_list:
             first, second = EXTREMES[field.dtype][:2]
             empty = b"" if field.dtype == "string" else MISSING[field.dtype]
-            values += [[first] * 3 * field.max_length, [empty, second, empty]]
+            values += [[first] * (field.max_length + 3), [empty, second, empty]]
         if field.name in lengths:  # along another, whose length it has
             length = lengths[field.name]
             values = [(value or _missing(field))[:1] * length for value in values]

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,12 @@ from .publishing import (
     refuse_version_as_base,
     versions,
 )
-from .recording import record
-from .serving_config import batching_parameters, write_serving_config
+from .recording import BATCH_SIZES, record
+from .serving_config import (
+    allowed_batch_sizes,
+    batching_parameters,
+    write_serving_config,
+)
 from .signatures import Servable
 
 
@@ -74,8 +78,8 @@ def export_saved_model(
     """
     calibration = calibration or Calibration()
 
-    def write(partial: Path) -> None:
-        _write(model, spec, calibration, records, partial)
+    def write(partial: Path, sizes: Sequence[int]) -> Sequence[int]:
+        return _write(model, spec, calibration, records, partial, sizes)
 
     return _export(write, directory, version, keep)
 
@@ -92,15 +96,15 @@ def export_run(
     if not sample.exists():
         raise InputError(f"{run}: holds no finished run ({sample.name})")
 
-    def write(partial: Path) -> None:
+    def write(partial: Path, sizes: Sequence[int]) -> Sequence[int]:
         records = [record.numpy() for record in tf.data.TFRecordDataset(str(sample))]
-        _write(*load_run(run), load_calibration(run), records, partial)
+        return _write(*load_run(run), load_calibration(run), records, partial, sizes)
 
     return _export(write, directory, version, keep)
 
 
 def _export(
-    write: Callable[[Path], None],
+    write: Callable[[Path, Sequence[int]], Sequence[int]],
     directory: StrPath,
     version: int | None,
     keep: int | None,
@@ -119,11 +123,12 @@ def _export(
                 f"{directory}: version {version} would not be among the newest {keep}, "
                 f"which are kept; the newest there is {newer[-1]}"
             )
+    sizes = allowed_batch_sizes(directory)
     with partial_directory(directory / "next") as partial:
-        write(partial)
+        sizes = write(partial, sizes)
         gc.collect()  # a Keras model has cycles; the verifying process has its own copy
         verify_saved_model(partial)
-        write_serving_config(directory)
+        write_serving_config(directory, sizes)
         published = publish_version(partial, directory, version)
     if keep is not None:
         keep_newest(directory, keep)
@@ -136,7 +141,9 @@ def _write(
     calibration: Calibration,
     records: Iterable[bytes],
     partial: Path,
-) -> None:
+    sizes: Sequence[int] = BATCH_SIZES,
+) -> Sequence[int]:
+    """Writes all of a version, and says which of the batch sizes it warms up."""
     model = in_float32(model)
     servable = Servable(model, Encoder(spec), calibration)
     tf.saved_model.save(
@@ -146,10 +153,12 @@ def _write(
         options=tf.saved_model.SaveOptions(save_debug_info=False),
     )
     _name_methods(partial)
-    (partial / "assets.extra").mkdir()
-    record(partial / "assets.extra", servable, model, list(records))
+    extra = partial / "assets.extra"
+    extra.mkdir()
+    sizes = record(extra, servable, model, list(records), sizes)
     # Where TF Serving looks with --enable_per_model_batching_parameters.
-    (partial / "batching_params.pbtxt").write_text(batching_parameters())
+    (partial / "batching_params.pbtxt").write_text(batching_parameters(sizes))
+    return sizes
 
 
 def in_float32(model: keras.Model) -> keras.Model:

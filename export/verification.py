@@ -11,7 +11,9 @@ from the recorded one by more than the tolerance that is recorded too (1e-6, but
 model whose own scores differ by more between batch sizes).
 """
 
+import collections
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -28,52 +30,59 @@ def main(directory):
     import tensorflow as tf
 
     extra = os.path.join(directory, "assets.extra")
-    recorded = _requests(tf, os.path.join(extra, "recorded_requests.tfrecord"))
-    warm_up = _requests(tf, os.path.join(extra, "tf_serving_warmup_requests"))
+    recorded = os.path.join(extra, "recorded_requests.tfrecord")
+    warm_up = os.path.join(extra, "tf_serving_warmup_requests")
     with open(os.path.join(extra, "features.json"), encoding="utf-8") as file:
         features = json.load(file)
     tolerance, fields = features["tolerance"], features["fields"]
     largest = 0.0
     for name, load in {"tf.compat.v1": _v1, "C API": c_api.Session}.items():
         with load(directory) as session:
-            differences = [_replay(session, *request) for request in recorded]
+            asked = collections.Counter()
             # Of those that differ, first the one whose field can be found.
-            worst = max(differences, key=lambda found: _gravity(found, tolerance))
+            worst = max(
+                _differences(session, _requests(tf, recorded), asked),
+                key=lambda found: _gravity(found, tolerance),
+            )
             if not worst["size"] <= tolerance:
                 where = _row(worst)
                 if worst["signature"] == "serving_default":
-                    where += _field(session, worst, recorded, fields, tolerance)
+                    ids = _ids(_requests(tf, recorded), worst)
+                    where += _field(session, worst, ids, fields, tolerance)
                 sys.exit(f"loaded by {name}: {where}")
             largest = max(largest, worst["size"])
-            for signature, inputs, _ in warm_up:
+            warmed = 0
+            for signature, inputs, _ in _requests(tf, warm_up):
                 session.run(signature, inputs)
+                warmed += 1
             signatures = sorted(session.signatures)
-    unproven = set(signatures) - {signature for signature, _, _ in recorded}
+    unproven = set(signatures) - set(asked)
     if unproven:
         sys.exit(f"signature {min(unproven)!r} has no recorded request")
     result = {
         "largest_difference": largest,
         "tolerance": tolerance,
         "signatures": signatures,
-        "requests": len(recorded),
-        "warm_up_requests": len(warm_up),
+        "requests": asked.total(),
+        "warm_up_requests": warmed,
     }
     print(json.dumps(result))
 
 
 def _requests(tf, path):
-    """Of a TFRecord file of PredictionLogs: (signature, inputs, outputs) each."""
+    """Of a TFRecord file of PredictionLogs, one by one: (signature, inputs, outputs).
+
+    All at once they would take more memory than replaying them.
+    """
     from tensorflow_serving.apis import prediction_log_pb2
 
-    requests = []
     for record in tf.compat.v1.io.tf_record_iterator(path):
         log = prediction_log_pb2.PredictionLog.FromString(record).predict_log
         arrays = [
             {name: tf.make_ndarray(tensor) for name, tensor in tensors.items()}
             for tensors in (log.request.inputs, log.response.outputs)
         ]
-        requests.append((log.request.model_spec.signature_name, *arrays))
-    return requests
+        yield (log.request.model_spec.signature_name, *arrays)
 
 
 @contextlib.contextmanager
@@ -102,6 +111,14 @@ class _V1:
             {name: tensor.name for name, tensor in signature.outputs.items()},
             {signature.inputs[name].name: value for name, value in inputs.items()},
         )
+
+
+def _differences(session, requests, asked):
+    """Of each request the worst difference, counted by signature in `asked`."""
+    for signature, inputs, expected in requests:
+        number = asked[signature]
+        asked[signature] += 1
+        yield {**_replay(session, signature, inputs, expected), "number": number}
 
 
 def _replay(session, signature, inputs, expected):
@@ -157,7 +174,13 @@ def _row(worst):
     )
 
 
-def _field(session, worst, recorded, fields, tolerance):
+def _ids(requests, worst):
+    """Of the request to `ids` that has the rows of one to `serving_default`."""
+    ids = (inputs["ids"] for signature, inputs, _ in requests if signature == "ids")
+    return next(itertools.islice(ids, worst["number"], None))
+
+
+def _field(session, worst, ids, fields, tolerance):
     """Which field of the worst row is encoded in another way, if that is the cause.
 
     In the raw features and in the recorded ids alike, one field after the other is
@@ -165,10 +188,9 @@ def _field(session, worst, recorded, fields, tolerance):
     """
     import numpy as np
 
-    by_rows = {len(i["ids"]): i["ids"] for name, i, _ in recorded if name == "ids"}
     inputs, row = worst["inputs"], worst["place"][0]
     raw = {name: value[row : row + 1] for name, value in inputs.items()}
-    ids = by_rows[len(next(iter(inputs.values())))][row : row + 1]
+    ids = ids[row : row + 1]
 
     def apart(raw, ids):
         scores = session.run("serving_default", raw), session.run("ids", {"ids": ids})

@@ -199,7 +199,8 @@ def test_it_answers_as_the_model_does(case, tmp_path, random):
     saved_model._write(model, spec, calibration, serialize_examples(log), version)
     # Here in this process: what a clean one sees is tests/export/test_export.py's.
     extra = version / "assets.extra"
-    recorded = verification._requests(tf, str(extra / "recorded_requests.tfrecord"))
+    path = str(extra / "recorded_requests.tfrecord")
+    recorded = list(verification._requests(tf, path))
     scores = {len(o["probability"]): o for s, _, o in recorded if s == "ids"}
     assert len(np.unique(scores[512]["probability"])) > 5
     tolerance = read_json(extra / "features.json")["tolerance"]

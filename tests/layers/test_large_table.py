@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from helpers.peak_memory import peak_of
+
 ROWS = 1 << 25  # of 16 float32: 2.1 GB
 
 MAKE = """
@@ -43,19 +45,3 @@ def test_an_export_takes_the_model_and_less_than_one_gigabyte(tmp_path):
 
     peak = peak_of([sys.executable, verification.__file__, str(models / "1")])
     assert table < peak < table + 1e9
-
-
-def peak_of(command):
-    """Largest resident memory of a command, bytes."""
-    # Started by a small process: a child's figure begins with its parent's.
-    measure = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);"
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    output = subprocess.run(
-        [sys.executable, "-c", measure, *command],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return 1024 * int(output.split()[-1])
