@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
+from edcn_tf.framing import record_dataset
 from edcn_tf.logs.synthetic.writing import synthesize
 from edcn_tf.schema import Field, Schema
 
@@ -53,7 +54,7 @@ def _many_files(folder, size):
     log = _log(folder, np.random.default_rng(0).integers(1000, size=20 * size))
     yield "prepare", _prepare(folder, log, Field(name="field"))
     [file] = (folder / "data").glob("train-*")
-    records = list(tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
+    records = list(record_dataset(file).as_numpy_iterator())
     file.unlink()
     for number, start in enumerate(range(0, len(records), 16)):
         path = folder / f"data/train-{number:05d}.tfrecord"

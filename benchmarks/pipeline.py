@@ -10,6 +10,7 @@ import tensorflow as tf
 from edcn_tf.directories import PreparedData
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.framing import refuse_damaged
 from edcn_tf.logs.formats import SCHEMAS
 from edcn_tf.logs.synthetic.writing import synthesize
 from edcn_tf.preparation.local import prepare
@@ -55,6 +56,7 @@ def benchmark_input(rows=400_000):
         pattern = PreparedData(data).records("train")
         files = record_files(pattern)
         encoder = Encoder(spec)
+        refuse_damaged(files)
         records = tf.data.TFRecordDataset(files).batch(BATCH)
         variants = {
             "records alone": records,

@@ -19,6 +19,7 @@ from edcn_tf.export.c_api import Session
 from edcn_tf.export.verification import __file__ as VERIFICATION
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.framing import record_dataset
 from edcn_tf.logs.formats import SCHEMAS
 from edcn_tf.logs.synthetic.writing import synthesize
 from edcn_tf.models import EDCN
@@ -49,7 +50,7 @@ def benchmark_serving(rows=400_000):
         version = export.export_saved_model(model, spec, folder / "models")
         encoder = Encoder(spec)
         files = record_files(PreparedData(folder / "data").records("train"))
-        records = next(iter(tf.data.TFRecordDataset(files).batch(512)))
+        records = next(iter(record_dataset(files[0]).batch(512)))
         features = {
             name: value.numpy()
             for name, value in tf.io.parse_example(records, encoder.parsing()).items()

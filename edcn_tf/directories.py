@@ -61,10 +61,14 @@ class EncodedRows:
 
     Args:
         path: The directory.
+
+    Attributes:
+        checksums: Of each file its CRC-32; a JSON file.
     """
 
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
+        self.checksums = self.path / "checksums.json"
 
     def rows(self, split: str) -> str:
         """Glob pattern of a split's files."""

@@ -3,14 +3,16 @@
 import contextlib
 import fcntl
 import filecmp
+import functools
 import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -19,6 +21,10 @@ from edcn_tf.errors import InputError
 LARGEST_FILE = 1 << 20  # bytes
 # No `os.PathLike`: names are made of it, f"{run}/features".
 StrPath = str | Path
+# Nanoseconds, within which a file may change without another time: those of file
+# systems go by ticks of the clock, on FAT of two seconds.
+TIME_GRAIN = 3_000_000_000
+Found = TypeVar("Found")
 
 
 @contextlib.contextmanager
@@ -126,6 +132,32 @@ def replaced(path: StrPath) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remembered(function: Callable[[str], Found]) -> Callable[[str], Found]:
+    """A function of a file's path that is not called again while the file stays as is.
+
+    By its size and its time. Of a file that was only just written, or that lies on no
+    file system of the machine, nothing is remembered.
+    """
+    known: dict[tuple[str, int, int], Found] = {}
+
+    @functools.wraps(function)
+    def remembering(path: str) -> Found:
+        try:
+            state = os.stat(path)
+        except OSError:
+            return function(path)
+        key = (path, state.st_size, state.st_mtime_ns)
+        if key not in known:
+            now = time.time_ns()
+            found = function(path)
+            if now - state.st_mtime_ns < TIME_GRAIN:
+                return found
+            known[key] = found
+        return known[key]
+
+    return remembering
 
 
 def write_json(path: StrPath, value: Any) -> None:

@@ -19,6 +19,7 @@ from edcn_tf.evaluation.scoring import load_run
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import StrPath, partial_directory
+from edcn_tf.framing import record_dataset, refuse_damaged
 from edcn_tf.models import ClickModel
 
 from . import verification
@@ -29,7 +30,7 @@ from .publishing import (
     refuse_version_as_base,
     versions,
 )
-from .recording import BATCH_SIZES, record
+from .recording import BATCH_SIZES, RECORDED, WARM_UP, record
 from .serving_config import (
     allowed_batch_sizes,
     batching_parameters,
@@ -97,7 +98,7 @@ def export_run(
         raise InputError(f"{run}: holds no finished run ({sample.name})")
 
     def write(partial: Path, sizes: Sequence[int]) -> Sequence[int]:
-        records = [record.numpy() for record in tf.data.TFRecordDataset(str(sample))]
+        records = [record.numpy() for record in record_dataset(sample)]
         return _write(*load_run(run), load_calibration(run), records, partial, sizes)
 
     return _export(write, directory, version, keep)
@@ -202,6 +203,9 @@ def verify_saved_model(version: StrPath) -> dict[str, Any]:
     """
     if not (Path(version) / "saved_model.pb").exists():
         raise InputError(f"{version}: holds no SavedModel (saved_model.pb)")
+    extra = Path(version) / "assets.extra"
+    stored = [extra / RECORDED, extra / WARM_UP]
+    refuse_damaged(path for path in stored if path.exists())
     # By its file name: as a module of the package it would import Keras.
     result = subprocess.run(
         [sys.executable, verification.__file__, str(version)],

@@ -24,7 +24,7 @@ MOST_MODULES = 16  # of a folder, so that its listing is read at a glance
 ORDER = [
     {"version", "choices", "errors", "tensors"},
     {"files", "checks", "console"},
-    {"directories", "dialect"},
+    {"directories", "dialect", "framing"},
     {"schema"},
     {"logs"},
     {"features", "layers"},
@@ -175,6 +175,7 @@ OWNED = {
     "result.json": {"edcn_tf.directories", "edcn_tf.tuning.tuner"},  # of a trial
     "-*.tfrecord": {"edcn_tf.directories"},
     "-*.ids": {"edcn_tf.directories"},
+    "checksums.json": {"edcn_tf.directories"},
 }
 
 

@@ -6,6 +6,7 @@ import re
 import pyarrow as pa
 
 from edcn_tf.errors import InputError
+from edcn_tf.framing import record_dataset
 from edcn_tf.logs import opening
 from edcn_tf.logs.normalizing import MissingColumn
 
@@ -42,7 +43,7 @@ def read(path, file, columns):
         for name in columns
     }
     for name in [file] if file else [name for name, _ in files_of(path)]:
-        for records in tf.data.TFRecordDataset(name).batch(opening.LOG_ROWS):
+        for records in record_dataset(name).batch(opening.LOG_ROWS):
             batch = tf.io.parse_example(records, parsing)
             arrays = [_from_tensor(batch[name], path, name) for name in columns]
             yield pa.RecordBatch.from_arrays(arrays, names=columns)

@@ -11,14 +11,13 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from edcn_tf.errors import InputError
-from edcn_tf.records.frames import count_frames, frames
+from edcn_tf.framing import DAMAGED, compression_of, framing_of
+from edcn_tf.records.frames import frames
 from edcn_tf.records.parsing import parsed, parsing_of
-from edcn_tf.records.writing import compression_of
 
 FILES = 64  # that are read in one pass
 CHUNK = 1 << 10  # records that are parsed at once
 TENSORFLOWS_OWN = re.compile(r"\{\{.*?\}\}|\[Op:.*?\]")
-DAMAGED = "is damaged or cut short; make the file again, or move it away"
 
 
 class CheckedRecords(NamedTuple):
@@ -138,7 +137,7 @@ def _numbers(files, fits):
     """
     for start in range(0, len(files), FILES):
         part = files[start : start + FILES]
-        counts = [count_frames(path) if _has_bytes(path) else None for path in part]
+        counts = [_frames_of(path) if _has_bytes(path) else None for path in part]
         framed = {path: n for path, n in zip(part, counts) if n is not None}
         if not _all_fit(framed, fits):
             counts = [
@@ -146,6 +145,15 @@ def _numbers(files, fits):
                 for path, n in zip(part, counts)
             ]
         yield from zip(part, counts)
+
+
+def _frames_of(path):
+    """Number of a file's frames by their lengths; None if these do not fit it."""
+    try:
+        framing = framing_of(path)
+    except OSError:
+        return None
+    return None if framing.fault else framing.records
 
 
 def _has_bytes(path):

@@ -3,6 +3,8 @@
 import contextlib
 import itertools
 import os
+import zlib
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +15,7 @@ from edcn_tf.directories import EncodedRows, PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
-from edcn_tf.files import new_directory
+from edcn_tf.files import new_directory, read_json, remembered, write_json
 from edcn_tf.models.distribution import PEER_ERRORS
 from edcn_tf.records.reading import (
     READ_BYTES,
@@ -33,7 +35,7 @@ def encode_rows(data, out):
 
     Of each TFRecord file one of the same name with `.ids` after it: a row is its S ids
     (int32), its label and, with a weight in the schema, its weight (float32), in the
-    byte order of this machine.
+    byte order of this machine. Their checksums are in a file beside them.
 
     Args:
         data: Directory that `prepare` made.
@@ -47,25 +49,31 @@ def encode_rows(data, out):
     encoder = Encoder(spec)
     files = {split: record_files(data.records(split)) for split in TRAINING_SPLITS}
     size = sum(os.path.getsize(file) for file in itertools.chain(*files.values()))
+    checksums = {}
     with new_directory(out) as partial, progress_bar("Encoding", size) as bar:
         for split in TRAINING_SPLITS:
             rows, found = data.rows(split), 0
             with reading(files[split], spec, rows):
                 for file in files[split]:
-                    with open(EncodedRows(partial).file_of(file), "wb") as encoded:
-                        found += _encode(file, spec, encoder, encoded)
+                    path = EncodedRows(partial).file_of(file)
+                    with open(path, "wb") as encoded:
+                        number, checksum = _encode(file, spec, encoder, encoded)
+                    found, checksums[path.name] = found + number, checksum
                     bar.update(os.path.getsize(file))
                 check_rows(found, rows)
+        write_json(EncodedRows(partial).checksums, checksums)
 
 
 def _encode(file, spec, encoder, out):
-    """Writes a file's rows; returns how many they are."""
-    rows = 0
+    """Writes a file's rows; returns how many they are, and their checksum."""
+    rows = checksum = 0
     for ids, *rest in read_records(file, spec, ROWS, encoder=encoder):
         columns = [column.numpy().view(np.int32) for column in rest]
-        out.write(np.column_stack([ids.numpy(), *columns]).data)
+        cells = np.column_stack([ids.numpy(), *columns]).data
+        out.write(cells)
+        checksum = zlib.crc32(cells, checksum)
         rows += len(ids)
-    return rows
+    return rows, checksum
 
 
 def read_encoded(pattern, spec, batch_size, *, shuffle=False, seed=None, epoch=None):
@@ -76,6 +84,9 @@ def read_encoded(pattern, spec, batch_size, *, shuffle=False, seed=None, epoch=N
     Args:
         pattern: Glob pattern of the files, such as `"cache/train-*.ids"`.
         spec, batch_size, shuffle, seed, epoch: As for `read_records`.
+
+    Raises:
+        InputError: If there is no such file, or one is not as it was written.
     """
     columns = _other_columns(spec)
     width = spec.num_slots + columns
@@ -90,6 +101,7 @@ def read_encoded(pattern, spec, batch_size, *, shuffle=False, seed=None, epoch=N
 
     files = record_files(pattern)
     refuse_empty(files)
+    _refuse_changed(files)
     return batches(
         files, read, decode, batch_size, shuffle=shuffle, seed=seed, epoch=epoch
     )
@@ -113,9 +125,7 @@ def reading_encoded(pattern, spec, rows):
         for path in record_files(pattern):
             in_file = _sound_rows(path, spec)
             if in_file is None:
-                raise InputError(
-                    f"{path}: is damaged; encode the rows again, into another directory"
-                ) from error
+                raise _damaged(path) from error
             found += in_file
         if found != rows:
             raise InputError(
@@ -136,6 +146,34 @@ def _sound_rows(path, spec):
         if ids.min() < 0 or ids.max() >= spec.num_rows:
             return None
     return len(cells)
+
+
+def _refuse_changed(files):
+    """Raises an `InputError` for a file that is not as `encode_rows` wrote it."""
+    folders = {Path(path).parent: {} for path in files}
+    for folder, stored in folders.items():
+        checksums = EncodedRows(folder).checksums
+        if checksums.exists() and isinstance(found := read_json(checksums), dict):
+            stored.update(found)
+    for path in map(Path, files):
+        if folders[path.parent].get(path.name) != _checksum(str(path)):
+            raise _damaged(path)
+
+
+@remembered
+def _checksum(path):
+    checksum = 0
+    with open(path, "rb") as file:
+        while block := file.read(READ_BYTES):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def _damaged(path):
+    return InputError(
+        f"{path}: is damaged; remove {Path(path).parent} and encode the rows again, as "
+        "`edcn tune` then does by itself"
+    )
 
 
 def _other_columns(spec):

@@ -1,47 +1,20 @@
-"""The frames of a TFRecord file, also of a damaged one.
+"""The records of a damaged TFRecord file, as far as they can be had.
 
-A frame is the length of a record (uint64), a checksum of that, the record and its
-checksum, all little-endian. A checksum is a CRC-32C, turned and shifted
-(tensorflow/core/lib/io/record_writer.h). TensorFlow's reader ends at the first frame
-that is not right, and takes one that is cut within its length for the end of the file.
+TensorFlow's reader ends at the first frame that is not right, and takes one that is cut
+within its length for the end of the file.
 """
 
 import contextlib
-import gzip
 import mmap
 import tempfile
 import zlib
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
-HEADER, FOOTER = 12, 4  # bytes before and after a record
+from edcn_tf.framing import FOOTER, HEADER, LARGEST, compression_of, headers
+
 BLOCK = 1 << 16
-LARGEST = 1 << 40  # bytes; no record is as long
-
-
-def count_frames(path):
-    """Number of frames, by their lengths alone; None if they do not fit the file."""
-    opener = gzip.open if path.endswith(".gz") else open
-    number = place = 0
-    try:
-        with opener(path, "rb") as file:
-            while header := file.read(HEADER):
-                if len(header) < HEADER:
-                    return None
-                length = int.from_bytes(header[:8], "little")
-                if length > LARGEST:
-                    return None
-                place += HEADER + length + FOOTER
-                # Reading the last byte tells whether it is there.
-                file.seek(place - 1)
-                if not file.read(1):
-                    return None
-                number += 1
-    except (OSError, EOFError, zlib.error):
-        return None
-    return number
 
 
 def frames(path):
@@ -54,7 +27,7 @@ def frames(path):
     with contextlib.ExitStack() as held:
         file = held.enter_context(open(path, "rb"))
         is_whole = True
-        if path.endswith(".gz"):
+        if compression_of(path):
             packed, file = file, held.enter_context(tempfile.TemporaryFile())
             is_whole = _unpack(packed, file)
             file.flush()
@@ -100,8 +73,10 @@ def _ends(data, place):
 def _end(data, place):
     """Where the frame ends that begins there, if it does; None if that cannot be."""
     header = data[place : place + HEADER]
-    end = place + HEADER + int.from_bytes(header[:8], "little") + FOOTER
-    return end if len(header) == HEADER and end <= len(data) else None
+    length = int.from_bytes(header[:8], "little")
+    end = place + HEADER + length + FOOTER
+    fits = len(header) == HEADER and length <= LARGEST and end <= len(data)
+    return end if fits else None
 
 
 def _written(data, place, ends, scratch):
@@ -116,35 +91,11 @@ def _written(data, place, ends, scratch):
 def _next_frame(data, place):
     """Where the next frame begins, or the end of the data."""
     while place < len(data) - HEADER:
-        for found in _headers(data[place : place + BLOCK + HEADER]):
+        for found in headers(data[place : place + BLOCK + HEADER]):
             if _end(data, place + int(found)):
                 return place + int(found)
         place += BLOCK
     return len(data)
-
-
-def _headers(block):
-    """Places of a block of bytes at which a length with its checksum stands."""
-    places = np.lib.stride_tricks.sliding_window_view(
-        np.frombuffer(block, np.uint8), HEADER
-    )
-    crc = np.full(len(places), 0xFFFFFFFF, np.uint32)
-    for column in places[:, :8].T:
-        crc = _TABLE[(crc ^ column) & 255] ^ (crc >> 8)
-    crc = ~crc
-    checksum = ((crc >> 15) | (crc << 17)) + np.uint32(0xA282EAD8)
-    stored = np.ascontiguousarray(places[:, 8:]).view("<u4")[:, 0]
-    return np.flatnonzero(checksum == stored)
-
-
-def _table():
-    table = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = np.where(table & 1, (table >> 1) ^ np.uint32(0x82F63B78), table >> 1)
-    return table
-
-
-_TABLE = _table()
 
 
 def _unpack(packed, out):

@@ -9,6 +9,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import StrPath
+from edcn_tf.framing import refuse_damaged
 from edcn_tf.models.distribution import PEER_ERRORS
 from edcn_tf.records.checking import check_records
 from edcn_tf.records.parsing import parsed, parsing_of
@@ -41,8 +42,8 @@ def read_records(
     tf.Examples fit the schema.
 
     Args:
-        pattern: Glob pattern of the files, or a list of patterns; `.gz` files are
-            GZIP compressed.
+        pattern: Glob pattern of the files, or a list of patterns; plain, or packed as
+            GZIP.
         spec: The `FeatureSpec`.
         batch_size: Rows a batch; the last one of an epoch may have fewer.
         shuffle: Whether to read files and rows in another order each epoch (rows
@@ -74,10 +75,10 @@ def read_records(
     `keras.utils.set_random_seed`.
 
     Raises:
-        InputError: If no file matches or one is empty, there are more than
-            `skip_corrupt` bad records, or `group` is asked for and the schema has
-            none. While reading, `tf.errors.OpError` for a damaged or unfit record;
-            `reading` names it.
+        InputError: If no file matches or one is empty, a length in one cannot be
+            (`edcn_tf.framing`), there are more than `skip_corrupt` bad records, or
+            `group` is asked for and the schema has none. While reading,
+            `tf.errors.OpError` for a damaged or unfit record; `reading` names it.
     """
     files = record_files(pattern)
     schema = spec.schema
@@ -85,7 +86,9 @@ def read_records(
         raise InputError("The schema names no `group` column")
     if skip_corrupt is not None:
         files = check_records(files, spec, group=group, allowed=skip_corrupt).files
-    refuse_empty(files)
+    part, shard = _part(files, shard)
+    refuse_empty(part)
+    framings = refuse_damaged(part)
     encoder = encoder or Encoder(spec)
     parsing = parsing_of(schema, group)
 
@@ -99,12 +102,11 @@ def read_records(
             row.append(_group_key(columns[schema.group]))
         return tuple(row)
 
-    def read(path: tf.Tensor) -> tf.data.Dataset:
-        compression = tf.where(tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", "")
-        return tf.data.TFRecordDataset(path, compression, buffer_size=READ_BYTES)
+    def read(file: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(file[0], file[1], buffer_size=READ_BYTES)
 
     return batches(
-        files,
+        [(path, framing.compression) for path, framing in zip(part, framings)],
         read,
         decode,
         batch_size,
@@ -116,7 +118,7 @@ def read_records(
 
 
 def batches(
-    files: Sequence[str],
+    files: Sequence[str] | Sequence[tuple[str, ...]],
     read: Callable[[tf.Tensor], tf.data.Dataset],
     decode: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
     batch_size: int,
@@ -129,17 +131,17 @@ def batches(
     """Batches of the rows of files, in an order that hangs on nothing but the files.
 
     Args:
-        files: Paths.
-        read: Function of a path to a data set of its records, one a row.
+        files: Paths, or tuples of a path and what else `read` has to know.
+        read: Function of one of these to a data set of its records, one a row.
         decode: Function of a batch of records to a tuple of columns.
-        batch_size, shuffle, seed, epoch, shard: As for `read_records`.
+        batch_size, shuffle, seed, epoch: As for `read_records`.
+        shard: `(index, number)`, to read only every number-th row of each file.
     """
     if epoch is not None and seed is None:
         raise ValueError("`epoch` needs a `seed`, from which the order follows")
-    files, shard = _part(files, shard)
 
-    def read_part(path: tf.Tensor) -> tf.data.Dataset:
-        rows = read(path)
+    def read_part(file: tf.Tensor) -> tf.data.Dataset:
+        rows = read(file)
         if shard is not None:
             rows = rows.shard(shard[1], shard[0])
         return rows.batch(PARSE_ROWS)

@@ -173,11 +173,6 @@ def record_files(pattern: str | Iterable[StrPath]) -> list[str]:
     return files
 
 
-def compression_of(path: str) -> str:
-    """What `tf.data.TFRecordDataset` calls the compression of a file."""
-    return "GZIP" if path.endswith(".gz") else ""
-
-
 def refuse_empty(files: Iterable[str]) -> None:
     """An `InputError` for a file of no bytes, which TensorFlow reads as no rows."""
     for path in files:

@@ -9,7 +9,7 @@ from edcn_tf.directories import PreparedData, Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import calibration
 from edcn_tf.files import new_directory, read_json, same_content, write_json
-from edcn_tf.records.writing import compression_of
+from edcn_tf.framing import record_dataset
 from edcn_tf.training.checkpoints.checkpoint import latest_checkpoint
 from edcn_tf.training.optimizers import SparseAdam
 from edcn_tf.training.pretrained import load_pretrained
@@ -138,6 +138,5 @@ def _started_from(run):
 def _write_sample(file, path):
     """Copies a few rows of the validation split as they are."""
     with tf.io.TFRecordWriter(str(path)) as writer:
-        rows = tf.data.TFRecordDataset(file, compression_of(file))
-        for record in rows.take(SAMPLE_ROWS):
+        for record in record_dataset(file).take(SAMPLE_ROWS):
             writer.write(record.numpy())

@@ -387,6 +387,27 @@ def test_a_directory_without_a_model_is_named(tmp_path):
         edcn_tf.export.verify_saved_model(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name", ["recorded_requests.tfrecord", "tf_serving_warmup_requests"]
+)
+def test_recorded_requests_whose_lengths_cannot_be(tmp_path, name):
+    """No process is given them."""
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra" / name).write_bytes(b"no frame of a record")
+    told = f"{tmp_path}/assets.extra/{name}: record 1 is damaged or cut short"
+    with pytest.raises(edcn_tf.InputError, match=told):
+        edcn_tf.export.verify_saved_model(tmp_path)
+
+
+def test_a_sample_whose_lengths_cannot_be(tmp_path):
+    (tmp_path / "sample.tfrecord").write_bytes(b"no frame of a record")
+    with pytest.raises(
+        edcn_tf.InputError, match="sample.tfrecord: record 1 is damaged"
+    ):
+        edcn_tf.export.export_run(tmp_path, tmp_path / "models")
+
+
 # Version numbers
 
 

@@ -476,9 +476,10 @@ def test_encoding_a_bad_record(data, tmp_path, how):
     assert not list(tmp_path.glob("*encoded*"))
 
 
-@pytest.mark.parametrize("how", ["cut", "row", "id", "empty"])
+@pytest.mark.parametrize("how", ["cut", "row", "bit", "checksum", "empty"])
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_damaged_encoded_rows(data, tmp_path, split, how):
+    """Seen before a row is read, and the checksum of one that cannot be."""
     encode_rows(data, tmp_path / "encoded")
     path = tmp_path / "encoded" / f"{split}-00000.tfrecord.ids"
     content = path.read_bytes()
@@ -487,13 +488,23 @@ def test_damaged_encoded_rows(data, tmp_path, split, how):
         {
             "cut": content[:-3],
             "row": content[:-row],
-            "id": b"\xff" * 4 + content[4:],
+            "bit": content[:row] + bytes([content[row] ^ 1]) + content[row + 1 :],
+            "checksum": content,
             "empty": b"",
         }[how]
     )
-    expected = {
-        "row": f"{split}-.*rows, and .* were prepared; encode the rows again",
-        "empty": f"{path}: is empty",
-    }.get(how, f"{path}: is damaged; encode the rows again")
-    with pytest.raises(InputError, match=expected):
+    if how == "checksum":
+        (tmp_path / "encoded" / "checksums.json").unlink()
+        path = path.with_name("valid-00000.tfrecord.ids")  # read first
+    told = f"{path}: is damaged; remove {path.parent} and encode the rows again"
+    told = f"{path}: is empty" if how == "empty" else told
+    with pytest.raises(InputError, match=told):
+        edcn_tf.train(data, tmp_path / "run", LINEAR, encoded=tmp_path / "encoded")
+
+
+def test_encoded_rows_of_other_data(data, tmp_path):
+    """Each file is as it was written, but one is not there."""
+    encode_rows(data, tmp_path / "encoded")
+    (tmp_path / "encoded" / "train-00001.tfrecord.ids").unlink()
+    with pytest.raises(InputError, match="rows, and .* were prepared; encode the rows"):
         edcn_tf.train(data, tmp_path / "run", LINEAR, encoded=tmp_path / "encoded")

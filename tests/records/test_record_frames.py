@@ -6,7 +6,9 @@ import struct
 import pytest
 import tensorflow as tf
 
-from edcn_tf.records.frames import BLOCK, count_frames, frames
+from edcn_tf import framing
+from edcn_tf.framing import framing_of
+from edcn_tf.records.frames import BLOCK, frames
 
 RECORDS = [f"record {i}".encode() * (1 + i % 5) for i in range(40)]
 
@@ -37,12 +39,18 @@ def starts():
     return places
 
 
+def counted(path):
+    """Number of frames; None if they are not all that there is."""
+    found = framing_of(str(path))
+    return None if found.fault else found.records
+
+
 def found(path):
     return [record for _, record in frames(str(path))]
 
 
 def test_a_whole_file(path):
-    assert count_frames(str(path)) == len(RECORDS)
+    assert counted(path) == len(RECORDS)
     assert list(frames(str(path))) == list(enumerate(RECORDS, 1))
 
 
@@ -71,14 +79,14 @@ def test_a_stretch_without_frames(plain):
 def test_cut_short_within_a_record(plain, left):
     at = starts()
     plain.write_bytes(plain.read_bytes()[: (at[9] if left > 0 else at[10]) + left])
-    assert count_frames(str(plain)) is None
+    assert counted(plain) is None
     assert found(plain) == [*RECORDS[:9], None]
 
 
 def test_cut_short_between_records(plain):
     """Nobody can see that in the file."""
     plain.write_bytes(plain.read_bytes()[: starts()[9]])
-    assert count_frames(str(plain)) == 9
+    assert counted(plain) == 9
     assert found(plain) == RECORDS[:9]
 
 
@@ -99,15 +107,27 @@ def test_the_checksum():
     assert crc(b"123456789") == turned & 0xFFFFFFFF
 
 
-@pytest.mark.parametrize("length", [1 << 30, 1 << 41, 1 << 63, (1 << 64) - 1])
-def test_an_absurd_length_that_has_its_checksum(plain, length):
-    """At the larger ones TensorFlow's reader would end the process."""
-    number = struct.pack("<Q", length)
-    header = number + struct.pack("<I", crc(number))
+def with_length(data, number, length):
+    """A file's bytes, its record of that number another length with its checksum."""
+    at, spelled = starts(), struct.pack("<Q", length)
+    header = spelled + struct.pack("<I", crc(spelled))
+    return data[: at[number]] + header + data[at[number] + len(header) :]
+
+
+def test_a_length_beyond_the_end_that_has_its_checksum(plain):
     data, at = plain.read_bytes(), starts()
-    plain.write_bytes(data[: at[5]] + header + data[at[6] :])
-    assert count_frames(str(plain)) is None
+    plain.write_bytes(with_length(data, 5, at[-1]))
+    assert framing_of(str(plain))[1:3] == (5, "record 6")
     assert found(plain) == [*RECORDS[:5], None, *RECORDS[6:]]
+
+
+def test_a_record_longer_than_one_can_be(path, monkeypatch):
+    """Its bytes are all there."""
+    monkeypatch.setattr(framing, "LARGEST", len(RECORDS[4]) - 1)
+    monkeypatch.setattr("edcn_tf.records.frames.LARGEST", len(RECORDS[4]) - 1)
+    assert framing_of(str(path))[1:3] == (4, "record 5")
+    assert found(path)[:5] == [*RECORDS[:4], None]
+    assert framing_of(str(path)).size > framing.LARGEST
 
 
 def test_gzip_that_breaks_off(tmp_path, random):
@@ -119,7 +139,7 @@ def test_gzip_that_breaks_off(tmp_path, random):
     data = path.read_bytes()
     for left in (1, 9, 15, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:left])
-        assert count_frames(str(path)) is None, left
+        assert counted(path) is None, left
         *good, last = found(path)
         assert last is None and good == records[: len(good)]
     assert len(good) == 50  # only the end of GZIP's own frame is lost
@@ -133,11 +153,11 @@ def test_gzip_that_breaks_off(tmp_path, random):
     path.write_bytes(data + data)  # GZIP's way of appending
     assert found(path) == records * 2
     path.write_bytes(gzip.compress(b""))
-    assert (count_frames(str(path)), found(path)) == (0, [])
+    assert (counted(path), found(path)) == (0, [])
 
 
 @pytest.mark.parametrize("name", ["text.tfrecord", "text.tfrecord.gz"])
 def test_what_is_no_tfrecord(tmp_path, name):
     (tmp_path / name).write_text("user,click\nann,1\n" * 50)
-    assert count_frames(str(tmp_path / name)) is None
+    assert counted(tmp_path / name) is None
     assert found(tmp_path / name) == [None]

@@ -8,9 +8,9 @@ import tensorflow as tf
 from edcn_tf.errors import InputError
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.writing import FeatureCounter
+from edcn_tf.framing import compression_of
 from edcn_tf.records.writing import (
     RecordWriter,
-    compression_of,
     record_files,
     serialize_examples,
 )
