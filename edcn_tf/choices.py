@@ -4,7 +4,7 @@ A file without imports: the command line reads it without importing the package,
 takes seconds.
 """
 
-FORMATS = ("csv", "tsv", "jsonl", "parquet", "criteo", "avazu")  # of logs
+FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord", "criteo", "avazu")  # of logs
 SPLITS = ("train", "valid", "test")
 SPLIT_BY = ("chance", "time")
 STRATEGIES = ("mirrored", "multi_worker")  # of tf.distribute

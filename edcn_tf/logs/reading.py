@@ -10,7 +10,16 @@ import pyarrow as pa
 from edcn_tf.choices import FORMATS
 from edcn_tf.errors import InputError
 from edcn_tf.files import StrPath
-from edcn_tf.logs import folders, formats, json_lines, opening, parquet, text, tfds
+from edcn_tf.logs import (
+    folders,
+    formats,
+    json_lines,
+    opening,
+    parquet,
+    text,
+    tfds,
+    tfrecord,
+)
 from edcn_tf.logs.normalizing import check_once, normalized
 from edcn_tf.logs.opening import input_errors
 from edcn_tf.schema import Schema
@@ -22,6 +31,8 @@ SUFFIXES = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
     ".parquet": "parquet",
+    ".tfrecord": "tfrecord",
+    ".tfrecords": "tfrecord",
 }
 
 
@@ -35,9 +46,9 @@ def read_log(
     """Reads logs one after the other in batches, with flat memory.
 
     Args:
-        paths: File names, each plain or compressed (.gz, .zst); directories of such
-            files (`edcn_tf.logs.folders`); or `tfds:NAME[SPLIT]` for a TensorFlow
-            Datasets name (all splits unless one is given).
+        paths: File names, each plain or compressed (.gz, .zst; records .gz);
+            directories of such files (`edcn_tf.logs.folders`); or `tfds:NAME[SPLIT]`
+            for a TensorFlow Datasets name (all splits unless one is given).
         schema: `Schema` that says which columns are read and as what.
         format: One of `FORMATS`; told from each file's name unless given.
         columns: Names of the columns to read; those of the schema unless given.
@@ -85,7 +96,7 @@ def log_parts(path: str, format: str | None = None) -> list[LogPart]:
     """The parts of a log that can be read at the same time, a list of `LogPart`.
 
     A Parquet file that is not packed once more has one for each row group, a
-    TensorFlow Datasets name one for each of its files; text is one part.
+    TensorFlow Datasets name one for each of its files; text and records are one part.
     """
     if path.startswith("tfds:"):
         pieces = tfds.files_of(path)
@@ -167,6 +178,8 @@ def _read_file(
         return parquet.read(part.path, part.piece, columns, progress)
     if format == "jsonl":
         return json_lines.read_json_lines(part.path, columns, progress)
+    if format == "tfrecord":
+        return tfrecord.read(part.path, schema, columns, progress)
     spoken = _text_format(format, schema)
     return text.read_text(part.path, spoken, columns, progress)
 
@@ -177,6 +190,8 @@ def _header(path: str, format: str, schema: Schema) -> list[str]:
         return parquet.header(path)
     if format == "jsonl":
         return json_lines.header(path)
+    if format == "tfrecord":
+        return tfrecord.header(path)
     return text.header(path, _text_format(format, schema))
 
 
