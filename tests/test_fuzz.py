@@ -444,6 +444,23 @@ def test_record_files(tmp_path, loaded, records, times):
             list(edcn_tf.read_records(str(path), spec, 16, **options))
 
 
+@runs
+def test_logs_of_records(tmp_path, loaded, records, times):
+    spec, good = loaded[1], records[0]
+    fits, path = _Fits(spec, True), tmp_path / "log.tfrecord"
+
+    @cases(300, times, st.lists(examples(good, spec.schema.columns), max_size=4))
+    def rows_of_records(rows):
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for record in [*rows, good, good]:
+                writer.write(record)
+        with one_line():
+            batches = list(read_log([path], spec.schema))
+            assert sum(batch.num_rows for batch in batches) == len(rows) + 2
+            for batch in batches:
+                assert not any(fits.reasons(serialize_examples(batch)))
+
+
 # Requests
 
 arrays = st.one_of(

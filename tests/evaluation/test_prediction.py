@@ -14,6 +14,7 @@ from edcn_tf.evaluation.prediction import predict_log
 from edcn_tf.evaluation.scoring import load_run
 from edcn_tf.features.encoder import MISSING, Encoder
 from edcn_tf.logs import opening
+from edcn_tf.records.writing import serialize_examples
 from edcn_tf.schema import Field, Schema
 
 FIELDS = (
@@ -116,11 +117,17 @@ def test_parquet(tmp_path, run, columns):
 def test_several_logs_in_many_batches(tmp_path, run, columns, monkeypatch):
     monkeypatch.setattr(opening, "BLOCK_BYTES", 1 << 9)
     monkeypatch.setattr(opening, "LOG_ROWS", 17)
-    table = pa.table(columns)
-    pa.parquet.write_table(table.slice(100), tmp_path / "b.parquet")
+    prices = pa.array(columns["price"], pa.float32())
+    table = pa.table({**columns, "price": prices})
+    pa.parquet.write_table(table.slice(100, 150), tmp_path / "b.parquet")
+    with tf.io.TFRecordWriter(str(tmp_path / "c.tfrecord"), "GZIP") as writer:
+        [rest] = table.slice(250).combine_chunks().to_batches()
+        for record in serialize_examples(rest):
+            writer.write(record)
     logs = [
         write_csv(tmp_path / "a.csv", table.slice(0, 100).to_pydict()),
         tmp_path / "b.parquet",
+        tmp_path / "c.tfrecord",
     ]
     assert predict_log(run, logs, tmp_path / "out.parquet").rows == 300
     np.testing.assert_allclose(

@@ -30,6 +30,7 @@ from edcn_tf.export.client import Client, ServingError, feature_columns, request
 from edcn_tf.export.client import client as client_module
 from edcn_tf.export.client.feature_columns import read_columns, to_tensor
 from edcn_tf.features import encoder
+from edcn_tf.records.writing import serialize_examples
 from helpers import serving_standin
 from helpers.forked import edcn
 from helpers.serving_standin import Standin
@@ -1159,9 +1160,11 @@ def test_a_log_without_a_schema_is_read_by_the_servers_inputs(tmp_path):
     server = SimpleNamespace(
         signatures=lambda: {"serving_default": SimpleNamespace(inputs=inputs)}
     )
-    log = tmp_path / "log.csv"
-    log.write_text("item,price,history,seconds\na,2.5,b|c,1.5|3\n")
-    [batch] = request._read_log(server, log, None, None)
-    [row] = batch.to_pylist()
     expected = {"item": "a", "price": 2.5, "history": ["b", "c"], "seconds": [1.5, 3]}
-    assert row == expected
+    text, records = tmp_path / "log.csv", tmp_path / "log.tfrecord"
+    text.write_text("item,price,history,seconds\na,2.5,b|c,1.5|3\n")
+    [batch] = request._read_log(server, text, None, None)
+    with tf.io.TFRecordWriter(str(records)) as writer:
+        writer.write(serialize_examples(batch)[0])
+    [again] = request._read_log(server, records, None, None)
+    assert batch.to_pylist() == again.to_pylist() == [expected]

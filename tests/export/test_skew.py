@@ -4,12 +4,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+import tensorflow as tf
 
 import edcn_tf
 from edcn_tf.evaluation.prediction import predict_log
 from edcn_tf.export import skew as skew_module
 from edcn_tf.export.skew import compare_scores
 from edcn_tf.logs import opening
+from edcn_tf.logs.reading import read_log
+from edcn_tf.records.writing import serialize_examples
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +125,13 @@ def test_a_log_in_several_batches_and_files(
     monkeypatch.setattr(skew_module, "REPLAYED_ROWS", 50)
     for i, part in enumerate([log.slice(0, 400), log.slice(400)]):
         pa.csv.write_csv(part, tmp_path / f"part{i}.csv")
-    for logs in ([path], [tmp_path / "part0.csv", tmp_path / "part1.csv"]):
+    schema = edcn_tf.FeatureSpec.load(run / "features").schema
+    with tf.io.TFRecordWriter(str(tmp_path / "part1.tfrecord")) as writer:
+        for batch in read_log([tmp_path / "part1.csv"], schema):
+            for record in serialize_examples(batch):
+                writer.write(record)
+    parts = [tmp_path / "part0.csv", tmp_path / "part1.csv"]
+    for logs in ([path], parts, [parts[0], tmp_path / "part1.tfrecord"]):
         skew = compare_scores(version, logs, scores, tolerance=3e-5)
         assert skew.worst_row == whole.worst_row
         assert skew.fields == whole.fields

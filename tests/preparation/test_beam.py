@@ -18,13 +18,13 @@ from edcn import main
 from edcn_tf import prepare
 from edcn_tf.errors import InputError
 from edcn_tf.features import counting
+from edcn_tf.framing import compression_of
 from edcn_tf.logs import opening, reading
 from edcn_tf.logs.formats import SCHEMAS
 from edcn_tf.logs.reading import LogPart, log_parts
 from edcn_tf.preparation import beam
 from edcn_tf.preparation.plan import Plan
 from edcn_tf.preparation.splitting import Splitter
-from edcn_tf.records.writing import compression_of
 from edcn_tf.schema import Field, Schema
 from helpers.forked import edcn
 

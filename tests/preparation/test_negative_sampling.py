@@ -10,8 +10,9 @@ from edcn import main
 from edcn_tf import prepare
 from edcn_tf.errors import InputError
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.framing import compression_of
 from edcn_tf.logs import opening
-from edcn_tf.records.writing import compression_of, record_files
+from edcn_tf.records.writing import record_files
 from edcn_tf.schema import Field, Schema
 
 ROWS = 4000
