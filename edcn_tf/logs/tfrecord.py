@@ -17,7 +17,6 @@ from edcn_tf.logs import opening
 from edcn_tf.logs.normalizing import MissingColumn
 
 KINDS = {"bytes_list": "text", "int64_list": "whole numbers", "float_list": "floats"}
-EXACT = 1 << 24  # below it each whole number has a float32 of its own
 
 
 def read(path, schema, columns, progress):
@@ -45,9 +44,6 @@ def read(path, schema, columns, progress):
     features = _Features(path, columns)
     fields = [(schema.column(field.name), field) for field in schema.fields]
     lists = {column for column, field in fields if field.is_list or field.is_vector}
-    # A column may be that of two fields.
-    exact = {column for column, field in fields if field.dtype != "float32"}
-    inexact = {column for column, _ in fields} - exact
     size, done, told = os.path.getsize(path), 0, 0
     try:
         for batch in records.batch(rows):
@@ -56,8 +52,6 @@ def read(path, schema, columns, progress):
             arrays = []
             for name, values in features.parsed(batch, done).items():
                 column = _Column(values, path, name, done)
-                if name not in inexact and name != schema.weight:
-                    column.check_exact(whole=name == schema.timestamp)
                 arrays.append(column.lists() if name in lists else column.single())
             yield pa.RecordBatch.from_arrays(arrays, names=columns)
             done += len(batch)
@@ -188,28 +182,6 @@ class _Column:
         flat = values.flat_values.numpy()
         self.flat = pa.array(flat, pa.binary() if flat.dtype == object else None)
         self.path, self.name, self.done = path, name, done
-
-    def check_exact(self, *, whole):
-        """Refuses floats that may be others, rounded; with `whole` fractions too.
-
-        They have 24 bits: an id beyond is that of its neighbours too, and a time since
-        1970 is known to two minutes.
-        """
-        if not pa.types.is_floating(self.flat.type):
-            return
-        values = self.flat.to_numpy()
-        wrong = np.isfinite(values) & (np.abs(values) >= EXACT)
-        if whole:
-            wrong |= np.isfinite(values) & (values != np.floor(values))
-        if wrong.any():
-            place = wrong.argmax()
-            row = np.searchsorted(self.splits, place, "right") - 1
-            self._refuse(
-                row,
-                "a list of floats holds whole numbers below 2^24 exactly, and this one "
-                "not; write it as whole numbers or text",
-                float(values[place]),
-            )
 
     def lists(self):
         return pa.ListArray.from_arrays(pa.array(self.splits, pa.int32()), self.flat)

@@ -5,7 +5,7 @@ import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from edcn_tf.logs.values import BadValue, cast, first, text
+from edcn_tf.logs.values import BadValue, cast, exact, first, text
 from edcn_tf.schema import AS_NUMBER
 
 # A day, and perhaps hour, minute, second, fraction and zone. As ISO 8601 has them, and
@@ -48,7 +48,9 @@ def moments(column, format=None):
     else:
         if pa.types.is_string(column.type):
             column = _parsed(column)
-        elif not pa.types.is_floating(column.type):
+        elif pa.types.is_floating(column.type):
+            column = _of_floats(exact(column))
+        else:
             column = cast(column, pa.int64(), expected)
         if format is None:
             _refuse_days(column)
@@ -76,6 +78,13 @@ def _refuse_days(column):
             'to "%Y%m%d", or to "number"',
             0,
         )
+
+
+def _of_floats(column):
+    """As float64, of what shorter floats are written as: 0.1 and not 0.10000000149."""
+    if pa.types.is_float64(column.type):
+        return column
+    return column.cast(pa.float32()).cast(pa.string()).cast(pa.float64())
 
 
 def _seconds(times):

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,6 +14,7 @@ BINARY = (
 )
 FLAGS = pa.array(["false", "true"])  # as numbers 0 and 1
 EXACT = 2**53  # up to here each whole number has a float64 of its own
+SHORT = {pa.float16(): 11, pa.float32(): 24}  # the same of shorter floats, as powers
 
 
 class BadValue(Exception):
@@ -48,7 +50,7 @@ def text(column):
     if pa.types.is_string(kind):
         return column
     if pa.types.is_floating(kind):
-        return _text_of_floats(without_nan(column))
+        return _text_of_floats(without_nan(exact(column)), kind.to_pandas_dtype())
     if pa.types.is_boolean(kind):
         return pc.if_else(column, "True", "False")
     texts = column.cast(pa.string())
@@ -60,16 +62,37 @@ def text(column):
     return texts
 
 
+def exact(column):
+    """The column, if no float of it may stand for several numbers.
+
+    Raises:
+        BadValue: For one of 32 bits from 2^24 on (of 16, from 2^11): an id there is
+            also that of its neighbours, a time since 1970 is known to two minutes.
+    """
+    power = SHORT.get(column.type)
+    if power is not None:
+        values = column.to_numpy(zero_copy_only=False)
+        rounded = np.flatnonzero(np.isfinite(values) & (np.abs(values) >= 2.0**power))
+        if len(rounded):
+            raise BadValue(
+                f"a float of {column.type.bit_width} bits holds whole numbers below "
+                f"2^{power} exactly, and this one not; write whole numbers or text",
+                int(rounded[0]),
+            )
+    return column
+
+
 def text_of_float(number):
     """The same of one float, of Python or NumPy."""
-    if number.is_integer() and abs(number) < EXACT:
+    if number.is_integer() and abs(float(number)) < EXACT:
         return str(int(number))
     return str(number)
 
 
-def _text_of_floats(column):
+def _text_of_floats(column, kind):
+    """Of floats that were of a NumPy type `kind`, as short as it lets them be told."""
     coded = column.dictionary_encode()
-    names = [text_of_float(number) for number in coded.dictionary.to_numpy()]
+    names = [text_of_float(kind(number)) for number in coded.dictionary.to_numpy()]
     return pa.array(names, pa.string()).take(coded.indices)
 
 
@@ -101,7 +124,7 @@ def numbers(column, arrow_type, dialect=None):
         flags = pc.index_in(pc.utf8_lower(column), FLAGS)
         column = pc.if_else(pc.is_valid(flags), flags.cast(pa.string()), column)
     if pa.types.is_floating(column.type):
-        column = without_nan(column)
+        column = without_nan(column if arrow_type == pa.float32() else exact(column))
     elif arrow_type == pa.float32():
         # By way of float64: a string or a large integer may not fit float32 exactly.
         if pa.types.is_integer(column.type):
@@ -137,6 +160,8 @@ def without_nan(column):
     """With null in place of NaN."""
     if not pa.types.is_floating(column.type):
         return column
+    if pa.types.is_float16(column.type):  # of which Arrow knows little
+        column = column.cast(pa.float32())
     return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
 
 

@@ -276,3 +276,32 @@ def test_a_time_is_no_number(tmp_path, field, kind):
     schema = Schema(label="y", fields=(Field(name="f", **field),))
     with pytest.raises(InputError, match="row 1, column 'f': .*not a date or time"):
         values(tmp_path / "log.parquet", schema=schema)
+
+
+@pytest.mark.parametrize("kind, most", [(np.float32, 2**24), (np.float16, 2**11)])
+@pytest.mark.parametrize("role", ["f", "int", "time"])
+def test_a_short_float_that_may_be_another_number_is_refused(
+    tmp_path, kind, most, role
+):
+    schema = {
+        "f": SCHEMA,
+        "int": Schema(label="y", fields=(Field(name="f", dtype="int64"),)),
+        "time": Schema(label="y", timestamp="f", fields=(Field(name="g"),)),
+    }[role]
+    table = {"f": np.array([1, most - 1], kind), "g": ["a", "b"], "y": [0, 1]}
+    pq.write_table(pa.table(table), tmp_path / "log.parquet")
+    wanted = ["1", str(most - 1)] if role == "f" else [1, most - 1]
+    [batch] = read_log([tmp_path / "log.parquet"], schema)
+    assert batch["f"].to_pylist() == wanted
+    table["f"] = np.array([1, most], kind)
+    pq.write_table(pa.table(table), tmp_path / "log.parquet")
+    with pytest.raises(InputError, match="row 2, column 'f': a float of .* exactly"):
+        values(tmp_path / "log.parquet", schema=schema)
+
+
+def test_a_number_of_a_short_float_may_be_rounded(tmp_path):
+    pq.write_table(
+        pa.table({"f": np.float32([2**25]), "y": [1]}), tmp_path / "x.parquet"
+    )
+    schema = Schema(label="y", fields=(Field(name="f", kind="numeric"),))
+    assert values(tmp_path / "x.parquet", schema=schema) == [2**25]

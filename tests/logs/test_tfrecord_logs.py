@@ -140,9 +140,10 @@ def test_a_float_that_may_be_another_number(tmp_path, field, number):
     write(path, [{"f": [1.0], "y": [0]}, {"y": [0]}, {"f": [number], "y": [1]}])
     told = error_of(path, schema)
     assert (
-        ": row 3, column 'f': a list of floats holds whole numbers below 2^24" in told
+        ": row 3, column 'f': a float of 32 bits holds whole numbers below 2^24" in told
     )
-    assert told.endswith(f"Received: {float(np.float32(number))!r}")
+    received = float(np.float32(number))
+    assert told.endswith(f"Received: {[received] if 'multiple' in field else received}")
 
 
 def test_a_number_may_be_rounded_and_infinite(tmp_path):
@@ -151,13 +152,13 @@ def test_a_number_may_be_rounded_and_infinite(tmp_path):
     assert found == [16777216.0, float("inf"), None]
 
 
-@pytest.mark.parametrize("time", [1_700_000_000.0, 12.5])
-def test_a_time_that_a_float_holds_not_exactly(tmp_path, time):
+def test_a_time_that_a_float_holds_not_exactly(tmp_path):
     schema = Schema(label="y", timestamp="at", fields=(Field(name="f"),))
-    rows = [{"f": ["a"], "y": [0], "at": [day]} for day in (3.0, time)]
+    times = 3.0, 0.1, 1_700_000_000.0
+    rows = [{"f": ["a"], "y": [0], "at": [time]} for time in times]
     told = error_of(write(tmp_path / "r.tfrecord", rows), schema)
-    assert ": row 2, column 'at': a list of floats" in told
-    assert read(write(tmp_path / "r.tfrecord", rows[:1]), schema)["at"] == [3.0]
+    assert ": row 3, column 'at': a float of 32 bits" in told
+    assert read(write(tmp_path / "r.tfrecord", rows[:2]), schema)["at"] == [3.0, 0.1]
 
 
 # What cannot be read right
@@ -229,8 +230,9 @@ def test_a_damaged_file(tmp_path, compression):
     path.write_bytes(data[:-1])
     assert "is damaged or cut short" in error_of(path)
     if compression is None:  # GZIP has a checksum of its own
-        size = 16 + len(example(ROWS[0]))
-        path.write_bytes(data[: size - 6] + b"\0" + data[size - 5 :])
+        changed = bytearray(data)
+        changed[16 + len(example(ROWS[0])) - 6] ^= 0xFF  # of the first record's data
+        path.write_bytes(changed)
         assert f"{path}: record 1 is damaged or cut short" in error_of(path)
 
 
