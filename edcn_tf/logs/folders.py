@@ -24,10 +24,15 @@ def files_of(path):
     found = opening.listed(path)
     if found is None:
         return [path]
-    files = sorted(name for name in found if not _is_hidden(name[len(path) :]))
+    above = len(opening.name_of(path))
+    files = sorted(name for name in found if not _is_hidden(_below(name, above)))
     if not files:
         raise InputError(f"{path}: the directory holds no files of a log")
     return files
+
+
+def _below(name, above):
+    return opening.name_of(name)[above:]
 
 
 def _is_hidden(below):

@@ -5,6 +5,7 @@ A name with `://` is one of a store that Arrow reaches, such as `s3://bucket/log
 
 import contextlib
 import os
+import urllib.parse
 
 import pyarrow as pa
 import pyarrow.fs
@@ -101,6 +102,13 @@ def _is_remote(path):
 
 
 def _store(path):
+    address = urllib.parse.urlsplit(path)
+    if address.password is not None:
+        # Names stand in messages and in summaries.
+        raise InputError(
+            f"{address.scheme}://...: a log's name must hold no password; give keys as "
+            "the store's own variables (AWS_SECRET_ACCESS_KEY)"
+        )
     try:
         return pa.fs.FileSystem.from_uri(path)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

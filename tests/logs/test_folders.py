@@ -1,15 +1,18 @@
 """Directories as logs: parts, folders that tell columns, what is passed over."""
 
 import gzip
+import types
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 
 import edcn_tf
 from edcn_tf.errors import InputError
+from edcn_tf.logs import opening
 from edcn_tf.logs.reading import log_bytes, read_log
 from edcn_tf.schema import Field, Schema
 
@@ -127,6 +130,26 @@ def test_a_store_that_arrow_reaches(tmp_path):
         rows(f"{uri}/absent.csv")
     with pytest.raises(InputError, match="cannot be reached"):
         rows("nosuchstore://x/log.csv")
+
+
+def test_a_store_with_options_and_without_passwords(monkeypatch):
+    """Names of Arrow's store in memory, which is asked in place of S3."""
+    store = pyarrow.fs._MockFileSystem()
+    store.create_dir("logs/day=1")
+    for name, text in (("_SUCCESS", b""), ("day=1/log.csv", b"f,y\na,1\n")):
+        with store.open_output_stream(f"logs/{name}") as stream:
+            stream.write(text)
+
+    def from_uri(uri):
+        return store, uri.partition("?")[0].removeprefix("s3://")
+
+    monkeypatch.setattr(
+        opening.pa.fs, "FileSystem", types.SimpleNamespace(from_uri=from_uri)
+    )
+    assert rows("s3://logs?scheme=http&x=/a=b/c") == [("a", "1", 1)]
+    with pytest.raises(InputError) as error:
+        rows("s3://key:secret@logs")
+    assert "secret" not in str(error.value).replace("AWS_SECRET", "")
 
 
 def test_a_directory_is_prepared_as_its_files_are(tmp_path):
