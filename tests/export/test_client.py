@@ -8,7 +8,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -29,13 +28,12 @@ from edcn_tf.evaluation.prediction import predict_log
 from edcn_tf.export.client import Client, ServingError, feature_columns, request
 from edcn_tf.export.client import client as client_module
 from edcn_tf.export.client.feature_columns import read_columns, to_tensor
+from edcn_tf.export.client.served_model import TensorInfo
 from edcn_tf.features import encoder
 from edcn_tf.records.writing import serialize_examples
 from helpers import serving_standin
 from helpers.forked import edcn
 from helpers.serving_standin import Standin
-
-Input = namedtuple("Input", "dtype shape")
 
 NAN = float("nan")
 SLOW = 30.0  # seconds: where a test is not of deadlines
@@ -1150,19 +1148,21 @@ def test_the_standin_is_a_program(folder, expected):
 
 
 def test_a_log_without_a_schema_is_read_by_the_servers_inputs(tmp_path):
-    """Lists are told by the rank of an input; a list of numbers is a sequence."""
+    """Lists are told by their rank; of numbers, vectors by their size."""
     inputs = {
-        "item": Input("string", (None,)),
-        "price": Input("float32", (None,)),
-        "history": Input("string", (None, None)),
-        "seconds": Input("float32", (None, None)),
+        "item": TensorInfo("string", (-1,)),
+        "price": TensorInfo("float32", (-1,)),
+        "history": TensorInfo("string", (-1, -1)),
+        "seconds": TensorInfo("float32", (-1, -1)),
+        "image": TensorInfo("float32", (-1, 2)),
     }
     server = SimpleNamespace(
         signatures=lambda: {"serving_default": SimpleNamespace(inputs=inputs)}
     )
     expected = {"item": "a", "price": 2.5, "history": ["b", "c"], "seconds": [1.5, 3]}
+    expected["image"] = [0.5, -1]
     text, records = tmp_path / "log.csv", tmp_path / "log.tfrecord"
-    text.write_text("item,price,history,seconds\na,2.5,b|c,1.5|3\n")
+    text.write_text("item,price,history,seconds,image\na,2.5,b|c,1.5|3,0.5|-1\n")
     [batch] = request._read_log(server, text, None, None)
     with tf.io.TFRecordWriter(str(records)) as writer:
         writer.write(serialize_examples(batch)[0])
