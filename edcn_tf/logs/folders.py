@@ -39,6 +39,22 @@ def _is_hidden(below):
     return any(part.startswith(("_", ".")) for part in below.split("/") if part)
 
 
+def refuse_both(path, told, present):
+    """Raises an `InputError` for a column that a file has, though its folder tells it.
+
+    Args:
+        path: The file's name.
+        told: What its folders tell.
+        present: Names of the file's columns.
+    """
+    for name in told:
+        if name in present:
+            raise InputError(
+                f"{path}: has the column {name!r}, which the folder {name}=... tells "
+                "too; which is meant? Rename one of them"
+            )
+
+
 def told_by(path):
     """Column -> text, or None where it is missing, that a path's folders tell."""
     told = {}

@@ -20,7 +20,7 @@ from edcn_tf.logs import (
     tfds,
     tfrecord,
 )
-from edcn_tf.logs.normalizing import check_once, normalized
+from edcn_tf.logs.normalizing import normalized
 from edcn_tf.logs.opening import input_errors
 from edcn_tf.schema import Schema
 
@@ -160,7 +160,7 @@ def _read_one(
     with input_errors(path, format):
         if told:
             present = _header(path, format, schema)
-            check_once(path, told, [*told, *present])
+            folders.refuse_both(path, told, present)
             # A file without any column that is asked for has as many rows as another.
             columns = [c for c in columns if c not in told] or present[:1]
         for batch in _read_file(part, schema, format, columns, progress):

@@ -97,7 +97,7 @@ def test_a_column_of_both_the_file_and_its_folder_is_refused(tmp_path, kind):
         frame.to_json(path, orient="records", lines=True)
     else:
         frame.to_parquet(path)
-    with pytest.raises(InputError, match="has more than one column 'day'"):
+    with pytest.raises(InputError, match="has the column 'day', which the folder"):
         rows(tmp_path)
     assert rows(tmp_path, PLAIN) == [("a", 1)]
 
