@@ -12,6 +12,7 @@ import pyarrow.parquet
 from edcn_tf.console import progress_bar
 from edcn_tf.errors import InputError
 from edcn_tf.files import read_json
+from edcn_tf.logs.normalizing import check_once
 from edcn_tf.logs.reading import log_bytes, read_log
 from edcn_tf.records.writing import serialize_examples
 from edcn_tf.schema import MISSING, Schema
@@ -19,6 +20,7 @@ from edcn_tf.schema import MISSING, Schema
 from .c_api import Session
 from .recording import EXTREMES, FEATURES
 
+NUMBERS = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal)
 REPLAYED_ROWS = 4096
 EXAMINED_ROWS = 10_000  # of those that differ
 BY_CHANCE = 0.1  # a share of rows whose score may be the logged one all the same
@@ -138,8 +140,9 @@ def _read_scores(path):
         raise InputError(
             f"{path}: has no column 'probability'; it has {table.column_names}"
         )
+    check_once(path, ["probability"], table.column_names)
     column = table["probability"]
-    if not pa.types.is_floating(column.type) and not pa.types.is_integer(column.type):
+    if not any(is_kind(column.type) for is_kind in NUMBERS):
         raise InputError(f"{path}: 'probability' must be numbers, not {column.type}")
     return column.cast(pa.float64()).to_numpy()
 

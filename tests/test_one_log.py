@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,21 +50,25 @@ def as_table(rows):
     return pa.table(dict(zip(NAMES, columns)))
 
 
+def cell(value):
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return "|".join(value)
+    return repr(value) if isinstance(value, float) else str(value)
+
+
 def text(table, delimiter, quote):
     """As a person's script may write it, without any library's way with types."""
 
-    def cell(value):
-        if value is None:
-            return ""
-        if isinstance(value, list):
-            return "|".join(value)
-        spelled = repr(value) if isinstance(value, float) else str(value)
+    def quoted(value):
+        spelled = cell(value)
         if quote and any(mark in spelled for mark in (delimiter, '"', "\n")):
             return '"' + spelled.replace('"', '""') + '"'
         return spelled
 
     lines = [NAMES, *(row.values() for row in table.to_pylist())]
-    return "".join(delimiter.join(map(cell, line)) + "\n" for line in lines)
+    return "".join(delimiter.join(map(quoted, line)) + "\n" for line in lines)
 
 
 def write_csv(table, path):
@@ -110,6 +115,33 @@ def write_by_pandas(table, path):
     frame.to_csv(path, index=False)
 
 
+def write_dataset(table, folder):
+    """As TFDS stores it, which has no missing value: text, and NaN of numbers."""
+    kinds = tfds.features
+    types = dict.fromkeys(["user", "word", "size"], kinds.Text())
+    features = {
+        **types,
+        "price": np.float32,
+        "tags": kinds.Sequence(kinds.Text()),
+        "clicked": np.bool_,
+        "time": np.int64,
+    }
+
+    def stored(row):
+        texts = {name: cell(row[name]) for name in types}
+        price = float("nan") if row["price"] is None else row["price"]
+        return {**row, **texts, "price": price, "clicked": bool(row["clicked"])}
+
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="one_log",
+        version="1.0.0",
+        features=kinds.FeaturesDict(features),
+        split_datasets={"train": list(enumerate(map(stored, table.to_pylist())))},
+        data_dir=str(folder),
+        disable_shuffling=True,
+    )
+
+
 WRITERS = {
     "log.csv": write_csv,
     "pandas.csv": write_by_pandas,
@@ -151,7 +183,21 @@ def test_a_log_is_read_alike_from_every_container(tmp_path_factory, rows):
         assert columns == first, name
 
 
-def test_a_log_is_prepared_and_scored_alike_from_every_container(tmp_path):
+def test_a_data_set_of_tfds_is_read_like_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    rows = [
+        (12345678901, "a,b", 0.1, 2.25, ["007"], 1, 1_700_000_000_001),
+        (None, None, None, None, [], 0, 1_700_000_000_000),
+        (-3, " \u4e2d", -1.5, 1e-07, ["7", "sport"], 0, 1_700_000_000_002),
+    ]
+    table = as_table(rows)
+    pq.write_table(table, tmp_path / "log.parquet")
+    write_dataset(table, tmp_path)
+    assert read("tfds:one_log") == read(tmp_path / "log.parquet")
+
+
+def test_a_log_is_prepared_and_scored_alike_from_every_container(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     draw = np.random.default_rng(5)
     words = ["a", "b c", "\u4e2d", "07", None]
     rows = [
@@ -168,12 +214,13 @@ def test_a_log_is_prepared_and_scored_alike_from_every_container(tmp_path):
     ]
     table, found = as_table(rows), {}
     model = None
+    write_dataset(table, tmp_path)
     for name, write in WRITERS.items():
         write(table, tmp_path / name)
+    for name in [*WRITERS, "tfds:one_log"]:
+        log = name if name.startswith("tfds:") else tmp_path / name
         data = tmp_path / f"data of {name}"
-        edcn_tf.prepare(
-            tmp_path / name, SCHEMA, data, split=(0.6, 0.2, 0.2), split_by="time"
-        )
+        edcn_tf.prepare(log, SCHEMA, data, split=(0.6, 0.2, 0.2), split_by="time")
         spec = edcn_tf.FeatureSpec.load(PreparedData(data).features)
         files = {
             str(path.relative_to(spec.directory)): path.read_bytes()

@@ -1,7 +1,9 @@
 """JSON lines, an object a row, as batches of the columns that are asked for."""
 
+import functools
 import io
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +15,14 @@ from edcn_tf.logs.normalizing import MissingColumn
 from edcn_tf.logs.values import EXACT, text_of_float
 
 MANY_BYTES = 1 << 30  # Arrow's block must hold all that it is given
+HALF = re.compile("[\ud800-\udfff]")
+
+
+class AbsentKey(MissingColumn):
+    """No line of a file has a key; all its lines were read, with null in its place.
+
+    Args: As for `MissingColumn`.
+    """
 
 
 def read_json_lines(path, columns, progress):
@@ -24,7 +34,8 @@ def read_json_lines(path, columns, progress):
         progress: Called with the number of bytes read since the last call.
 
     Raises:
-        InputError: If a line is no JSON object, or no line has one of the keys.
+        InputError: If a line is no JSON object; `AbsentKey`, after all lines, if none
+            has one of the keys.
     """
     found, rows, done, reader = set(), 0, 0, _Reader(path, columns)
     with opening.opened(path) as (stream, file):
@@ -37,7 +48,8 @@ def read_json_lines(path, columns, progress):
             if batch.num_rows:
                 yield batch
     if rows and set(columns) - found:
-        raise MissingColumn(path, columns, sorted(reader.keys))
+        present = reader.keys | found
+        raise AbsentKey(path, [c for c in columns if c not in found], sorted(present))
 
 
 def header(path):
@@ -48,6 +60,16 @@ def header(path):
                 if line.strip():
                     return list(_parsed(line, path, 1))
     return []
+
+
+@functools.lru_cache(1024)
+def keys(path):
+    """Each key that some row has, a set."""
+    reader = _Reader(path, [])
+    with opening.opened(path) as (stream, _):
+        for lines in _whole_lines(stream):
+            reader(lines, 1)
+    return reader.keys
 
 
 def _whole_lines(stream):
@@ -84,7 +106,7 @@ class _Reader:
                 table = self._by_arrow(lines, types)
             except (pa.ArrowInvalid, UnicodeDecodeError):
                 continue
-            if table.num_rows == rows and not any(map(_is_rounded, table.columns)):
+            if table.num_rows == rows and not any(map(_is_wrong, table.columns)):
                 return self._batch(table)
         return self._by_line(lines, first_row)
 
@@ -146,7 +168,14 @@ class _Reader:
                     f"{self.path}: row {row}, column {name!r}: expected {expected}. "
                     f"Received: {value!r}"
                 ) from None
-        return pa.array(texts, pa.list_(pa.string()) if is_list else pa.string())
+        try:
+            return pa.array(texts, pa.list_(pa.string()) if is_list else pa.string())
+        except UnicodeEncodeError:
+            row = next(i for i, value in enumerate(texts) if _is_cut(value))
+            raise InputError(
+                f"{self.path}: row {first_row + row}, column {name!r}: holds half of a "
+                f"character, which is no text. Received: {texts[row]!a}"
+            ) from None
 
 
 def _read(lines, types, columns):
@@ -163,18 +192,23 @@ def _read(lines, types, columns):
     )
 
 
-def _parsed(line, path, row):
-    """The object of a line; of a key that it has twice it would hold the last alone."""
+def each_once(pairs):
+    """A dict of an object's pairs, as `json.loads` takes it.
 
-    def once(pairs):
+    Raises:
+        ValueError: For a key that is there twice, of which it would hold the last.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise InputError(f"{path}: row {row}: has the key {twice!r} twice")
-        return dict(pairs)
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return found
 
+
+def _parsed(line, path, row):
     try:
-        value = json.loads(line.decode(), object_pairs_hook=once)
+        value = json.loads(line.decode(), object_pairs_hook=each_once)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: row {row}: is not JSON, an object a line ({error}). "
@@ -199,11 +233,20 @@ def _text(value):
     raise TypeError(value)
 
 
-def _is_rounded(column):
-    """Whether floats may stand for whole numbers that they do not hold."""
+def _is_cut(value):
+    """Whether a value holds half a pair of surrogates, as of text cut by JavaScript."""
+    return bool(HALF.search(value if isinstance(value, str) else repr(value)))
+
+
+def _is_wrong(column):
+    """Whether it may hold another thing than the lines.
+
+    Floats stand for whole numbers that they do not hold; and of lists with nothing but
+    null in them, Arrow miscounts the nulls.
+    """
     kind = column.type
     if pa.types.is_list(kind):
-        return _is_rounded(pc.list_flatten(column))
+        return pa.types.is_null(kind.value_type) or _is_wrong(pc.list_flatten(column))
     if not pa.types.is_float64(kind):
         return False
     most = pc.max(pc.abs(column)).as_py()

@@ -10,7 +10,9 @@ from edcn_tf.logs.values import BadValue, first, numbers, plain, text
 from edcn_tf.schema import MISSING
 
 ARROW_TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
-LABELS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
+# A list of several values, of texts or of none, as Python, JSON or NumPy write it.
+LIST_AS_TEXT = r"(?s)^\s*\[\s*(\]|[\"'].*\]|[-+]?[\d.][\d.eE+-]*\s*[,\s].*\])\s*$"
+LABELS = {"0": 0, "false": 0, "1": 1, "true": 1}
 
 
 def normalize(batch, schema, columns, path, first_row, dialect=None):
@@ -141,6 +143,8 @@ def _shown(value):
 
 def _single(column, arrow_type, dialect):
     if pa.types.is_nested(column.type):
+        if pa.types.is_struct(column.type) or pa.types.is_map(column.type):
+            raise BadValue("expected one value, not several by name", 0)
         raise BadValue("holds lists, but the schema does not say `multiple`", 0)
     if arrow_type != pa.string():
         return numbers(column, arrow_type, dialect)
@@ -153,7 +157,16 @@ def _list(column, field, dialect):
     if pa.types.is_struct(column.type) or pa.types.is_map(column.type):
         raise BadValue("expected a list", 0)
     if not pa.types.is_nested(column.type):
-        column = pc.split_pattern(text(column), field.separator)
+        column = text(column)
+        wrong = pc.match_substring_regex(column, LIST_AS_TEXT)
+        if pc.any(wrong).as_py():
+            raise BadValue(
+                "looks like a list as Python or JSON writes it; put its values into "
+                f"text with {field.separator!r} between them, or into JSON lines or "
+                "Parquet",
+                first(wrong),
+            )
+        column = pc.split_pattern(column, field.separator)
     kind = column.type.value_type
     if pa.types.is_null(kind):  # a cast to which keeps as many values as lists
         kind = arrow_type
@@ -195,7 +208,8 @@ def _label(column):
     if pa.types.is_boolean(column.type) or pa.types.is_integer(column.type):
         labels = pc.cast(column, pa.int64(), safe=False)
     else:
-        spelled = pc.utf8_lower(pc.utf8_trim_whitespace(column.cast(pa.string())))
+        spelled = pc.utf8_lower(pc.utf8_trim_whitespace(text(column)))
+        spelled = pc.replace_substring_regex(spelled, r"^([01])\.0*$", r"\1")
         position = pc.index_in(spelled, pa.array(list(LABELS)))
         labels = pc.take(pa.array(list(LABELS.values()), pa.int64()), position)
     wrong = pc.invert(pc.fill_null(pc.is_in(labels, pa.array([0, 1])), False))
@@ -226,7 +240,8 @@ class MissingColumn(InputError):
     def __init__(self, path, needed, present, field=None):
         self.told = path, needed, present
         self.column = next(name for name in needed if name not in present)
-        shown = ", ".join(present[:50]) + (", ..." if len(present) > 50 else "")
+        names = [n if n == n.strip() != "" else repr(n) for n in present[:50]]
+        shown = ", ".join(names) + (", ..." if len(present) > 50 else "")
         called = f"{self.column!r}" + (f" (field {field!r})" if field else "")
         super().__init__(f"{path}: has no column {called}; its columns are: {shown}")
 

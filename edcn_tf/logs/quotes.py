@@ -6,9 +6,6 @@ import numpy as np
 
 from edcn_tf.errors import InputError
 
-QUOTE = ord('"')
-REST = re.compile(rb'[^"]*(?:""[^"]*)*"')  # of a value, after the quote that opens it
-
 
 class BalancedQuotes:
     """A stream of CSV, passed on as it is, or an error that names the row.
@@ -22,21 +19,26 @@ class BalancedQuotes:
         stream: With `read`, as `pyarrow.csv` takes it.
         path: The log's name.
         delimiter: What separates values, one byte.
+        quote: What values stand in, one byte.
         first_row: Number of the row that the stream begins with: 0 for a header.
     """
 
     closed = False
 
-    def __init__(self, stream, path, delimiter, first_row):
+    def __init__(self, stream, path, delimiter, quote, first_row):
         self.stream, self.path, self.row = stream, path, first_row
         self.ends = np.zeros(256, bool)  # of a value
         self.ends[[*delimiter.encode(), ord("\r"), ord("\n")]] = True
-        self.opening = re.compile(rb'(?<=[\r\n%s])"' % re.escape(delimiter.encode()))
+        self.quote = quote.encode()
+        d, q = re.escape(delimiter.encode()), re.escape(self.quote)
+        self.opening = re.compile(rb"(?<=[\r\n%s])%s" % (d, q))
+        # Of a value, after the quote that opens it.
+        self.rest = re.compile(rb"[^%s]*(?:%s%s[^%s]*)*%s" % (q, q, q, q, q))
         self.left = b"\n"  # what was not looked at, with the byte before it
 
     def read(self, size=-1):
         chunk = self.stream.read(size)
-        if len(self.left) > 1 or b'"' in chunk:
+        if len(self.left) > 1 or self.quote in chunk:
             self._look(self.left + chunk, is_last=not chunk)
         elif chunk:
             self.row += chunk.count(b"\n")
@@ -48,7 +50,7 @@ class BalancedQuotes:
 
     def _look(self, data, is_last):
         text = np.frombuffer(data, np.uint8)
-        places = np.flatnonzero(text[1:] == QUOTE) + 1
+        places = np.flatnonzero(text[1:] == ord(self.quote)) + 1
         opening, closing = places[::2], places[1::2]
         # The quotes of a value alternate; the second of two opens it again.
         begins = self.ends[text[opening - 1]]
@@ -56,7 +58,8 @@ class BalancedQuotes:
         after = closing + 1
         known = after < len(text)
         ends = np.ones(len(closing), bool)
-        ends[known] = self.ends[text[after[known]]] | (text[after[known]] == QUOTE)
+        follows = text[after[known]]
+        ends[known] = self.ends[follows] | (follows == ord(self.quote))
         if not (begins.all() and ends.all()):
             self._look_at_each(data, is_last)
             return
@@ -80,7 +83,7 @@ class BalancedQuotes:
         place, inside = 1, 0  # inside: line ends within values
         while (found := self.opening.search(data, place - 1)) is not None:
             begin = found.start()
-            rest = REST.match(data, begin + 1)
+            rest = self.rest.match(data, begin + 1)
             if rest is None:
                 if is_last:
                     self.row += data.count(b"\n", 1, begin) - inside
@@ -92,7 +95,7 @@ class BalancedQuotes:
                     break
                 place = end
                 continue
-            if data[end] == QUOTE:
+            if data[end] == ord(self.quote):
                 break  # of two, which the data ends before; looked at again
             if not self.ends[data[end]]:
                 self.row += data.count(b"\n", 1, begin) - inside

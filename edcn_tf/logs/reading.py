@@ -63,8 +63,10 @@ def read_log(
         InputError: With file, row and column, if a file cannot be read as what it is
             taken for, a column is missing, or a value does not fit the schema.
     """
-    for path in log_files(paths):
-        for _, batch in read_part(LogPart(path), schema, format, columns, progress):
+    files = log_files(paths)
+    for path in files:
+        part = LogPart(path)
+        for _, batch in read_part(part, schema, format, columns, progress, files):
             yield batch
 
 
@@ -115,8 +117,15 @@ def read_part(
     format: str | None = None,
     columns: Sequence[str] | None = None,
     progress: Callable[[int], object] | None = None,
+    beside: Sequence[str] = (),
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Reads a part of a log in batches: see `read_log`.
+
+    Args:
+        part: The `LogPart`.
+        schema, format, columns, progress: As for `read_log`.
+        beside: The files that the log consists of. JSON leaves out keys of rows where
+            nothing is known, so a file may lack one that another has.
 
     Yields:
         Number of the batch's first row in the log, from 0, and the batch.
@@ -125,9 +134,35 @@ def read_part(
     of_log = list(dict.fromkeys(map(schema.column, columns)))
     progress = progress or (lambda _: None)
     batches = _read_one(part, schema, format, of_log, progress)
+    batches = _with_keys_elsewhere(batches, schema, format, beside)
     format = None if part.path.startswith("tfds:") else format or _format_of(part.path)
     dialect = schema.dialect if format in ("csv", "tsv") else None
     return normalized(batches, schema, columns, part.path, part.first_row, dialect)
+
+
+def _with_keys_elsewhere(
+    batches: Iterator[pa.RecordBatch],
+    schema: Schema,
+    format: str | None,
+    beside: Sequence[str],
+) -> Iterator[pa.RecordBatch]:
+    """Lets pass a file of JSON lines without a key that another file has."""
+    try:
+        yield from batches
+    except json_lines.AbsentKey as absent:
+        lacking = set(absent.told[1])
+        for path in beside:
+            if lacking and not path.startswith("tfds:"):
+                own = format or _format_of(path)
+                is_json = own == "jsonl"
+                with input_errors(path, own):
+                    lacking -= set(
+                        json_lines.keys(path) if is_json else _header(path, own, schema)
+                    )
+        if lacking:
+            path, names, present = absent.told
+            named = [name for name in names if name in lacking]
+            raise json_lines.AbsentKey(path, named, present) from None
 
 
 def log_bytes(paths: Iterable[StrPath]) -> int:

@@ -3,6 +3,7 @@
 import os
 import re
 
+import numpy as np
 import pyarrow as pa
 
 from edcn_tf.errors import InputError
@@ -32,7 +33,8 @@ def read(path, file, columns):
     # Only here, so that reading files needs no TensorFlow.
     import tensorflow as tf
 
-    stored = _splits(path)[0].features.tf_example_spec
+    features = _splits(path)[0].features
+    stored = features.tf_example_spec
     if set(columns) - set(stored):
         raise MissingColumn(path, columns, list(stored))
     # A batch of records at a time: TFDS itself decodes them one by one.
@@ -45,7 +47,10 @@ def read(path, file, columns):
     for name in [file] if file else [name for name, _ in files_of(path)]:
         for records in record_dataset(name).batch(opening.LOG_ROWS):
             batch = tf.io.parse_example(records, parsing)
-            arrays = [_from_tensor(batch[name], path, name) for name in columns]
+            arrays = [
+                _from_tensor(batch[name], path, name, _declared(features, name))
+                for name in columns
+            ]
             yield pa.RecordBatch.from_arrays(arrays, names=columns)
 
 
@@ -73,13 +78,26 @@ def _splits(path):
     return builder.info, [splits[one] for one in ([split] if split else splits)]
 
 
-def _from_tensor(tensor, path, name):
+def _declared(features, name):
+    """The type of a feature, which is stored as one of three that records have."""
+    for part in name.split("/"):
+        features = features[part]
+    return np.dtype(features.np_dtype)
+
+
+def _from_tensor(tensor, path, name, declared):
+    def plain(tensor):
+        values = tensor.numpy()
+        # What records hold for these is 0 and 1, and what they are below zero.
+        is_other = declared in (np.bool_, np.uint64)
+        return pa.array(values.astype(declared) if is_other else values)
+
     if hasattr(tensor, "row_splits"):
         offsets = pa.array(tensor.row_splits.numpy(), pa.int32())
-        return pa.ListArray.from_arrays(offsets, pa.array(tensor.flat_values.numpy()))
+        return pa.ListArray.from_arrays(offsets, plain(tensor.flat_values))
     if tensor.shape.rank == 2:  # vectors of one length
         flat = pa.array(tensor.numpy().ravel())
         return pa.FixedSizeListArray.from_arrays(flat, tensor.shape[1])
     if tensor.shape.rank > 2:
         raise InputError(f"{path}: column {name!r} has the shape {tensor.shape[1:]}")
-    return pa.array(tensor.numpy())
+    return plain(tensor)

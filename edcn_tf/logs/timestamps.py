@@ -5,7 +5,7 @@ import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from edcn_tf.logs.values import BadValue, cast, exact, first, text
+from edcn_tf.logs.values import BadValue, cast, check_exact, first, text
 from edcn_tf.schema import AS_NUMBER
 
 # A day, and perhaps hour, minute, second, fraction and zone. As ISO 8601 has them, and
@@ -22,6 +22,9 @@ EXPECTED = (
 )
 # What strptime and strftime of Arrow have alike.
 COMMON = set("YmdHMSybBjpI%")
+
+# Digits of a number -> the day, and perhaps time, that it may be.
+DAYS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
@@ -43,14 +46,19 @@ def moments(column, format=None):
     expected = "expected a number of 64 bits"
     if format not in (None, AS_NUMBER) and not pa.types.is_temporal(column.type):
         column = _by_format(text(column), format)
+    elif pa.types.is_boolean(column.type):
+        raise BadValue(EXPECTED, 0)
     elif pa.types.is_temporal(column.type):
         column = _seconds(column.cast(pa.timestamp("us"), safe=False))
     else:
         if pa.types.is_string(column.type):
             column = _parsed(column)
-        elif pa.types.is_floating(column.type):
-            column = _of_floats(exact(column))
-        else:
+        elif pa.types.is_decimal(column.type):
+            column = column.cast(pa.float64())
+        elif pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
+            check_exact(column)
+            column = _of_floats(column)
+        elif not pa.types.is_floating(column.type):
             column = cast(column, pa.int64(), expected)
         if format is None:
             _refuse_days(column)
@@ -65,25 +73,25 @@ def moments(column, format=None):
 
 
 def _refuse_days(column):
-    """Numbers such as 20260301: in the order of days, but no seconds."""
+    """Numbers such as 20260301 or 20260301081502: in order, but no seconds."""
     if not len(column) or column.null_count:
         return
-    least, most = pc.min_max(column).values()
-    if least.as_py() < 19700101 or most.as_py() > 21001231:
-        return
-    days = pc.cast(column, pa.int64(), safe=False).cast(pa.string())
-    if not pc.strptime(days, format="%Y%m%d", unit="s", error_is_null=True).null_count:
-        raise BadValue(
-            "looks like a day, not like a number; set the schema's `timestamp_format` "
-            'to "%Y%m%d", or to "number"',
-            0,
-        )
+    least, most = (number.as_py() for number in pc.min_max(column).values())
+    for digits, format in DAYS.items():
+        unit = 10 ** (digits - 8)
+        if 19700101 * unit <= least and most < 21010101 * unit:
+            days = pc.cast(column, pa.int64(), safe=False).cast(pa.string())
+            times = pc.strptime(days, format=format, unit="s", error_is_null=True)
+            if not times.null_count:
+                raise BadValue(
+                    "looks like a day, not like a number; set the schema's "
+                    f'`timestamp_format` to "{format}", or to "number"',
+                    0,
+                )
 
 
 def _of_floats(column):
     """As float64, of what shorter floats are written as: 0.1 and not 0.10000000149."""
-    if pa.types.is_float64(column.type):
-        return column
     return column.cast(pa.float32()).cast(pa.string()).cast(pa.float64())
 
 
@@ -94,6 +102,7 @@ def _seconds(times):
 
 def _parsed(column):
     """Numbers, whatever their unit, or the seconds of dates and times."""
+    column = pc.utf8_trim_whitespace(column)
     try:
         return column.cast(pa.int64())
     except pa.ArrowInvalid:

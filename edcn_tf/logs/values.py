@@ -1,20 +1,26 @@
 """A column's values as text or as numbers, whatever type its container gave them."""
 
 import re
+import uuid
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from edcn_tf.schema import MISSING
+
 # In a number column of a text log these mean that the number is missing.
-NOT_A_NUMBER = pa.array(["NA", "N/A", "NaN", "nan", "NULL", "null", "None", "\\N"])
+# In lower case, for they are written in any.
+NOT_A_NUMBER = pa.array(
+    ["na", "n/a", "nan", "null", "none", "\\n", "<na>", "#n/a", "-nan"]
+)
 BINARY = (
     *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
     pa.types.is_fixed_size_binary,
 )
 FLAGS = pa.array(["false", "true"])  # as numbers 0 and 1
 EXACT = 2**53  # up to here each whole number has a float64 of its own
-SHORT = {pa.float16(): 11, pa.float32(): 24}  # the same of shorter floats, as powers
+EXACT_IN = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): EXACT}
 
 
 class BadValue(Exception):
@@ -29,7 +35,8 @@ class BadValue(Exception):
 def plain(column):
     """Without dictionary encoding or a type of its own, and text as `string`."""
     if isinstance(column.type, pa.BaseExtensionType):
-        column = column.storage
+        is_uuid = isinstance(column.type, pa.UuidType)
+        column = _text_of_uuids(column.storage) if is_uuid else column.storage
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
@@ -45,41 +52,31 @@ def text(column):
 
     As pandas writes it into CSV, with one exception: a whole float below 2^53 is a
     whole number (an integer column with gaps is one of floats to pandas).
+
+    Raises:
+        BadValue: For lengths of time, and for whole numbers in floats of 32 or 16 bits
+            that may stand for others next to them.
     """
     kind = column.type
+    if pa.types.is_duration(kind) and len(column):
+        # Of which Arrow's text says no unit, and each container has another.
+        raise BadValue("expected text or a number, not a length of time", 0)
     if pa.types.is_string(kind):
         return column
     if pa.types.is_floating(kind):
-        return _text_of_floats(without_nan(exact(column)), kind.to_pandas_dtype())
+        if not pa.types.is_float64(kind):
+            check_exact(column)
+        return _text_of_floats(column)
     if pa.types.is_boolean(kind):
         return pc.if_else(column, "True", "False")
     texts = column.cast(pa.string())
     if pa.types.is_timestamp(kind):
-        texts = pc.replace_substring_regex(texts, r"\.0+(Z?)$", r"\1")
+        texts = pc.replace_substring_regex(texts, r"\.0+(Z|[+-]\d+)?$", r"\1")
+        texts = pc.replace_substring_regex(texts, r"([+-]\d\d)(\d\d)$", r"\1:\2")
         return pc.replace_substring_regex(texts, "Z$", "+00:00")
     if pa.types.is_time(kind):
         return pc.replace_substring_regex(texts, r"\.0+$", "")
     return texts
-
-
-def exact(column):
-    """The column, if no float of it may stand for several numbers.
-
-    Raises:
-        BadValue: For one of 32 bits from 2^24 on (of 16, from 2^11): an id there is
-            also that of its neighbours, a time since 1970 is known to two minutes.
-    """
-    power = SHORT.get(column.type)
-    if power is not None:
-        values = column.to_numpy(zero_copy_only=False)
-        rounded = np.flatnonzero(np.isfinite(values) & (np.abs(values) >= 2.0**power))
-        if len(rounded):
-            raise BadValue(
-                f"a float of {column.type.bit_width} bits holds whole numbers below "
-                f"2^{power} exactly, and this one not; write whole numbers or text",
-                int(rounded[0]),
-            )
-    return column
 
 
 def text_of_float(number):
@@ -89,10 +86,33 @@ def text_of_float(number):
     return str(number)
 
 
-def _text_of_floats(column, kind):
-    """Of floats that were of a NumPy type `kind`, as short as it lets them be told."""
+def check_exact(column):
+    """Raises a `BadValue` for whole floats that may stand for others next to them."""
+    exact = EXACT_IN[column.type]
+    wide = without_nan(column).cast(pa.float64())
+    size = pc.abs(wide)
+    whole = pc.and_(pc.is_finite(wide), pc.equal(pc.floor(wide), wide))
+    unsure = pc.and_(whole, pc.greater_equal(size, float(exact)))
+    if pc.any(unsure).as_py():
+        raise BadValue(
+            f"is in a column of {column.type}, in which whole numbers from {exact:,} "
+            "on stand for their neighbours too; store whole numbers, or text",
+            first(unsure),
+        )
+
+
+def _text_of_floats(column):
+    coded = without_nan(column).dictionary_encode()
+    known = coded.dictionary.to_numpy()
+    if pa.types.is_float16(column.type):  # 0.1, which in float32 is 0.0999756
+        known = known.astype(np.float16)
+    names = [text_of_float(number) for number in known]
+    return pa.array(names, pa.string()).take(coded.indices)
+
+
+def _text_of_uuids(column):
     coded = column.dictionary_encode()
-    names = [text_of_float(kind(number)) for number in coded.dictionary.to_numpy()]
+    names = [str(uuid.UUID(bytes=value)) for value in coded.dictionary.to_pylist()]
     return pa.array(names, pa.string()).take(coded.indices)
 
 
@@ -115,16 +135,20 @@ def numbers(column, arrow_type, dialect=None):
         raise BadValue(f"{expected}, not a date or time", 0)
     if pa.types.is_string(column.type):
         column = pc.utf8_trim_whitespace(column)
-        missing = pc.or_(pc.equal(column, ""), pc.is_in(column, NOT_A_NUMBER))
+        known = pc.is_in(pc.utf8_lower(column), NOT_A_NUMBER)
+        missing = pc.or_(pc.equal(column, ""), known)
         column = pc.if_else(missing, pa.scalar(None, pa.string()), column)
         if dialect and (dialect.decimal or dialect.thousands):
             column = _of_dialect(column, dialect)
         if arrow_type == pa.int64():  # as pandas writes whole numbers with gaps
-            column = pc.replace_substring_regex(column, r"^([+-]?\d+)\.0*$", r"\1")
+            whole = r"^(?:\+|(-))?(\d+)(?:\.0*)?$"
+            column = pc.replace_substring_regex(column, whole, r"\1\2")
         flags = pc.index_in(pc.utf8_lower(column), FLAGS)
         column = pc.if_else(pc.is_valid(flags), flags.cast(pa.string()), column)
     if pa.types.is_floating(column.type):
-        column = without_nan(column if arrow_type == pa.float32() else exact(column))
+        if arrow_type == pa.int64():
+            check_exact(column)
+        column = without_nan(column)
     elif arrow_type == pa.float32():
         # By way of float64: a string or a large integer may not fit float32 exactly.
         if pa.types.is_integer(column.type):
@@ -132,7 +156,10 @@ def numbers(column, arrow_type, dialect=None):
         column = without_nan(cast(column, pa.float64(), expected))
     if arrow_type == pa.float32():
         return pc.cast(column, pa.float32(), safe=False)
-    return cast(column, arrow_type, expected)
+    column = cast(column, arrow_type, expected)
+    # The smallest is what stands for a missing one, in pandas' NaT too.
+    is_missing = pc.equal(column, pa.scalar(MISSING["int64"], arrow_type))
+    return pc.if_else(is_missing, pa.scalar(None, arrow_type), column)
 
 
 def _of_dialect(column, dialect):
@@ -157,10 +184,10 @@ def _of_dialect(column, dialect):
 
 
 def without_nan(column):
-    """With null in place of NaN."""
+    """With null in place of NaN; of float16, as which Arrow does little, float32."""
     if not pa.types.is_floating(column.type):
         return column
-    if pa.types.is_float16(column.type):  # of which Arrow knows little
+    if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())
     return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
 

@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 from edcn_tf.errors import InputError
 from edcn_tf.features.counting import value_buckets
 from edcn_tf.logs.normalizing import ARROW_TYPES
-from edcn_tf.logs.reading import read_part
 from edcn_tf.schema import MISSING, Field
 
 BYTES_PER_GROUP = 1 << 28  # of logs: the users of a group are in memory together
@@ -119,7 +118,7 @@ class History:
         columns = [self.user, schema.timestamp, schema.label, *self.values]
         columns = list(dict.fromkeys(columns))
         writers = _Writers(folder)
-        batches = read_part(part, schema, plan.format, columns, progress)
+        batches = plan.read(part, columns, progress)
         for first_row, batch in batches:
             user = batch.column(self.user).cast(pa.string())
             rows = pa.table(

@@ -52,8 +52,15 @@ class Plan:
         These have one entry a distinct timestamp, not a row.
         """
         columns = [self.schema.timestamp]
-        for _, batch in read_part(part, self.schema, self.format, columns, progress):
+        for _, batch in self.read(part, columns, progress):
             counts.add(batch.column(0))
+
+    def read(self, part, columns=None, progress=None):
+        """Reads a part of a log (`edcn_tf.logs.reading.read_part`)."""
+        pairs = list(zip(self.logs, self.splits))
+        own = {split for log, split in pairs if log == part.path}
+        beside = [log for log, split in pairs if split in own]
+        return read_part(part, self.schema, self.format, columns, progress, beside)
 
     def with_times(self, counts):
         """The plan with the timestamps to split at, from the counts of all.
@@ -85,9 +92,9 @@ class Plan:
 
     def _rows(self, part, progress, histories):
         if self.history is None:
-            return read_part(part, self.schema, self.format, progress=progress)
+            return self.read(part, progress=progress)
         names = [n for n in self.schema.columns if n not in self.history.names]
-        rows = read_part(part, self.schema, self.format, names, progress)
+        rows = self.read(part, names, progress)
         return self.history.added(rows, histories, self.schema)
 
     def write(self, counts, directory):

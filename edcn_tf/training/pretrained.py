@@ -18,7 +18,7 @@ from edcn_tf.layers import FieldEmbedding
 from edcn_tf.logs import opening
 from edcn_tf.logs.formats import TEXT
 from edcn_tf.logs.normalizing import check_once, normalize
-from edcn_tf.logs.text import read_text
+from edcn_tf.logs.text import header, read_text
 from edcn_tf.schema import Field, Schema
 
 BATCH_NUMBERS = 1 << 22  # of Parquet in one batch
@@ -179,6 +179,8 @@ def _names(path, text):
     with opening.opened(path) as (stream, _):
         try:
             return pa.csv.open_csv(stream, **options).schema.names
+        except pa.ArrowInvalid:  # of rows, which `read_text` tells in a line
+            return header(path, text)
         except UnicodeDecodeError:
             raise InputError(f"{path}: its header line is not UTF-8") from None
 

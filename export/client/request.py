@@ -3,6 +3,7 @@
 import json
 
 from edcn_tf.errors import InputError
+from edcn_tf.logs.json_lines import each_once
 from edcn_tf.logs.reading import read_log
 from edcn_tf.schema import MOST_SLOTS, Field, Schema
 
@@ -98,7 +99,7 @@ ANSWERS = {
 
 def _parsed(text, where):
     try:
-        row = json.loads(text)
+        row = json.loads(text, object_pairs_hook=each_once)
     except ValueError as error:
         raise InputError(f"{where}: is not JSON: {error}") from None
     if not isinstance(row, dict):
@@ -108,7 +109,7 @@ def _parsed(text, where):
 
 def _read_json_lines(path):
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             lines = enumerate(file, 1)
             return [_parsed(t, f"{path}: line {i}") for i, t in lines if t.strip()]
     except UnicodeDecodeError as error:

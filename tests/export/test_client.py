@@ -909,7 +909,7 @@ def test_the_command_reads_files(server, folder, tmp_path, capsys):
         same(np.array(capsys.readouterr().out.split(), np.float32), scores)
     rows = [row(), row(user=None, tags=[])]
     lines = "\n\n".join(json.dumps(r) for r in rows)
-    (tmp_path / "rows.jsonl").write_text(lines)
+    (tmp_path / "rows.jsonl").write_text("\ufeff" + lines, encoding="utf-8")
     assert edcn_request(server, "--file", tmp_path / "rows.jsonl") == 0
     assert len(capsys.readouterr().out.split()) == 2
 
@@ -969,6 +969,7 @@ def test_the_command_explains_and_ranks(parts_server, capsys):
         ),
         (["--row", "{}", "--row", "{"], "row 2: is not JSON: "),
         (["--row", "[1]"], "row 1: expected a JSON object. Received: [1]"),
+        (["--row", '{"a": 1, "a": 2}'], "the key 'a' is there twice"),
         (["--row", "{}", "--version", "9"], "NOT_FOUND: Servable not found"),
         (["--file", "no.jsonl"], "no.jsonl: No such file"),
         (["--file", "no.csv"], "no.csv: cannot be read"),

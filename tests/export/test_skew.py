@@ -154,6 +154,7 @@ def test_scores_that_are_no_numbers_differ(version, run, log, scored, tmp_path):
     [
         ("probability\n0.5\n", "has 1 scores, but the log has 900 rows"),
         ("score\n0.5\n", "has no column 'probability'"),
+        ("probability,probability\n0.5,1\n", "more than one column 'probability'"),
         ("probability\nhigh\n", "must be numbers, not string"),
         (None, "scores.csv"),
     ],

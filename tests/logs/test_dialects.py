@@ -182,5 +182,83 @@ def test_criteo_without_clicks_can_be_scored(tmp_path):
     with pytest.raises(InputError, match="39 columns and so no 'label'"):
         rows(path, schema, format="criteo")
     path.write_text("\t".join(["1"] * 38))
-    with pytest.raises(InputError, match="Expected 40 columns, got 38"):
+    with pytest.raises(InputError, match="expected 40 columns.* 38"):
         rows(path, schema, format="criteo", columns=names)
+
+
+# Quotes, escapes and comments
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize("escape", [None, "\\"])
+@pytest.mark.parametrize("name", ["log.csv", "log.tsv"])
+def test_a_quote_that_stands_alone_swallows_no_row(tmp_path, name, quote, escape):
+    mark = "\t" if name.endswith("tsv") else ","
+    lines = ["x,z,y", "a,b,0", "'tis,b,0", "c,d,1", "'twas,e,1"]
+    text = "\n".join(lines).replace(",", mark).replace("'", quote)
+    (tmp_path / name).write_text(text)
+    dialect = {"quote": quote, **({"escape": escape} if escape else {})}
+    with pytest.raises(InputError, match="row 2: the quote that a value begins with"):
+        rows(tmp_path / name, schema_of(dialect, X, Z))
+
+
+@pytest.mark.parametrize(
+    "written, read",
+    [
+        ("C:\\dir", "C:\\dir"),
+        ('"C:\\dir, x"', "C:\\dir, x"),
+        ('"a \\"b\\" c"', 'a "b" c'),
+        ('"a ""b"" c"', 'a "b" c'),
+        ('"a\\\\"', "a\\"),
+        ('"\\\\\\"\\""', '\\""'),
+        ("a\\,b", "a,b"),
+        ('5\\" nail', '5" nail'),
+        ("\\N", "\\N"),
+        ('"a\\\nb"', "a\nb"),
+    ],
+)
+def test_an_escape_is_one_before_a_mark_alone(tmp_path, monkeypatch, written, read):
+    """Spark writes paths as they are; and nothing of a value is lost."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"x,z,y\nu,v,0\n{written},{written},1\n" * 1 + "w,,1\n")
+    wanted = [("u", "v", 0), (read, read, 1), ("w", None, 1)]
+    for size in range(40, 60):
+        monkeypatch.setattr(opening, "BLOCK_BYTES", size)
+        assert rows(path, schema_of({"escape": "\\"}, X, Z)) == wanted
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(
+        st.tuples(st.text('ab\\",\n', max_size=5), st.text("a\\'\t", max_size=5)),
+        min_size=1,
+        max_size=8,
+    ),
+    st.integers(64, 120),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE]),
+)
+def test_what_pythons_csv_escapes_is_read(tmp_path_factory, cells, block, quoting):
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    text = io.StringIO()
+    options = {"escapechar": "\\", "doublequote": False, "quoting": quoting}
+    writer = csv.writer(text, lineterminator="\n", **options)
+    writer.writerow(["x", "z", "y"])
+    writer.writerows([*pair, 1] for pair in cells)
+    path.write_text(text.getvalue(), newline="")
+    dialect = {"escape": "\\", "quote": "" if quoting == csv.QUOTE_NONE else '"'}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "BLOCK_BYTES", block)
+        read = rows(path, schema_of(dialect, X, Z))
+    assert read == [(x or None, z or None, 1) for x, z in cells]
+
+
+def test_a_comment_after_a_quote_inside_a_value_is_none_of_it(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text('x,z,y\n5" nail,a,1\n#b,c,1\nd,e,0\n')
+    read = rows(path, schema_of({"comment": "#"}, X, Z))
+    assert read == [('5" nail', "a", 1), ("d", "e", 0)]
+    path.write_bytes(b"#old\rx,z,y\ra,b,1\r#c,d,1\re,f,0\r")
+    assert rows(path, schema_of({"comment": "#"}, X, Z)) == [
+        ("a", "b", 1),
+        ("e", "f", 0),
+    ]

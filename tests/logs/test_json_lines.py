@@ -108,7 +108,7 @@ def test_a_key_that_no_row_has_is_an_error(tmp_path):
         ('{"f": 1, "y": 0', "row 3: is not JSON"),
         ('{"f": 1, "y": 0} {"f": 2, "y": 0}', "row 3: is not JSON"),
         ("[1, 0]", "row 3: expected an object"),
-        ('{"f": 1, "f": 2, "y": 0}', "row 3: has the key 'f' twice"),
+        ('{"f": 1, "f": 2, "y": 0}', "row 3: .*the key 'f' is there twice"),
         ('{"f": {"a": 1}, "y": 0}', "row 3, column 'f'"),
         ('{"f": 1, "y": 2}', "row 3, column 'y': the label"),
     ],
@@ -153,7 +153,7 @@ def test_rows_by_arrow_and_line_by_line_are_the_same(tmp_path, monkeypatch):
     frame.assign(y=1).to_json(tmp_path / "log.jsonl", orient="records", lines=True)
     schema = Schema(label="y", fields=(Field(name="f"), Field(name="g")))
     fast = [values(tmp_path / "log.jsonl", schema, name) for name in "fg"]
-    monkeypatch.setattr(json_lines, "_is_rounded", lambda column: True)
+    monkeypatch.setattr(json_lines, "_is_wrong", lambda column: True)
     assert [values(tmp_path / "log.jsonl", schema, name) for name in "fg"] == fast
 
 

@@ -139,9 +139,7 @@ def test_a_float_that_may_be_another_number(tmp_path, field, number):
     schema = Schema(label="y", fields=(Field(name="f", **field),))
     write(path, [{"f": [1.0], "y": [0]}, {"y": [0]}, {"f": [number], "y": [1]}])
     told = error_of(path, schema)
-    assert (
-        ": row 3, column 'f': a float of 32 bits holds whole numbers below 2^24" in told
-    )
+    assert ": row 3, column 'f': " in told and "16,777,216 on stand for their" in told
     received = float(np.float32(number))
     assert told.endswith(f"Received: {[received] if 'multiple' in field else received}")
 
@@ -157,7 +155,7 @@ def test_a_time_that_a_float_holds_not_exactly(tmp_path):
     times = 3.0, 0.1, 1_700_000_000.0
     rows = [{"f": ["a"], "y": [0], "at": [time]} for time in times]
     told = error_of(write(tmp_path / "r.tfrecord", rows), schema)
-    assert ": row 3, column 'at': a float of 32 bits" in told
+    assert ": row 3, column 'at': " in told and "16,777,216 on stand for" in told
     assert read(write(tmp_path / "r.tfrecord", rows[:2]), schema)["at"] == [3.0, 0.1]
 
 
