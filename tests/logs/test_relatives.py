@@ -3,7 +3,6 @@
 import datetime
 import decimal
 import json
-import os
 import uuid
 
 import numpy as np
@@ -18,7 +17,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.logs.normalizing import normalize
 from edcn_tf.logs.reading import read_log
 from edcn_tf.logs.timestamps import moments
-from edcn_tf.logs.values import BadValue, text
+from edcn_tf.logs.values import BadValue
 from edcn_tf.schema import Field, Schema
 
 
@@ -270,15 +269,11 @@ def test_types_that_records_do_not_have(tmp_path, monkeypatch):
         list(read_log(["tfds:types"], rounded))
 
 
-def test_parquet_of_uuids_and_lists_is_prepared(tmp_path):
-    values = [uuid.UUID(int=i % 3).bytes for i in range(30)]
-    table = pa.table(
-        {"f": pa.array(values, pa.uuid()), "y": [i % 2 for i in range(30)]}
-    )
+def test_parquet_of_uuids_is_prepared(tmp_path):
+    ids = [uuid.UUID(int=i % 3) for i in range(30)]
+    column = pa.array([one.bytes for one in ids], pa.uuid())
+    table = pa.table({"f": column, "y": [i % 2 for i in range(30)]})
     pq.write_table(table, tmp_path / "log.parquet")
     edcn_tf.prepare(tmp_path / "log.parquet", schema(min_count=1), tmp_path / "data")
-    spec = edcn_tf.FeatureSpec.load(os.path.join(tmp_path, "data", "features"))
-    assert set(spec.fields[0].values().to_pylist()) <= {
-        str(uuid.UUID(int=i)) for i in range(3)
-    }
-    assert text(pa.array(["a"])).to_pylist() == ["a"]
+    spec = edcn_tf.FeatureSpec.load(tmp_path / "data" / "features")
+    assert set(spec.fields[0].values().to_pylist()) == set(map(str, ids))
