@@ -17,7 +17,7 @@ from edcn_tf.features.writing import FeatureCounter
 from edcn_tf.files import write_json
 from edcn_tf.logs.reading import read_part
 from edcn_tf.preparation.histories import History
-from edcn_tf.preparation.splitting import Splitter, time_shares
+from edcn_tf.preparation.splitting import Splitter, TimeSpan, time_shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +101,13 @@ class Plan:
         """Writes `features/` and `summary.json`; returns what the latter holds.
 
         Raises:
-            InputError: If there are no rows, or none in a split that was asked for.
+            InputError: If there are no rows, or none in a split that was asked for; or
+                if the times are of two units.
         """
         data = PreparedData(directory)
         tally, splitter, growth = counts.tally, self.splitter, self.growth
         self._check_splits(tally)
+        tally.span.check()
         spec = counts.features.write(data.features, growth)
         summary = {
             "logs": list(self.logs),
@@ -154,6 +156,7 @@ class Counts:
 
     def __init__(self, schema):
         self.label, self.weight = schema.label, schema.weight
+        self.timestamp = schema.timestamp
         self.tally = Tally()
         self.features = FeatureCounter(schema)
 
@@ -164,15 +167,18 @@ class Counts:
         if self.weight is not None:
             has_weight = pc.greater(batch.column(self.weight), 0)
             self.tally.weighted.add(split, labels.filter(has_weight))
+        if self.timestamp is not None:
+            self.tally.span.add(batch.column(self.timestamp))
         if split == "train":
             self.features.add(batch, keys)
 
 
 class Tally:
-    """Rows and clicks of each split, and those of a weight above 0."""
+    """Rows and clicks of each split, those of a weight above 0, and the time's span."""
 
     def __init__(self):
         self.all, self.weighted = SplitCounts(), SplitCounts()
+        self.span = TimeSpan()
 
     @property
     def rows(self):
@@ -182,6 +188,7 @@ class Tally:
         """Adds another's counts to these, and returns them."""
         self.all.merge(other.all)
         self.weighted.merge(other.weighted)
+        self.span.merge(other.span)
         return self
 
     def summary(self, split, has_weights):

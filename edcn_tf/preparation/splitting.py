@@ -1,14 +1,24 @@
 """Which rows of a log train, validate and test, and which of them are left out."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from edcn_tf.choices import SPLIT_BY, SPLITS
 from edcn_tf.errors import InputError
 from edcn_tf.features.draws import NEGATIVES, SPLIT, draws, row_keys
 from edcn_tf.schema import Schema
+
+FIRST_SECOND = 1e8  # of 1973
+UNITS = {  # of a number since 1970 -> what no time of it reaches
+    "seconds": 1e11,
+    "milliseconds": 1e14,
+    "microseconds": 1e17,
+    "nanoseconds": math.inf,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,6 +117,44 @@ class Splitter:
                 yield name, batch, keys
             elif chosen.any():
                 yield name, batch.filter(pa.array(chosen)), keys[chosen]
+
+
+class TimeSpan:
+    """The first and the last of the timestamps, by which a mix of units shows."""
+
+    def __init__(self):
+        self.first, self.last = math.inf, -math.inf
+
+    def add(self, times):
+        """Takes in timestamps, a `pyarrow.Array`."""
+        if len(times):
+            first, last = (time.as_py() for time in pc.min_max(times).values())
+            self._take(first, last)
+
+    def merge(self, other):
+        self._take(other.first, other.last)
+
+    def _take(self, first, last):
+        self.first, self.last = min(self.first, first), max(self.last, last)
+
+    def check(self):
+        """Raises an `InputError` if they lie in two units, such as dates and numbers.
+
+        Since 1973 a time in seconds has fewer digits than any in milliseconds, and so
+        on; what begins lower counts from another moment than 1970, and may grow.
+        """
+        if not FIRST_SECOND <= self.first < self.last < math.inf:
+            return
+        units = [
+            next(name for name, most in UNITS.items() if time < most)
+            for time in (self.first, self.last)
+        ]
+        if units[0] != units[1]:
+            raise InputError(
+                "The timestamps are of two units: write all as dates or as numbers of "
+                f"one unit. Received: {self.first:.15g}, which looks like {units[0]}, "
+                f"and {self.last:.15g}, like {units[1]}"
+            )
 
 
 def time_shares(counts, split):
