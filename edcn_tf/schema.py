@@ -14,13 +14,18 @@ from edcn_tf.dialect import Dialect
 from edcn_tf.errors import InputError
 from edcn_tf.files import StrPath, read_json, write_json
 
-KINDS = ("categorical", "numeric", "sequence")
+KINDS = ("categorical", "numeric", "sequence", "cross")
 POOLINGS = ("mean", "sum")
 MOST_ROWS = 2**31 - 1  # of the table: ids are int32
+MOST_PARTS = 4  # of a cross
 MOST_SLOTS = 10_000  # of a field: each takes 4 bytes of every row
 SCALES = ("quantile", "log")
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
-DTYPES = {"categorical": ("string", "int64"), "numeric": ("float32", "int64")}
+DTYPES = {
+    "categorical": ("string", "int64"),
+    "numeric": ("float32", "int64"),
+    "cross": ("string",),
+}
 # What stands for a missing value where there must be one.
 MISSING: dict[str | None, Any] = {
     "string": "",
@@ -33,26 +38,29 @@ AS_NUMBER = "number"  # a timestamp's format
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Field:
-    """One column of the log that the model looks at.
+    """One column of the log that the model looks at, or a cross of some.
 
     Args:
         name: The field's name, an input of the served model: in requests, and in the
             log unless `column` says otherwise.
         kind: `"categorical"` (each value has its own embedding), `"numeric"`
             (each of `buckets` ranges has its own embedding; or, with `length`, a
-            vector that is projected to one) or `"sequence"` (a list
+            vector that is projected to one), `"sequence"` (a list
             whose order counts, such as a user's history: oldest first, newest last;
-            of numbers if it has `buckets`).
+            of numbers if it has `buckets`) or `"cross"` (each combination of the
+            values of some fields has its own embedding; it is no column of the log,
+            and no input of the served model, for the encoder makes it).
         dtype: How values are stored and served: `"string"` (default) or `"int64"`
             for categorical values, `"float32"` (default) or `"int64"` for numbers;
             for a sequence `of` a field, that field's.
-        min_count: Categorical. A value seen in fewer training rows is treated as
+        min_count: Categorical, cross. A value seen in fewer training rows is treated as
             unseen. The default of 2 leaves some training rows for the unseen
             value's embedding to learn from.
-        max_size: Categorical. Keep at most this many values, the most frequent.
-        hash_buckets: Categorical. Hash values into this many rows in place of a
+        max_size: Categorical, cross. Keep at most this many values, the most frequent.
+        hash_buckets: Categorical, cross. Hash values into this many rows in place of a
             vocabulary (then `min_count` and `max_size` must not be given).
-        unseen_rows: Categorical. Number of rows that unseen values are hashed to.
+        unseen_rows: Categorical, cross. Number of rows that unseen values are hashed
+            to.
         multiple: Categorical. Whether a row holds a list of values.
         separator: What separates the values of a list, or the numbers of a vector, in
             a text log.
@@ -62,6 +70,8 @@ class Field:
         of: Sequence. Name of the categorical field whose values it holds, and whose
             embeddings it shares: a history of films is of the field that is the film.
             Without, the sequence has a vocabulary, or ranges, of its own.
+            Cross. Names of two to four categorical fields with one value a row; where
+            one of them is missing, so is the combination.
         along: Sequence. Name of another sequence whose positions it tells more about,
             value by value: the category of each film, or how long ago it was. What
             positions there are, and the longest length, is said by that one.
@@ -70,7 +80,8 @@ class Field:
             of the item's image, or none.
         candidate: Whether the field describes what is ranked (the ad, the item) and
             not the user or the context. Where some fields do, the exported model can
-            rank many candidates for one user in one request.
+            rank many candidates for one user in one request. A cross does if one of
+            its fields does.
         scale: Numeric. `"quantile"` (ranges hold about the same number of training
             rows) or `"log"` (ranges of equal width in asinh(x), which is log(x)
             for large x and also takes zero and negative numbers).
@@ -95,7 +106,7 @@ class Field:
     buckets: int | None = None
     scale: str = "quantile"
     candidate: bool = False
-    of: str | None = None
+    of: str | tuple[str, ...] | None = None
     along: str | None = None
     column: str | None = None
     length: int | None = None
@@ -120,6 +131,8 @@ class Field:
         self._check_flag("candidate")
         if self.kind == "sequence":
             self._check_sequence()
+        elif self.kind == "cross":
+            self._check_cross()
         else:
             self._refuse("of", "along")
         if self.kind != "numeric":
@@ -129,6 +142,8 @@ class Field:
         if self.is_vector:
             return self._check_vector()
         kind = "numeric" if self.has_ranges else "categorical"
+        if self.parts:
+            kind = "cross"
         if self.dtype is None:
             object.__setattr__(self, "dtype", DTYPES[kind][0])
         self._check_choice("dtype", DTYPES[kind])
@@ -163,19 +178,28 @@ class Field:
                     "`unseen_rows` are those of the field `of`", self.unseen_rows
                 )
 
+    def _check_cross(self) -> None:
+        names = self.of if isinstance(self.of, (list, tuple)) else ()
+        if (
+            not 2 <= len(names) <= MOST_PARTS
+            or not all(isinstance(name, str) for name in names)
+            or len(set(names)) < len(names)
+        ):
+            self._fail(
+                f"`of` must be 2 to {MOST_PARTS} different names of fields", self.of
+            )
+        object.__setattr__(self, "of", tuple(names))
+        self._refuse("along", "column")
+        self._refuse_changed("a cross", "multiple", "separator", "scale", "pooling")
+
     def _check_vector(self) -> None:
         self._default("dtype", "float32")
         self._check_choice("dtype", ("float32",))
         self._check_int("length", 1, MOST_SLOTS)
         self._check_list()
         self._refuse("buckets", "min_count", "max_size", "hash_buckets", "max_length")
-        for key in ("multiple", "scale", "pooling", "unseen_rows"):
-            default = Field.__dataclass_fields__[key].default
-            if getattr(self, key) != default:
-                self._fail(
-                    f"`{key}` has no meaning for a vector, which `length` makes it",
-                    getattr(self, key),
-                )
+        keys = ("multiple", "scale", "pooling", "unseen_rows")
+        self._refuse_changed("a vector, which `length` makes it", *keys)
 
     def _check_list(self) -> None:
         self._check_choice("pooling", POOLINGS)
@@ -222,7 +246,13 @@ class Field:
     @property
     def shares_rows(self) -> bool:
         """Whether its values' rows are those of another field."""
-        return self.of is not None
+        return self.kind == "sequence" and self.of is not None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Of a cross the names of the fields that it combines; else none."""
+        crossed = self.kind == "cross" and isinstance(self.of, tuple)
+        return self.of if crossed else ()  # type: ignore[return-value]
 
     @property
     def slots(self) -> int:
@@ -244,6 +274,8 @@ class Field:
         """The field as JSON, without what is at its default."""
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         values = dataclasses.asdict(self)
+        if self.parts:
+            values["of"] = list(self.parts)
         return {
             key: value
             for key, value in values.items()
@@ -280,7 +312,15 @@ class Field:
                     what = "a sequence that shares the rows of a field"
                 if self.is_vector and self.kind == "numeric":
                     what = "a vector, which `length` makes it"
+                if self.parts:
+                    what = "a hashed cross" if self.hash_buckets else "a cross"
                 self._fail(f"`{key}` has no meaning for {what}", getattr(self, key))
+
+    def _refuse_changed(self, what: str, *keys: str) -> None:
+        for key in keys:
+            value = getattr(self, key)
+            if value != Field.__dataclass_fields__[key].default:
+                self._fail(f"`{key}` has no meaning for {what}", value)
 
     def _fail(self, message: str, received: Any) -> NoReturn:
         raise InputError(f"Field {self.name!r}: {message}. Received: {received!r}")
@@ -304,8 +344,8 @@ class Schema:
         dialect: `Dialect` of CSV and TSV logs that are written otherwise.
 
     Raises:
-        InputError: If a column is named twice, there is no field, or a sequence is of,
-            or along, what it cannot be.
+        InputError: If a column is named twice, there is no field, or a sequence or a
+            cross is of, or along, what it cannot be.
     """
 
     label: str
@@ -352,6 +392,11 @@ class Schema:
                 f"Received: {[self.label, self.group, self.timestamp, self.weight]}"
             )
         groups = [field for field in self.fields if field.name == self.group]
+        if any(field.parts for field in groups):
+            raise InputError(
+                "The group must be a column, which a cross is not. "
+                f"Received: {self.group!r}"
+            )
         if any(field.is_list or field.is_vector for field in groups):
             raise InputError(
                 "The group column must have one value a row, but the field is a list. "
@@ -391,6 +436,11 @@ class Schema:
                 f"Received: {self.timestamp_format!r}"
             ) from None
 
+    @property
+    def inputs(self) -> tuple[Field, ...]:
+        """The fields of which logs, records and requests hold values: no crosses."""
+        return tuple(field for field in self.fields if not field.parts)
+
     def column(self, name: str) -> str:
         """The log's name of one of `columns`."""
         return self._of_log.get(name, name)
@@ -425,7 +475,7 @@ class Schema:
     def columns(self) -> list[str]:
         """Every column that is read from the log, fields first."""
         extra = (self.label, self.group, self.timestamp, self.weight)
-        names = [field.name for field in self.fields]
+        names = [field.name for field in self.inputs]
         return names + [c for c in extra if c is not None and c not in names]
 
     def to_dict(self) -> dict[str, Any]:
@@ -480,7 +530,9 @@ def _name_and_column(column: Any) -> str:
 
 
 def _completed(field: Field, by_name: dict[str, Field]) -> Field:
-    """A sequence with what it has from the fields that it is of and along."""
+    """A sequence or a cross with what it has from the fields that it is of or along."""
+    if field.parts:
+        return _cross_completed(field, by_name)
     if field.kind != "sequence":
         return field
     inherited: dict[str, Any] = {}
@@ -508,6 +560,23 @@ def _completed(field: Field, by_name: dict[str, Field]) -> Field:
                 f"out. Received: {getattr(field, key)!r}"
             )
     return dataclasses.replace(field, **inherited)
+
+
+def _cross_completed(field: Field, by_name: dict[str, Field]) -> Field:
+    for name in field.parts:
+        part = by_name.get(name)
+        if part is None or part.kind != "categorical" or part.multiple:
+            raise InputError(
+                f"Field {field.name!r}: `of` must name categorical fields with one "
+                f"value a row. Received: {name!r}"
+            )
+    candidate = any(by_name[name].candidate for name in field.parts)
+    if field.candidate and not candidate:
+        raise InputError(
+            f"Field {field.name!r}: a cross is `candidate` if one of its fields is; "
+            f"leave it out. Received: {field.candidate!r}"
+        )
+    return dataclasses.replace(field, candidate=candidate)
 
 
 def _checked_keys(cls: type[Any], config: Any, what: str) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def _request(rows, signature, chosen, candidates, answer=True):
     elif signature == "ids":
         inputs = {"ids": rows.ids[chosen]}
     else:
-        inputs = rows.features(chosen, [field.name for field in rows.fields])
+        inputs = rows.features(chosen, [field.name for field in rows.schema.inputs])
     if not answer:
         return inputs, None
     if signature == "explain":
@@ -140,7 +140,7 @@ class _Rows:
         """Name -> array `[B]` or `[B, length]` of some fields of some rows."""
         parsing = {name: self.encoder.parsing()[name] for name in names}
         parsed = tf.io.parse_example(self.records[chosen], parsing)
-        dtypes = {field.name: field.dtype for field in self.fields}
+        dtypes = {field.name: field.dtype for field in self.schema.inputs}
         return {
             name: (
                 value.to_tensor(MISSING[dtypes[name]])
@@ -178,7 +178,7 @@ class _Rows:
     def rank_features(self, chosen, others):
         """The user's features of some rows, the candidates' of `others` `[B, N]`."""
         users, candidates = (
-            [field.name for field in self.fields if field.candidate == is_candidate]
+            [f.name for f in self.schema.inputs if f.candidate == is_candidate]
             for is_candidate in (False, True)
         )
         of_rows = self.features(np.arange(others.max() + 1), candidates)
@@ -187,11 +187,17 @@ class _Rows:
 
     def rank_scores(self, chosen, others):
         """`[B, N]`: scores of whole rows, put together for each candidate."""
-        users = np.repeat(chosen, others.shape[1])
+        users, candidates = np.repeat(chosen, others.shape[1]), others.ravel()
+        of = {f.name: candidates if f.candidate else users for f in self.fields}
         parts, start = [], 0
         for field in self.fields:
-            of = others.ravel() if field.candidate else users
-            parts.append(self.ids[of, start : start + field.slots])
+            if field.parts:  # perhaps of values of a user's row and a candidate's
+                values = {}
+                for name in field.parts:
+                    values |= self.features(of[name], [name])
+                parts.append(self.encoder(values, [field.name]).numpy())
+            else:
+                parts.append(self.ids[of[field.name], start : start + field.slots])
             start += field.slots
         return self.score(np.hstack(parts)).reshape(others.shape)
 
@@ -230,7 +236,7 @@ def _odd_records(schema, records):
         for main, *others in schema.sequences
         for other in others
     }
-    for field in schema.fields:
+    for field in schema.inputs:
         values = [[], *[[value] for value in EXTREMES[field.dtype]]]
         if field.is_vector:
             finite = [value for value in values if np.isfinite(value).all()]
@@ -288,6 +294,7 @@ def _features(spec):
             "dtype": field.field.dtype,
             "slots": field.field.slots,
             "missing_id": field.offset,
+            "of": field.field.parts,
         }
         for field in spec.fields
     ]

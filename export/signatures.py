@@ -30,8 +30,9 @@ class Servable(tf.Module):
     | | | `contributions` `[B, F]`, of softmax gates `deep_gates` and |
     | | | `TOWER_gates` (EDCN: `cross_gates`) `[B, L, F]` |
 
-    A contribution is the probability less what it would be if that field's value were
-    unseen (missing, for a number or a hashed field).
+    Fields that are crosses are no inputs. A contribution is the probability less what
+    it would be if that field's value were unseen (missing, for a number or a hashed
+    field); a cross is a field of its own there, and stays where one of its parts goes.
 
     Every output has the rows of its inputs, so that TF Serving can batch requests.
     `ids` runs on a GPU whole: no op of it lacks a GPU kernel (but for what counts the
@@ -68,7 +69,7 @@ def can_rank(model, schema):
 def rank_inputs(encoder):
     """Name -> `tf.TensorSpec`: as `Encoder.signature`, candidates' with N before."""
     inputs = {}
-    for field in encoder.spec.schema.fields:
+    for field in encoder.spec.schema.inputs:
         shape = [None] * (1 + field.candidate) + inner_shape(field)
         dtype = TF_DTYPES[field.dtype]
         inputs[field.name] = tf.TensorSpec(shape, dtype, name=field.name)
@@ -141,15 +142,21 @@ def _ids(model, encoder, calibration):
 
 def _rank(model, encoder, calibration):
     """The user is encoded and embedded once, whatever the number of candidates."""
-    fields = encoder.spec.schema.fields
+    schema = encoder.spec.schema
+    fields = schema.fields
     users = [field.name for field in fields if not field.candidate]
     candidates = [field.name for field in fields if field.candidate]
     is_candidate = [field.candidate for field in fields]
+    given = [field.name for field in schema.inputs if field.candidate]
+    # What crosses of a user's and a candidate's fields have of the user.
+    parts = {part for field in fields if field.candidate for part in field.parts}
+    repeated = sorted(parts - set(given))
 
     def rank(**features):
-        shape = tf.shape(features[candidates[0]])[:2]  # B, N
-        with tf.control_dependencies([_same_rows(features, candidates)]):
-            flat = {name: _merged(features[name]) for name in candidates}
+        shape = tf.shape(features[given[0]])[:2]  # B, N
+        with tf.control_dependencies([_same_rows(features, given)]):
+            flat = {name: _merged(features[name]) for name in given}
+            flat |= {name: tf.repeat(features[name], shape[1]) for name in repeated}
             user_ids = encoder(features, users)
         of_user = model.embed(user_ids, users)
         of_candidate = model.embed(encoder(flat, candidates), candidates)

@@ -56,7 +56,7 @@ class Skew(NamedTuple):
         largest: Largest absolute difference.
         worst_row: Its number in the log, from 1.
         logged, answered: The two scores of that row.
-        fields: A `FieldSkew` for each field, those that explain most rows (a tenth of
+        fields: A `FieldSkew` for each field that is no cross, those that explain most rows (a tenth of
             those that differ at least, as fewer may be chance) first, then
             those with a value most of whose rows differ; empty if no row differs.
     """
@@ -93,7 +93,7 @@ def compare_scores(version, logs, scores, *, format=None, tolerance=1e-6):
     """
     config = read_json(Path(version) / "assets.extra" / FEATURES)
     schema = Schema.from_dict(config["schema"])
-    names = [field.name for field in schema.fields]
+    names = [field.name for field in schema.inputs]
     logged = _read_scores(scores)
     batches, answers = [], []
     with Session(version) as session:
@@ -164,7 +164,7 @@ def _examined(session, table, logged, differs, tolerance, schema):
     places = np.flatnonzero(differs)[:EXAMINED_ROWS]
     rows = table.take(places).combine_chunks().to_batches()[0]
     fields = []
-    for number, field in enumerate(schema.fields):
+    for number, field in enumerate(schema.inputs):
         counts = []
         for value in (None, _unseen(field)):
             changed = _with_value(rows, schema, field, value)

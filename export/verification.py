@@ -198,14 +198,17 @@ def _field(session, worst, ids, fields, tolerance):
 
     if apart(raw, ids) <= tolerance:
         return "; its ids give the same, so it is not the encoding that differs"
-    left, start = {}, 0
-    for field in fields:
-        name, end = field["name"], start + field["slots"]
-        without = ids.copy()
-        without[:, start:end] = 0
-        without[:, start] = field["missing_id"]
-        start = end
-        missing = np.full_like(raw[name], MISSING[field["dtype"]])
+    ends = list(itertools.accumulate(field["slots"] for field in fields))
+    left = {}
+    for name in [field["name"] for field in fields if field["name"] in raw]:
+        without, missing = ids.copy(), raw[name]
+        for field, end in zip(fields, ends):
+            if field["name"] == name:
+                missing = np.full_like(raw[name], MISSING[field["dtype"]])
+            elif name not in field.get("of", ()):  # a cross is missing with its part
+                continue
+            without[:, end - field["slots"] : end] = 0
+            without[:, end - field["slots"]] = field["missing_id"]
         left[name] = apart({**raw, name: missing}, without)
     name = min(left, key=left.get)
     return f"; field {name!r} is encoded in another way: {raw[name][0]!r}"

@@ -13,7 +13,7 @@ LONG = [  # files of a minute and more
     *("test_export.py", "test_distribution.py", "test_family.py", "test_client.py"),
     *("test_export_variety.py", "test_benchmarks.py", "test_signatures.py"),
     *("test_history_way.py", "test_history_layers.py", "test_history_models.py"),
-    *("test_vector_way.py", "test_vector_models.py"),
+    *("test_vector_way.py", "test_vector_models.py", "test_crossed_way.py"),
 ]
 FAST = [  # files of tests that train nothing and export nothing: make test-fast
     *("test_checks.py", "test_choices.py", "test_layout.py", "test_schema.py"),
@@ -22,7 +22,12 @@ FAST = [  # files of tests that train nothing and export nothing: make test-fast
     *("test_record_frames.py", "test_record_writing.py", "test_comparison.py"),
     *("test_importance.py", "test_metrics.py", "test_value_figures.py"),
     *("test_options.py", "test_tuning_page.py", "test_client_rows.py"),
-    *("test_usable.py", "test_vector_columns.py", "test_vector_features.py"),
+    *(
+        "test_crosses.py",
+        "test_usable.py",
+        "test_vector_columns.py",
+        "test_vector_features.py",
+    ),
     *("test_timestamps.py", "test_json_lines.py", "test_folders.py"),
     "test_framing.py",
 ]

@@ -48,6 +48,15 @@ FULL = {
             "along": "past",
             "column": "time since",
         },
+        {
+            "name": "both",
+            "kind": "cross",
+            "of": ["device", "country"],
+            "min_count": 4,
+            "max_size": 60,
+            "unseen_rows": 2,
+        },
+        {"name": "country"},
     ],
 }
 
@@ -78,7 +87,7 @@ def test_every_key_of_a_field_is_in_the_round_trip():
 
 
 def test_loaded_values_are_those_of_the_file():
-    tags, device, price, image, past, since = Schema.from_dict(FULL).fields
+    tags, device, price, image, past, since, both, _ = Schema.from_dict(FULL).fields
     assert (tags.dtype, tags.min_count, tags.max_size) == ("int64", 3, 70)
     assert (tags.unseen_rows, tags.separator, tags.pooling) == (4, ";", "sum")
     assert (tags.multiple, tags.max_length, tags.slots) == (True, 5, 5)
@@ -93,6 +102,13 @@ def test_loaded_values_are_those_of_the_file():
         True,
     )
     assert (past.of, past.dtype, past.slots) == ("device", "string", 7)
+    assert (both.of, both.dtype, both.slots) == (("device", "country"), "string", 1)
+    assert (both.min_count, both.max_size, both.unseen_rows) == (4, 60, 2)
+    assert (both.has_vocabulary, both.shares_rows, both.candidate) == (
+        True,
+        False,
+        True,
+    )
     assert (since.along, since.dtype, since.slots) == ("past", "float32", 7)
 
 
@@ -109,7 +125,8 @@ def test_defaults():
 
 def test_to_dict_of_a_plain_field_can_be_read_again():
     vector = Field(name="c", kind="numeric", length=3)
-    for field in (Field(name="a"), Field(name="b", kind="numeric"), vector):
+    cross = Field(name="d", kind="cross", of=("a", "b"), hash_buckets=7)
+    for field in (Field(name="a"), Field(name="b", kind="numeric"), vector, cross):
         assert Field(**field.to_dict()) == field
 
 
@@ -153,6 +170,33 @@ BAD_FIELDS = [
             *(("max_length", 2), ("pooling", "sum"), ("unseen_rows", 2)),
             *(("separator", ""), ("of", "g"), ("along", "g")),
         ]
+    ),
+    *(
+        ({"name": "f", "kind": "cross", "of": of}, "of", repr(of))
+        for of in [
+            *(None, "g", [], ["g"], ["g", "g"], ["g", 3], {"g": 1, "h": 2}),
+            ["a", "b", "c", "d", "e"],
+        ]
+    ),
+    *(
+        ({"name": "f", "kind": "cross", "of": ["a", "b"], key: value}, key, repr(value))
+        for key, value in [
+            *(("buckets", 3), ("scale", "log"), ("multiple", True), ("dtype", "int64")),
+            *(("max_length", 2), ("pooling", "sum"), ("separator", ";"), ("length", 2)),
+            *(("along", "g"), ("column", "g"), ("min_count", 0), ("unseen_rows", 0)),
+        ]
+    ),
+    ({"name": "f", "of": ["a", "b"]}, "of", "['a', 'b']"),
+    (
+        {
+            "name": "f",
+            "kind": "cross",
+            "of": ["a", "b"],
+            "hash_buckets": 3,
+            "max_size": 4,
+        },
+        "max_size",
+        "4",
     ),
     ({"name": "f", "buckets": 3}, "buckets", "3"),
     ({"name": "f", "hash_buckets": 5, "min_count": 2}, "min_count", "2"),
@@ -279,6 +323,61 @@ def test_a_missing_file(tmp_path):
     assert one_line_error(read_json, path) == f"{path}: No such file or directory"
     assert str(path) in one_line_error(Schema.load, path)
     assert str(tmp_path) in one_line_error(Schema.load, tmp_path)
+
+
+PARTS = (
+    *(
+        {"name": "a"},
+        {"name": "b", "dtype": "int64"},
+        {"name": "several", "multiple": True},
+    ),
+    *({"name": "number", "kind": "numeric"}, {"name": "past", "kind": "sequence"}),
+    {"name": "other", "kind": "cross", "of": ["a", "b"]},
+)
+
+
+def crossed(of, **keys):
+    cross = {"name": "both", "kind": "cross", "of": of, **keys}
+    return {"label": "y", "fields": [cross, *PARTS]}
+
+
+@pytest.mark.parametrize(
+    "part", ["several", "number", "past", "other", "both", "nothing"]
+)
+def test_a_cross_is_of_single_categorical_values(part):
+    message = one_line_error(Schema.from_dict, crossed(["a", part]))
+    assert message == (
+        "Field 'both': `of` must name categorical fields with one value a row. "
+        f"Received: {part!r}"
+    )
+
+
+def test_a_cross_is_a_candidates_if_a_part_is():
+    told = one_line_error(Schema.from_dict, crossed(["a", "b"], candidate=True))
+    assert "a cross is `candidate` if one of its fields is" in told
+    config = crossed(["a", "b"])
+    config["fields"][1] = {"name": "a", "candidate": True}
+    schema = Schema.from_dict(config)
+    assert [f.name for f in schema.fields if f.candidate] == ["both", "a", "other"]
+    assert Schema.from_dict(schema.to_dict()) == schema
+
+
+def test_a_cross_is_no_column():
+    schema = Schema.from_dict(crossed(["a", "b"]))
+    assert schema.columns == ["a", "b", "several", "number", "past", "y"]
+    for role in ("group", "timestamp", "weight", "label"):
+        message = one_line_error(
+            Schema.from_dict, {**crossed(["a", "b"]), role: "both"}
+        )
+        assert "Received: 'both'" in message and role in message
+
+
+def test_no_sequence_is_of_or_along_a_cross():
+    for key in ("of", "along"):
+        config = crossed(["a", "b"])
+        config["fields"].append({"name": "more", "kind": "sequence", key: "both"})
+        message = one_line_error(Schema.from_dict, config)
+        assert f"`{key}` must name" in message and "'both'" in message
 
 
 def test_a_schema_cannot_be_changed():

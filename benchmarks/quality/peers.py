@@ -107,7 +107,7 @@ def _ids(folder):
             "name": each.field.name,
             "slots": each.field.slots,
             "values": each.rows + 1,
-            "of": each.field.of,
+            "of": each.of and each.of.field.name,
         }
         for each in spec.fields
     ]

@@ -89,7 +89,7 @@ def _scored(
     """Yields the probabilities of the rows of logs, and their ids."""
     calibration = load_calibration(run)
     encoder = Encoder(spec)
-    columns = [field.name for field in spec.schema.fields]
+    columns = [field.name for field in spec.schema.inputs]
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def predict(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from edcn_tf.errors import InputError
+from edcn_tf.features.crossing import crossed_tensors
 from edcn_tf.features.hashing import hash_bucket
 from edcn_tf.features.spec import FeatureSpec, FieldSpec
 from edcn_tf.schema import MISSING, Field, Schema
@@ -52,7 +53,7 @@ class Encoder(tf.Module):
             field.name: tf.TensorSpec(
                 [None, *inner_shape(field)], TF_DTYPES[field.dtype], name=field.name
             )
-            for field in self.spec.schema.fields
+            for field in self.spec.schema.inputs
         }
 
     def parsing(self) -> dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]:
@@ -69,7 +70,8 @@ class Encoder(tf.Module):
         Args:
             features: Name -> tensor `[B]`, or `[B, length]` (dense or ragged) for a
                 multi-valued field, a sequence or a vector (dense).
-            names: The fields to encode; all of the schema by default.
+            names: The fields to encode; all of the schema by default. Of a cross
+                those that it is of must be among the features.
 
         Returns:
             ids `[B, S]` int32: each field's slots side by side, in the schema's
@@ -100,7 +102,7 @@ class Encoder(tf.Module):
                 groups.setdefault(kind, []).append(number)
         for numbers in groups.values():
             group = [fields[number] for number in numbers]
-            values = [features[spec.field.name] for spec in group]
+            values = [_values_of(spec.field, features) for spec in group]
             blocks.append(tf.cast(self._encode(group, values), tf.int32))
             order += numbers
         ids = tf.concat(blocks, axis=1)
@@ -207,6 +209,14 @@ class Encoder(tf.Module):
         return tf.cast(rows, tf.int32)
 
 
+def _values_of(
+    field: Field, features: Mapping[str, tf.Tensor | tf.RaggedTensor]
+) -> tf.Tensor:
+    if field.parts:
+        return crossed_tensors(features, field)
+    return features[field.name]
+
+
 def inner_shape(field: Field) -> list[int | None]:
     """Shape of the raw values of one row: of a single value, a list or a vector."""
     if field.is_vector:
@@ -257,7 +267,7 @@ def whole_vectors(field: Field, values: tf.Tensor) -> tf.Operation:
 def parsing_of_fields(
     schema: Schema,
 ) -> dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]:
-    """Name -> how `tf.io.parse_example` reads that field of a tf.Example."""
+    """Name -> how `tf.io.parse_example` reads that input of a tf.Example."""
     return {
         field.name: tf.io.RaggedFeature(TF_DTYPES[field.dtype])
         if field.is_list
@@ -266,7 +276,7 @@ def parsing_of_fields(
             TF_DTYPES[field.dtype],
             default_value=_missing(field),
         )
-        for field in schema.fields
+        for field in schema.inputs
     }
 
 

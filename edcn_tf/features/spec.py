@@ -33,8 +33,8 @@ class FieldSpec:
         rows: Number of rows.
         boundaries: Numeric: float32 boundaries; range i holds
             boundaries[i - 1] <= x < boundaries[i].
-        vocabulary: Categorical, not hashed: text file, one kept value a line, the
-            most frequent first.
+        vocabulary: Categorical or cross, not hashed: text file, one kept value a line,
+            the most frequent first; of a cross as `edcn_tf.features.crossing` writes it.
         counts: Text file with a number a line, for each row of the range: how many
             values in the training split have this row; of all days together, where
             the vocabulary goes on from that of earlier ones.
@@ -226,7 +226,7 @@ def _load_fields(
 ) -> list[FieldSpec]:
     """The `FieldSpec`s, those first that others share the rows of."""
     pairs = list(zip(schema.fields, stored, strict=True))
-    owners: dict[str | None, FieldSpec] = {}
+    owners: dict[Any, FieldSpec] = {}
     offset = 1
     for field, own in pairs:
         if own["name"] != field.name:

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from edcn_tf.errors import InputError
 from edcn_tf.features.counting import FieldCounter
+from edcn_tf.features.crossing import crossed_columns
 from edcn_tf.features.draws import row_keys
 from edcn_tf.features.spec import FILE, FORMAT, FeatureSpec
 from edcn_tf.files import write_json
@@ -43,7 +44,11 @@ class FeatureCounter:
             keys = row_keys(self.seed, 0, self.rows, batch.num_rows)
         self.rows += batch.num_rows
         for counter in self.counters:
-            counter.add(batch.column(counter.field.name), keys)
+            field = counter.field
+            if field.parts:
+                counter.add(crossed_columns(batch, field), keys)
+            else:
+                counter.add(batch.column(field.name), keys)
 
     def write(self, directory, growth=None):
         """Writes the FeatureSpec into a new directory and returns it.

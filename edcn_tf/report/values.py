@@ -38,7 +38,7 @@ def values(run):
     found = []  # name of the field, names of its values, figures
     for spec, start in zip(specs, starts):
         name = spec.field.name
-        if spec.field.kind != "categorical":
+        if spec.field.kind not in ("categorical", "cross"):
             continue
         if spec.field.hash_buckets:
             hashed.append(name)

@@ -294,9 +294,9 @@ def _aliases(schema: Schema | StrPath | None) -> dict[str, str]:
         return {}
     if not isinstance(schema, Schema):
         schema = Schema.load(schema)
-    names = [field.name for field in schema.fields]
+    names = [field.name for field in schema.inputs]
     aliases: dict[str, str] = {}
-    for field in schema.fields:
+    for field in schema.inputs:
         if field.column in names and field.column != field.name:
             raise InputError(
                 f"Field {field.name!r}: its column is called like another field, so a "
