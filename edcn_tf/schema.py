@@ -447,7 +447,7 @@ class Schema:
 
     def named(self, column: str) -> str:
         """The name, of `columns`, that a column of the log has; a field's stays."""
-        if any(field.name == column for field in self.fields):
+        if any(field.name == column for field in self.inputs):
             return column
         names = (f.name for f in self.fields if f.column == column)
         return next(names, column)

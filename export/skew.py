@@ -56,9 +56,9 @@ class Skew(NamedTuple):
         largest: Largest absolute difference.
         worst_row: Its number in the log, from 1.
         logged, answered: The two scores of that row.
-        fields: A `FieldSkew` for each field that is no cross, those that explain most rows (a tenth of
-            those that differ at least, as fewer may be chance) first, then
-            those with a value most of whose rows differ; empty if no row differs.
+        fields: A `FieldSkew` for each field that is no cross, those that explain most
+            rows (a tenth of those that differ at least, as fewer may be chance) first,
+            then those with a value most of whose rows differ; empty if no row differs.
     """
 
     rows: int

@@ -22,14 +22,10 @@ FAST = [  # files of tests that train nothing and export nothing: make test-fast
     *("test_record_frames.py", "test_record_writing.py", "test_comparison.py"),
     *("test_importance.py", "test_metrics.py", "test_value_figures.py"),
     *("test_options.py", "test_tuning_page.py", "test_client_rows.py"),
-    *(
-        "test_crosses.py",
-        "test_usable.py",
-        "test_vector_columns.py",
-        "test_vector_features.py",
-    ),
+    *("test_usable.py", "test_vector_columns.py", "test_vector_features.py"),
     *("test_timestamps.py", "test_json_lines.py", "test_folders.py"),
     "test_framing.py",
+    "test_crosses.py",
 ]
 
 

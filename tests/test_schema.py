@@ -370,6 +370,9 @@ def test_a_cross_is_no_column():
             Schema.from_dict, {**crossed(["a", "b"]), role: "both"}
         )
         assert "Received: 'both'" in message and role in message
+    config = crossed(["a", "b"])
+    config["fields"].append({"name": "c", "column": "both"})  # which the log may have
+    assert Schema.from_dict(config).named("both") == "c"
 
 
 def test_no_sequence_is_of_or_along_a_cross():

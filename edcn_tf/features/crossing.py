@@ -2,9 +2,9 @@
 
     3 and 14 -> 3&14        a&b and c -> a\\&b&c        a\\ and b -> a\\\\&b
 
-The values' texts with `&` between them; a `&` or `\\` inside one has a `\\` before it, so
-that no two combinations have the same text. It is made twice, of columns of a log and
-of tensors, and is the same to the last byte.
+The values' texts with `&` between them; a `&` or `\\` inside one has a `\\` before it,
+so that no two combinations have the same text. It is made twice, of columns of a log
+and of tensors, and is the same to the last byte.
 """
 
 from collections.abc import Mapping

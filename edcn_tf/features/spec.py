@@ -34,7 +34,7 @@ class FieldSpec:
         boundaries: Numeric: float32 boundaries; range i holds
             boundaries[i - 1] <= x < boundaries[i].
         vocabulary: Categorical or cross, not hashed: text file, one kept value a line,
-            the most frequent first; of a cross as `edcn_tf.features.crossing` writes it.
+            the most frequent first; of a cross a text of `edcn_tf.features.crossing`.
         counts: Text file with a number a line, for each row of the range: how many
             values in the training split have this row; of all days together, where
             the vocabulary goes on from that of earlier ones.
