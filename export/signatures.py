@@ -141,7 +141,10 @@ def _ids(model, encoder, calibration):
 
 
 def _rank(model, encoder, calibration):
-    """The user is encoded and embedded once, whatever the number of candidates."""
+    """The user is encoded and embedded once, whatever the number of candidates.
+
+    A cross of a user's and a candidate's fields is made for each candidate.
+    """
     schema = encoder.spec.schema
     fields = schema.fields
     users = [field.name for field in fields if not field.candidate]
