@@ -1,4 +1,4 @@
-"""EDCN of another library on the same rows, in an environment of its own."""
+"""Other libraries' models on the same rows, in environments of their own."""
 
 import json
 import subprocess
@@ -9,13 +9,16 @@ import numpy as np
 from edcn_tf.choices import SPLITS
 from edcn_tf.directories import PreparedData, Run
 from edcn_tf.errors import InputError
+from edcn_tf.evaluation import metrics
 from edcn_tf.evaluation.scoring import BATCH_ROWS
 from edcn_tf.features.spec import FeatureSpec
-from edcn_tf.files import new_directory, read_json, replaced, write_json
+from edcn_tf.files import new_directory, read_json, read_value, replaced, write_json
 from edcn_tf.records.reading import read_records
 
+from ..environments import python_of
 from ..training.contenders import peers_in
 from .contenders import Contender
+from .raw_values import raw_values
 
 # What DeepCTR's users have to choose, and EDCN here has as defaults.
 DEEPCTR = tuple(
@@ -33,9 +36,35 @@ DEEPCTR_DIN = tuple(
 )
 
 
+# Boosted trees, on the values of the log. CatBoost's users leave it at its defaults (its
+# learning rate follows from the rows); LightGBM's have to choose, above all how much
+# a category of few rows may say.
+TREES = {"catboost": "1.2.10", "lightgbm": "4.7.0"}
+LIGHTGBM = (
+    {},
+    {"learning_rate": 0.05, "num_leaves": 63, "min_data_per_group": 20},
+    {"learning_rate": 0.05, "cat_smooth": 50.0, "cat_l2": 30.0},
+)
+
+
 def peer_contenders(directory):
     """Name -> `Contender`, by the virtual environments in a directory."""
-    return {"deepctr": _of_deepctr(directory, "deepctr", "EDCN", DEEPCTR)}
+    deepctr = _of_deepctr(directory, "deepctr", "EDCN", DEEPCTR)
+    return {"deepctr": deepctr, **tree_contenders(directory)}
+
+
+def tree_contenders(directory):
+    """Those of them that are boosted trees."""
+    needed = [f"{library}=={version}" for library, version in TREES.items()]
+    python = python_of(directory, "trees", needed)
+    titles = {"catboost": "CatBoost", "lightgbm": "LightGBM"}
+    settings = {"catboost": ({},), "lightgbm": LIGHTGBM}
+    return {
+        library: _of_trees(
+            python, library, f"{titles[library]} {version}", settings[library]
+        )
+        for library, version in TREES.items()
+    }
 
 
 def peers_with_history(directory):
@@ -47,37 +76,64 @@ def _of_deepctr(directory, name, model, settings):
     [(_, python)] = peers_in(directory, ["DeepCTR"]).values()
 
     def train(folder, run, chosen):
-        return _trained(folder, run, python, {**chosen, "model": model})
+        chosen = {**chosen, "model": model}
+        return _trained(folder, run, [python, "with_deepctr.py"], _ids, chosen)
 
-    return Contender(name, f"{model} of DeepCTR", settings, train, _score)
+    return Contender(name, f"{model} of DeepCTR", settings, train, _scorer(_ids))
 
 
-def _trained(folder, name, python, settings):
+def _of_trees(python, library, title, settings):
+    def train(folder, run, chosen):
+        by = read_value(PreparedData(folder / "data").summary, "split_by")
+        chosen = {**chosen, "library": library, "has_time": by == "time"}
+        return _trained(folder, run, [python, "with_trees.py"], raw_values, chosen)
+
+    return Contender(library, title, settings, train, _scorer(raw_values))
+
+
+def _trained(folder, name, command, rows_of, settings):
+    """The run and the result of a peer's program, which runs unless it did.
+
+    Args:
+        folder: Directory of the data and of the runs on it.
+        name: Of the run.
+        command: A Python, and a program in this folder that takes a file of rows, the
+            name of the file that it writes the scores of the validation and of the test
+            rows to, and its settings.
+        rows_of: A function of `folder` that gives the file of rows.
+        settings: A dict.
+    """
     run = folder / "runs" / name
     if not run.exists():
-        ids = _ids(folder)
+        rows, (python, program) = rows_of(folder), command
         run.parent.mkdir(exist_ok=True)
         with new_directory(run) as partial:
-            program = Path(__file__).parent / "with_deepctr.py"
+            path = Path(__file__).parent / program
             done = subprocess.run(
-                [python, program, ids, partial / "scores.npz", json.dumps(settings)],
+                [python, path, rows, partial / "scores.npz", json.dumps(settings)],
                 capture_output=True,
                 text=True,
             )
             if done.returncode:
                 reason = done.stderr.strip().splitlines()[-1:] or ["it ended"]
-                raise InputError(f"{program.name}: {reason[0]}")
-            with np.load(partial / "scores.npz") as scores:
+                raise InputError(f"{program}: {reason[0]}")
+            with np.load(rows) as data, np.load(partial / "scores.npz") as scores:
                 result = {
-                    key: float(scores[key]) for key in ("valid_auc", "training_seconds")
+                    "valid_auc": metrics.auc(data["valid_labels"], scores["valid"]),
+                    "training_seconds": float(scores["training_seconds"]),
                 }
             write_json(Run(partial).result, result)
     return run, read_json(Run(run).result)
 
 
-def _score(folder, run):
-    with np.load(_ids(folder)) as data, np.load(run / "scores.npz") as scores:
-        return data["test_labels"], scores["test"]
+def _scorer(rows_of):
+    """The function (folder, run) that gives labels and scores of the test rows."""
+
+    def score(folder, run):
+        with np.load(rows_of(folder)) as rows, np.load(run / "scores.npz") as scores:
+            return rows["test_labels"], scores["test"]
+
+    return score
 
 
 def _ids(folder):

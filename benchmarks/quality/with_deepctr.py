@@ -2,9 +2,9 @@
 
     python with_deepctr.py IDS SCORES SETTINGS
 
-IDS is what `peers.py` writes; SCORES an .npz file that gets `valid_auc` of the best
-epoch, `test`, the probabilities of the test rows by its weights, and
-`training_seconds`; SETTINGS is JSON: `model`, `learning_rate`, `l2_reg_embedding`,
+IDS is what `peers.py` writes; SCORES an .npz file that gets `valid` and `test`, the
+probabilities of these rows by the weights of the best epoch, and `training_seconds`;
+SETTINGS is JSON: `model`, `learning_rate`, `l2_reg_embedding`,
 `seed` and, of EDCN, `bridge_type`.
 """
 
@@ -60,7 +60,7 @@ def main():
     seconds = time.perf_counter() - began
     model.set_weights(best.weights)
     test = model.predict(data["test"][0], BATCH_ROWS, verbose=0)[:, 0]
-    np.savez(scores_file, valid_auc=best.auc, test=test, training_seconds=seconds)
+    np.savez(scores_file, valid=best.scores, test=test, training_seconds=seconds)
 
 
 class _Best(tf.keras.callbacks.Callback):
@@ -76,7 +76,8 @@ class _Best(tf.keras.callbacks.Callback):
         auc = _auc(self.labels, scores)
         self.wait += 1
         if auc > self.auc:
-            self.auc, self.wait, self.weights = auc, 0, self.model.get_weights()
+            self.auc, self.wait, self.scores = auc, 0, scores
+            self.weights = self.model.get_weights()
         self.model.stop_training = self.wait == PATIENCE
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from edcn_tf import console
 from edcn_tf.errors import InputError
 
+from ..environments import python_of
 from .workload import STEPS
 
 FOLDER = Path(__file__).parent
@@ -102,18 +103,7 @@ PEERS = {
 
 def peers_in(directory, names=tuple(PEERS)):
     """Name -> (program, Python) of each peer, installed there if it is not yet."""
-    found = {}
-    for name in names:
-        program, needed = PEERS[name]
-        home = Path(directory) / name.lower()
-        python = home / "bin/python"
-        done = home / "installed"
-        if not done.exists():
-            print(f"Installing {name} in {home} (once; some minutes)", flush=True)
-            subprocess.run([OWN, "-m", "venv", "--clear", home], check=True)
-            subprocess.run(
-                [python, "-m", "pip", "install", "--quiet", *needed], check=True
-            )
-            done.touch()
-        found[name] = (program, python)
-    return found
+    return {
+        name: (PEERS[name][0], python_of(directory, name, PEERS[name][1]))
+        for name in names
+    }

@@ -49,9 +49,9 @@ def add(command):
     parser.add_argument(
         "--peers",
         metavar="DIR",
-        help="for training: compare with DeepCTR and PyTorch, for quality and "
-        "histories with DeepCTR; their virtual environments are made in DIR if they "
-        "are not there yet",
+        help="for training: compare with DeepCTR and PyTorch, for quality with DeepCTR, "
+        "CatBoost and LightGBM, for histories with DeepCTR; their virtual environments "
+        "are made in DIR if they are not there yet",
     )
     parser.add_argument(
         "--figure", metavar="FILE", help="for growth: draw it into a new .svg or .png"

@@ -250,17 +250,24 @@ def test_a_peer_is_trained_once(folder, tmp_path):
         assert script.endswith("with_deepctr.py")
         seed = json.loads(settings)["seed"]
         test = np.load(ids)["test_labels"] * 0.5 + seed / 10
-        np.savez(scores, valid_auc=0.75, test=test, training_seconds=3.5)
+        valid = -np.load(ids)["valid_labels"]
+        np.savez(scores, valid=valid, test=test, training_seconds=3.5)
         """,
     )
-    run, result = peers._trained(folder, "deepctr-4", python, {"seed": 4})
-    assert result == {"valid_auc": 0.75, "training_seconds": 3.5}
-    labels, scores = peers._score(folder, run)
+
+    def trained(python, seed):
+        command, settings = [python, "with_deepctr.py"], {"seed": seed}
+        name = f"deepctr-{seed}"
+        return peers._trained(folder, name, command, peers._ids, settings)
+
+    run, result = trained(python, 4)
+    assert result == {"valid_auc": 0.0, "training_seconds": 3.5}  # by our metrics
+    labels, scores = peers._scorer(peers._ids)(folder, run)
     np.testing.assert_allclose(scores, 0.5 * labels + 0.4)
     fails = program(tmp_path / "fails", "raise ValueError('no such bridge')")
-    assert peers._trained(folder, "deepctr-4", fails, {"seed": 4}) == (run, result)
+    assert trained(fails, 4) == (run, result)
     with pytest.raises(InputError, match="with_deepctr.py: ValueError: no such bri"):
-        peers._trained(folder, "deepctr-5", fails, {"seed": 5})
+        trained(fails, 5)
     assert not (folder / "runs/deepctr-5").exists()
 
 
