@@ -10,7 +10,6 @@ import statistics
 import keras
 
 from edcn_tf.config import TrainingConfig
-from edcn_tf.demo.data import DATA
 from edcn_tf.directories import Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.scoring import evaluate_run
@@ -18,6 +17,8 @@ from edcn_tf.files import read_json, write_json
 from edcn_tf.preparation.local import prepare
 from edcn_tf.records.encoded import encode_rows
 from edcn_tf.training.train import train
+
+from .data import DATA, data_directory_kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ def prepared(folder, name, rows=None, *, split_by="chance", seed=0, history=Fals
 
     Args:
         folder: Directory of the data and of the runs on it.
-        name: Of the data set, a key of `edcn_tf.demo.data.DATA`.
+        name: Of the data set, a key of `DATA`.
         rows: Rows of a synthetic log.
         split_by: `"chance"` or `"time"`.
         seed: Of the split, and of a synthetic log.
@@ -90,16 +91,17 @@ def prepared(folder, name, rows=None, *, split_by="chance", seed=0, history=Fals
         raise InputError(f"{folder}: was left unfinished; remove it, and start again")
     folder.mkdir(parents=True)
     data = DATA[name].with_history() if history else DATA[name]
-    logs, best = data.logs(folder, rows, seed)
-    prepare(
-        logs,
-        data.schema,
-        folder / "data",
-        format=data.format,
-        split_by=split_by,
-        seed=seed,
-        history=data.history if history else None,
-    )
+    with data_directory_kept():
+        logs, best = data.logs(folder, rows, seed)
+        prepare(
+            logs,
+            data.schema,
+            folder / "data",
+            format=data.format,
+            split_by=split_by,
+            seed=seed,
+            history=data.history if history else None,
+        )
     encode_rows(folder / "data", folder / "encoded")
     best = best and best["auc"]
     write_json(about, {"rows": rows, "best": best})

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from edcn_tf.console import progress_bar
-from edcn_tf.demo.data import DATA
 from edcn_tf.evaluation import metrics
 from edcn_tf.evaluation.comparison import RESAMPLES, bootstrap_auc, interval
 from edcn_tf.files import replaced, write_json
 
+from ..data import DATA, USERS_DATA
 from ..runs import chosen, markdown, mean, prepared
 from .contenders import our_contenders
 from .figure import draw
@@ -23,6 +23,7 @@ ROWS = 200_000  # of the synthetic log
 PARTS = (
     *itertools.product(("movielens", "flights"), ("chance", "time")),
     ("synthetic", "chance"),
+    ("frappe_x1", "chance"),  # as BARS did
 )
 OURS = "edcn"
 
@@ -42,7 +43,7 @@ def benchmark_quality(out, seeds=SEEDS, rows=ROWS, peers=None, data=None):
         rows: Rows of the synthetic log.
         peers: Directory of the peers' virtual environments, which are made there if
             they are not yet; without it, no peers are measured.
-        data: Names of the data sets; all by default.
+        data: Names of the data sets; by default all whose files are there.
 
     Raises:
         InputError: If the directory has runs of other rows or settings, or for an
@@ -50,6 +51,11 @@ def benchmark_quality(out, seeds=SEEDS, rows=ROWS, peers=None, data=None):
     """
     out = Path(out)
     names = chosen(data, dict.fromkeys(name for name, _ in PARTS))
+    if not data:
+        for name, users in USERS_DATA.items():
+            if name in names and not users.is_there():
+                names.remove(name)
+                print(f"{name} is left out: its files are not there (--help: where)")
     parts = [part for part in PARTS if part[0] in names]
     contenders = our_contenders()
     if peers:

@@ -36,9 +36,9 @@ DEEPCTR_DIN = tuple(
 )
 
 
-# Boosted trees, on the values of the log. CatBoost's users leave it at its defaults (its
-# learning rate follows from the rows); LightGBM's have to choose, above all how much
-# a category of few rows may say.
+# Boosted trees, on the values of the log. CatBoost's users leave it at its defaults
+# (its learning rate follows from the rows); LightGBM's have to choose, above all how
+# much a category of few rows may say.
 TREES = {"catboost": "1.2.10", "lightgbm": "4.7.0"}
 LIGHTGBM = (
     {},

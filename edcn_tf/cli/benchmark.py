@@ -43,15 +43,17 @@ def add(command):
     parser.add_argument(
         "--data",
         nargs="+",
-        choices=("movielens", "flights", "synthetic"),
-        help="for quality and studies: on these only; default: on all",
+        choices=("movielens", "flights", "synthetic", "frappe_x1"),
+        help="for quality and studies: on these only; default: on all; frappe_x1, for "
+        "quality, where its files are in downloads/manual/frappe_x1 of TFDS_DATA_DIR "
+        "(by default ~/tensorflow_datasets)",
     )
     parser.add_argument(
         "--peers",
         metavar="DIR",
-        help="for training: compare with DeepCTR and PyTorch, for quality with DeepCTR, "
-        "CatBoost and LightGBM, for histories with DeepCTR; their virtual environments "
-        "are made in DIR if they are not there yet",
+        help="for training: compare with DeepCTR and PyTorch, for quality with "
+        "DeepCTR, CatBoost and LightGBM, for histories with DeepCTR; their virtual "
+        "environments are made in DIR if they are not there yet",
     )
     parser.add_argument(
         "--figure", metavar="FILE", help="for growth: draw it into a new .svg or .png"

@@ -1,4 +1,7 @@
+import gzip
+import hashlib
 import pathlib
+import shutil
 import sys
 from typing import ClassVar
 from unittest import mock
@@ -15,9 +18,11 @@ from edcn_tf.logs.datasets import (
     Avazu,
     CriteoKaggle,
     Flights,
+    FrappeX1,
     MovielensLatestSmall,
     SyntheticCriteo,
     flights,
+    frappe,
     movielens,
 )
 from edcn_tf.logs.datasets.synthetic import SyntheticBuilderConfig
@@ -267,6 +272,88 @@ def test_a_log_that_is_not_there(tmp_path, monkeypatch, others):
     message = str(caught.value)
     assert str(manual) in message and "\n" not in message
     assert message.endswith("download the data and put its train.txt here.")
+
+
+# Files that the user has, of splits that somebody else has made
+
+
+FRAPPE = DATA / "frappe_fake"  # valid and test have this md5
+FAKE_MD5 = {
+    "train": "0" * 32,
+    "valid": hashlib.md5((FRAPPE / "frappe_x1/valid.csv").read_bytes()).hexdigest(),
+    "test": hashlib.md5(
+        gzip.decompress((FRAPPE / "frappe_x1/test.csv.gz").read_bytes())
+    ).hexdigest(),
+}
+
+
+class FrappeX1Test(tfds.testing.DatasetBuilderTestCase):
+    """TFDS's own checks."""
+
+    DATASET_CLASS = FrappeX1
+    SPLITS: ClassVar = {"train": 3, "valid": 1, "test": 2}
+    EXAMPLE_DIR = FRAPPE
+
+    def setUp(self):
+        super().setUp()
+        self.enter_context(mock.patch.object(frappe, "MD5", FAKE_MD5))
+
+
+@pytest.fixture
+def frappe_files(tmp_path, monkeypatch):
+    """The fake files where a user puts them; the directory of data sets."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setattr(frappe, "MD5", FAKE_MD5)
+    shutil.copytree(FRAPPE, tmp_path / "tfds/downloads/manual")
+    return tmp_path / "tfds"
+
+
+def test_frappe_keeps_the_splits_that_it_came_with(frappe_files, tmp_path, capsys):
+    logs = {split: [f"tfds:frappe_x1[{split}]"] for split in ("train", "valid", "test")}
+    found = {split: next(read_log(log, frappe.SCHEMA)) for split, log in logs.items()}
+    folder = frappe_files / "downloads/manual/frappe_x1"
+    for split, batch in found.items():
+        [file] = folder.glob(f"{split}.csv*")
+        assert batch.equals(next(read_log([file], frappe.SCHEMA, "csv")))
+    rows = found["train"].to_pylist()
+    assert [(row["label"], row["item"]) for row in rows] == [
+        *((1, "1001"), (0, "1003"), (0, "1002"))
+    ]
+    assert [row["city"] for row in rows] == ["5149", "5149", None]
+    told = capsys.readouterr().out
+    assert f"{folder}/train.csv: is not the file that BARS gave out" in told
+    assert "valid.csv" not in told and "test.csv" not in told
+    summary = prepare_log(logs, frappe.SCHEMA, tmp_path / "data")
+    assert {name: part["rows"] for name, part in summary["splits"].items()} == {
+        "train": 3,
+        "valid": 1,
+        "test": 2,
+    }
+
+
+def test_another_file_to_test_on_is_refused(frappe_files):
+    file = frappe_files / "downloads/manual/frappe_x1/valid.csv"
+    file.write_bytes(file.read_bytes().replace(b"\r", b""))
+    received = hashlib.md5(file.read_bytes()).hexdigest()
+    with pytest.raises(InputError) as caught:
+        list(read_log(["tfds:frappe_x1[train]"], frappe.SCHEMA))
+    assert str(caught.value) == (
+        f"{file}: is not the file that BARS gave out, which has the md5 "
+        f"{FAKE_MD5['valid']}. Received: {received}"
+    )
+
+
+def test_frappe_is_there_where_all_its_files_are(frappe_files, tmp_path):
+    assert frappe.is_there(frappe_files)
+    file = frappe_files / "downloads/manual/frappe_x1/test.csv.gz"
+    file.rename(tmp_path / "test.csv.gz")
+    assert not frappe.is_there(frappe_files)
+    with pytest.raises(InputError, match=r"frappe_x1/test.csv: is not there. Download"):
+        list(read_log(["tfds:frappe_x1"], frappe.SCHEMA))
+    (tmp_path / "test.csv.gz").rename(file)
+    list(read_log(["tfds:frappe_x1"], frappe.SCHEMA))
+    file.unlink()
+    assert frappe.is_there(frappe_files)  # as it has been read
 
 
 FEW = SyntheticBuilderConfig(name="few", rows=40, log=SyntheticConfig(values=100))

@@ -3,6 +3,7 @@
 from edcn_tf.logs.datasets.avazu import Avazu
 from edcn_tf.logs.datasets.criteo import CriteoKaggle
 from edcn_tf.logs.datasets.flights import Flights
+from edcn_tf.logs.datasets.frappe import FrappeX1
 from edcn_tf.logs.datasets.movielens import MovielensLatestSmall
 from edcn_tf.logs.datasets.synthetic import SyntheticCriteo
 
@@ -10,6 +11,7 @@ __all__ = [
     "Avazu",
     "CriteoKaggle",
     "Flights",
+    "FrappeX1",
     "MovielensLatestSmall",
     "SyntheticCriteo",
 ]

@@ -1,0 +1,83 @@
+"""Data of the table of quality that the user has, or has not."""
+
+import json
+import os
+
+import pytest
+
+from edcn_tf import benchmarks
+from edcn_tf.benchmarks import data, quality, runs
+from edcn_tf.logs.datasets import frappe
+
+
+@pytest.fixture
+def judged(monkeypatch, tmp_path):
+    """The folders that are prepared; models are not trained."""
+    prepared = []
+    monkeypatch.setattr(quality, "PARTS", [("frappe_x1", "chance"), ("movielens", "x")])
+    monkeypatch.setattr(quality, "our_contenders", lambda: {})
+    monkeypatch.setattr(quality, "draw", lambda *_: None)
+    monkeypatch.setattr(quality, "compared", lambda _: {})
+    monkeypatch.setattr(quality, "_section", lambda result, _: result["title"])
+    monkeypatch.setattr(
+        quality, "prepared", lambda folder, name, *_, **__: prepared.append(name)
+    )
+    monkeypatch.setenv(data.TFDS_DATA_DIR, str(tmp_path / "tfds"))
+    return prepared
+
+
+def test_data_that_is_not_there_is_left_out_with_a_line(judged, tmp_path, capsys):
+    benchmarks.run("quality", out=tmp_path, seeds=1)
+    assert judged == ["movielens"]
+    assert "frappe_x1 is left out: its files are not there" in capsys.readouterr().out
+    results = json.loads((tmp_path / "quality.json").read_text())["results"]
+    assert list(results) == ["movielens-x"]
+
+
+def test_data_that_is_there_is_taken(judged, tmp_path, capsys):
+    folder = tmp_path / "tfds/downloads/manual/frappe_x1"
+    folder.mkdir(parents=True)
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.csv").touch()
+    benchmarks.run("quality", out=tmp_path, seeds=1)
+    assert judged == ["frappe_x1", "movielens"]
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_data_that_is_asked_for_is_not_left_out(judged, tmp_path):
+    """The error that says what to do is that of the data set."""
+    benchmarks.run("quality", out=tmp_path, seeds=1, data=["frappe_x1"])
+    assert judged == ["frappe_x1"]
+
+
+def test_frappe_is_prepared_in_its_own_splits_where_the_user_has_it(
+    tmp_path, monkeypatch
+):
+    """Also after data that sets another directory of data sets."""
+    asked = []
+    monkeypatch.setattr(runs, "encode_rows", lambda *_: None)
+    monkeypatch.setattr(
+        runs,
+        "prepare",
+        lambda logs, schema, *_, **options: asked.append(
+            (logs, schema, options["format"], os.environ.get(data.TFDS_DATA_DIR))
+        ),
+    )
+    for before in ("mine", None):
+        monkeypatch.delenv(data.TFDS_DATA_DIR, raising=False)
+        if before:
+            monkeypatch.setenv(data.TFDS_DATA_DIR, before)
+        asked.clear()
+        for name in ("movielens", "frappe_x1"):
+            assert runs.prepared(tmp_path / f"{name}-{before}", name) is None
+        own = f"{tmp_path / f'movielens-{before}'}/tfds"
+        assert [directory for *_, directory in asked] == [own, before]
+        assert asked[1][:3] == (
+            {
+                split: [f"tfds:frappe_x1[{split}]"]
+                for split in ("train", "valid", "test")
+            },
+            frappe.SCHEMA,
+            None,
+        )
+        assert os.environ.get(data.TFDS_DATA_DIR) == before
