@@ -72,12 +72,7 @@ def test_frappe_is_prepared_in_its_own_splits_where_the_user_has_it(
             assert runs.prepared(tmp_path / f"{name}-{before}", name) is None
         own = f"{tmp_path / f'movielens-{before}'}/tfds"
         assert [directory for *_, directory in asked] == [own, before]
-        assert asked[1][:3] == (
-            {
-                split: [f"tfds:frappe_x1[{split}]"]
-                for split in ("train", "valid", "test")
-            },
-            frappe.SCHEMA,
-            None,
-        )
+        splits = ("train", "valid", "test")
+        logs = {split: [f"tfds:frappe_x1[{split}]"] for split in splits}
+        assert asked[1][:3] == (logs, frappe.SCHEMA, None)
         assert os.environ.get(data.TFDS_DATA_DIR) == before

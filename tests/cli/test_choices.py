@@ -9,6 +9,7 @@ import pytest
 
 import edcn
 from edcn_tf import benchmarks, choices
+from edcn_tf.benchmarks.data import DATA as BENCHMARK_DATA
 from edcn_tf.demo.data import DATA
 from edcn_tf.evaluation.calibration import METHODS
 from edcn_tf.tuning.oracles import ORACLES
@@ -28,6 +29,7 @@ OWNERS = {
     ("verify", "--format"): choices.FORMATS,
     ("request", "--format"): choices.FORMATS,
     ("benchmark", "what"): benchmarks.BENCHMARKS,
+    ("benchmark", "--data"): BENCHMARK_DATA,
 }
 
 
