@@ -9,8 +9,10 @@ import tensorflow_datasets as tfds
 
 from edcn_tf.choices import SPLITS
 from edcn_tf.errors import InputError
+from edcn_tf.logs.formats import TEXT
+from edcn_tf.logs.normalizing import normalized
 from edcn_tf.logs.opening import input_errors, opened
-from edcn_tf.logs.reading import read_log
+from edcn_tf.logs.text import read_text
 from edcn_tf.schema import Field, Schema
 
 SCHEMA = Schema(
@@ -114,7 +116,7 @@ class FrappeX1(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, path):
         key = 0
-        for batch in read_log([path], SCHEMA, "csv"):
+        for _, batch in _batches(path):
             columns = [
                 (column.fill_null("") if column.null_count else column).to_pylist()
                 for column in batch.columns
@@ -122,6 +124,12 @@ class FrappeX1(tfds.core.GeneratorBasedBuilder):
             for row in zip(*columns):
                 yield key, dict(zip(batch.schema.names, row))
                 key += 1
+
+
+def _batches(path):
+    with input_errors(path, "csv"):
+        batches = read_text(path, TEXT["csv"], SCHEMA.columns, lambda _: None)
+        yield from normalized(batches, SCHEMA, SCHEMA.columns, path)
 
 
 def is_there(data_dir=None):
