@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
+from edcn_tf.field import Field
 from edcn_tf.framing import record_dataset
 from edcn_tf.logs.synthetic.writing import synthesize
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 from .serving import measured_command
 

@@ -9,6 +9,7 @@ from edcn_tf.evaluation.calibration_fitting import calibrate_run
 from edcn_tf.evaluation.scoring import evaluate_run
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.field import Field
 from edcn_tf.layers import Bridge, Cross, Deep, FieldEmbedding, FieldGate
 from edcn_tf.models import (
     EDCN,
@@ -21,7 +22,7 @@ from edcn_tf.models import (
 from edcn_tf.models.flops import count_flops
 from edcn_tf.preparation.local import prepare
 from edcn_tf.records.reading import read_records
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 from edcn_tf.training import workers
 from edcn_tf.training.averaged_weights import AveragedWeights
 from edcn_tf.training.optimizers import SparseAdam

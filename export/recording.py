@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from edcn_tf.field import MISSING
 from edcn_tf.files import write_json
-from edcn_tf.schema import MISSING
 
 from .request_sizes import RequestCosts
 from .signatures import slot_ranges

@@ -11,11 +11,12 @@ import pyarrow.parquet
 
 from edcn_tf.console import progress_bar
 from edcn_tf.errors import InputError
+from edcn_tf.field import MISSING
 from edcn_tf.files import read_json
 from edcn_tf.logs.normalizing import check_once
 from edcn_tf.logs.reading import log_bytes, read_log
 from edcn_tf.records.writing import serialize_examples
-from edcn_tf.schema import MISSING, Schema
+from edcn_tf.schema import Schema
 
 from .c_api import Session
 from .recording import EXTREMES, FEATURES

@@ -24,7 +24,7 @@ MOST_MODULES = 16  # of a folder, so that its listing is read at a glance
 ORDER = [
     {"version", "choices", "errors", "tensors"},
     {"files", "checks", "console"},
-    {"directories", "dialect", "framing"},
+    {"directories", "dialect", "field", "framing"},
     {"schema"},
     {"logs"},
     {"features", "layers"},

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import edcn_tf
 from edcn_tf.directories import PreparedData
+from edcn_tf.field import Field
 from edcn_tf.logs.reading import read_log
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 SCHEMA = Schema(
     label="clicked",

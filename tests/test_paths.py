@@ -8,9 +8,10 @@ import edcn_tf
 from edcn import main
 from edcn_tf.directories import EncodedRows, PreparedData
 from edcn_tf.evaluation.prediction import predict_log
+from edcn_tf.field import Field
 from edcn_tf.records.encoded import encode_rows
 from edcn_tf.records.writing import record_files
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 SCHEMA = Schema(label="y", fields=(Field(name="user"), Field(name="item")))
 

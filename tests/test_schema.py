@@ -4,8 +4,9 @@ import json
 import pytest
 
 from edcn_tf.errors import InputError
+from edcn_tf.field import Field
 from edcn_tf.files import read_json
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 # Every key of every part at a value that is not its default.
 FULL = {

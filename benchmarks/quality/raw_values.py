@@ -11,11 +11,11 @@ from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.scoring import BATCH_ROWS
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.field import MISSING
 from edcn_tf.files import replaced
 from edcn_tf.records.parsing import parsed, parsing_of
 from edcn_tf.records.reading import batches, check_rows, reading
 from edcn_tf.records.writing import record_files
-from edcn_tf.schema import MISSING
 
 
 def raw_values(folder):

@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable
 
 from edcn_tf.choices import SPLITS
+from edcn_tf.field import Field
 from edcn_tf.logs.formats import SCHEMAS, TEXT
 from edcn_tf.logs.synthetic.log import SyntheticConfig
 from edcn_tf.logs.synthetic.writing import synthesize
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 ROWS = 200_000  # of the synthetic log, by default
 SHARES = dict(zip(SPLITS, (0.8, 0.1, 0.1)))

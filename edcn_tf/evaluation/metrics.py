@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from edcn_tf.checks import is_whole
 from edcn_tf.errors import InputError
-from edcn_tf.schema import MISSING
+from edcn_tf.field import MISSING
 
 EPSILON = 1e-7
 
@@ -72,7 +72,7 @@ def gauc(
 
     Args:
         groups: 1-D, one value per row, such as the user: integers, str or bytes. What
-            stands for a missing one (`edcn_tf.schema.MISSING`) is no group.
+            stands for a missing one (`edcn_tf.field.MISSING`) is no group.
 
     Returns:
         A `GroupAUC`.

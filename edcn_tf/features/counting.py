@@ -168,7 +168,7 @@ class FieldCounter:
     """Counts one field of the training split.
 
     Args:
-        field: The `edcn_tf.schema.Field`.
+        field: The `edcn_tf.field.Field`.
         number: Its number in the schema, for draws of its own.
         owner: The field whose rows its values have, if not its own.
     """

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from edcn_tf.schema import MISSING, Field
+from edcn_tf.field import MISSING, Field
 
 BETWEEN = "&"
 ESCAPED = r"([\\&])"

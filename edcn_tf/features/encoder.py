@@ -10,7 +10,8 @@ from edcn_tf.errors import InputError
 from edcn_tf.features.crossing import crossed_tensors
 from edcn_tf.features.hashing import hash_bucket
 from edcn_tf.features.spec import FeatureSpec, FieldSpec
-from edcn_tf.schema import MISSING, Field, Schema
+from edcn_tf.field import MISSING, Field
+from edcn_tf.schema import Schema
 
 # A field has a dtype where its schema is whole.
 TF_DTYPES: dict[str | None, tf.DType] = {

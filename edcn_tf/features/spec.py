@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from edcn_tf.errors import InputError
+from edcn_tf.field import Field
 from edcn_tf.files import StrPath, read_json
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 FILE = "features.json"  # of the directory, beside the files that it names
 FORMAT = 1

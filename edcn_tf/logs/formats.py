@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from edcn_tf.errors import InputError
-from edcn_tf.schema import Field, Schema
+from edcn_tf.field import Field
+from edcn_tf.schema import Schema
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from edcn_tf.errors import InputError
+from edcn_tf.field import MISSING
 from edcn_tf.logs.timestamps import moments
 from edcn_tf.logs.values import BadValue, first, numbers, plain, text
-from edcn_tf.schema import MISSING
 
 ARROW_TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
 # A list of several values, of texts or of none, as Python, JSON or NumPy write it.

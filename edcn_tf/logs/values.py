@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from edcn_tf.schema import MISSING
+from edcn_tf.field import MISSING
 
 # In a number column of a text log these mean that the number is missing.
 # In lower case, for they are written in any.

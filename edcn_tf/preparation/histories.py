@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 
 from edcn_tf.errors import InputError
 from edcn_tf.features.counting import value_buckets
+from edcn_tf.field import MISSING, Field
 from edcn_tf.logs.normalizing import ARROW_TYPES
-from edcn_tf.schema import MISSING, Field
 
 BYTES_PER_GROUP = 1 << 28  # of logs: the users of a group are in memory together
 MOST_GROUPS = 256

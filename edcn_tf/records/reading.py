@@ -8,13 +8,13 @@ import tensorflow as tf
 from edcn_tf.errors import InputError
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.field import MISSING
 from edcn_tf.files import StrPath
 from edcn_tf.framing import refuse_damaged
 from edcn_tf.models.distribution import PEER_ERRORS
 from edcn_tf.records.checking import check_records
 from edcn_tf.records.parsing import parsed, parsing_of
 from edcn_tf.records.writing import record_files, refuse_empty
-from edcn_tf.schema import MISSING
 
 SHUFFLE_ROWS = 1 << 17  # a window, within which rows are shuffled
 SHUFFLE_SLOTS = 1 << 26  # of a window at most: 256 MiB

@@ -13,13 +13,14 @@ import tensorflow as tf
 from edcn_tf.errors import InputError
 from edcn_tf.features.encoder import MISSING, Encoder
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.field import Field
 from edcn_tf.files import StrPath
 from edcn_tf.layers import FieldEmbedding
 from edcn_tf.logs import opening
 from edcn_tf.logs.formats import TEXT
 from edcn_tf.logs.normalizing import check_once, normalize
 from edcn_tf.logs.text import header, read_text
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 BATCH_NUMBERS = 1 << 22  # of Parquet in one batch
 

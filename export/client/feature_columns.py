@@ -6,14 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from edcn_tf import schema
 from edcn_tf.errors import InputError
+from edcn_tf.field import MISSING as MISSING_IN_LOGS
 from edcn_tf.logs.normalizing import ARROW_TYPES
 
 from .rows import NOT_CONVERTED, columns_of, plain_value, shown, where
 
 # As on the wire: text is bytes, and ids are int32, of which 0 is padding.
-MISSING = {**schema.MISSING, "string": b"", "int32": 0}
+MISSING = {**MISSING_IN_LOGS, "string": b"", "int32": 0}
 TENSOR_TYPES = {**ARROW_TYPES, "string": pa.binary(), "int32": pa.int32()}
 EXPECTED = {
     "string": "text, as the log has it, such as '17'",

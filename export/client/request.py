@@ -3,9 +3,10 @@
 import json
 
 from edcn_tf.errors import InputError
+from edcn_tf.field import MOST_SLOTS, Field
 from edcn_tf.logs.json_lines import each_once
 from edcn_tf.logs.reading import read_log
-from edcn_tf.schema import MOST_SLOTS, Field, Schema
+from edcn_tf.schema import Schema
 
 from .client import Client
 from .served_model import ServingError

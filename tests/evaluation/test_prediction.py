@@ -13,9 +13,10 @@ from edcn_tf.errors import InputError
 from edcn_tf.evaluation.prediction import predict_log
 from edcn_tf.evaluation.scoring import load_run
 from edcn_tf.features.encoder import MISSING, Encoder
+from edcn_tf.field import Field
 from edcn_tf.logs import opening
 from edcn_tf.records.writing import serialize_examples
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 FIELDS = (
     Field(name="user", min_count=2),

@@ -10,10 +10,10 @@ from edcn_tf.evaluation.calibration import Calibration
 from edcn_tf.export import saved_model, verification
 from edcn_tf.export.c_api import Session
 from edcn_tf.features.writing import FeatureCounter
+from edcn_tf.field import MISSING
 from edcn_tf.files import read_json
 from edcn_tf.models.parts import GATES
 from edcn_tf.records.writing import serialize_examples
-from edcn_tf.schema import MISSING
 from helpers.gpu_kernels import without_gpu_kernel
 
 KINDS = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}

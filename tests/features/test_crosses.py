@@ -12,7 +12,8 @@ from edcn_tf.features.crossing import crossed_columns, crossed_tensors
 from edcn_tf.features.encoder import MISSING, Encoder
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.features.writing import FeatureCounter
-from edcn_tf.schema import Field, Schema
+from edcn_tf.field import Field
+from edcn_tf.schema import Schema
 
 BACK = "\\"
 TEXTS = [

@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from edcn_tf.features.encoder import MISSING, Encoder
 from edcn_tf.features.writing import FeatureCounter
-from edcn_tf.schema import Field, Schema
+from edcn_tf.field import Field
+from edcn_tf.schema import Schema
 
 LOWEST = -(2**63)
 FIELDS = (

@@ -14,7 +14,8 @@ from edcn_tf.features.encoder import MISSING, Encoder
 from edcn_tf.features.hashing import hash_bucket
 from edcn_tf.features.spec import PADDING, FeatureSpec
 from edcn_tf.features.writing import FeatureCounter
-from edcn_tf.schema import Field, Schema
+from edcn_tf.field import Field
+from edcn_tf.schema import Schema
 
 ARROW = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
 

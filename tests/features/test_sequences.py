@@ -10,10 +10,11 @@ from edcn_tf.errors import InputError
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.features.writing import FeatureCounter
+from edcn_tf.field import Field
 from edcn_tf.logs.reading import read_log
 from edcn_tf.records.reading import read_records
 from edcn_tf.records.writing import serialize_examples
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 ITEM = {"name": "item", "min_count": 1}
 PAST = {"name": "past", "kind": "sequence", "of": "item", "max_length": 3}

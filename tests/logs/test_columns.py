@@ -8,8 +8,9 @@ import pytest
 import edcn_tf
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.prediction import predict_log
+from edcn_tf.field import Field
 from edcn_tf.logs.reading import read_log
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 COLUMNS = {
     "education_num": "education-num",

@@ -11,10 +11,11 @@ import edcn_tf
 from edcn_tf.dialect import Dialect
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.prediction import predict_log
+from edcn_tf.field import Field
 from edcn_tf.logs import opening
 from edcn_tf.logs.formats import SCHEMAS
 from edcn_tf.logs.reading import read_log
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 
 def schema_of(dialect, *fields, **options):

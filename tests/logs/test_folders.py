@@ -12,9 +12,10 @@ import pytest
 
 import edcn_tf
 from edcn_tf.errors import InputError
+from edcn_tf.field import Field
 from edcn_tf.logs import opening
 from edcn_tf.logs.reading import log_bytes, read_log
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 SCHEMA = Schema(label="y", fields=(Field(name="f"), Field(name="day")))
 PLAIN = Schema(label="y", fields=(Field(name="f"),))

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edcn_tf.errors import InputError
+from edcn_tf.field import Field
 from edcn_tf.logs import json_lines, opening
 from edcn_tf.logs.json_lines import read_json_lines
 from edcn_tf.logs.reading import read_log
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 SCHEMA = Schema(label="y", fields=(Field(name="f"),))
 

@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from edcn_tf.dialect import Dialect
 from edcn_tf.errors import InputError
+from edcn_tf.field import Field
 from edcn_tf.logs import opening, reading
 from edcn_tf.logs.formats import SCHEMAS
 from edcn_tf.logs.reading import read_log
-from edcn_tf.schema import Dialect, Field, Schema
+from edcn_tf.schema import Schema
 
 DATA = pathlib.Path(__file__).parents[1] / "data"
 SCHEMA = Schema(

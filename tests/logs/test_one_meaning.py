@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edcn_tf
+from edcn_tf.dialect import Dialect
 from edcn_tf.errors import InputError
+from edcn_tf.field import Field
 from edcn_tf.logs import opening
 from edcn_tf.logs.reading import read_log
-from edcn_tf.schema import Dialect, Field, Schema
+from edcn_tf.schema import Schema
 
 SCHEMA = Schema(label="y", fields=(Field(name="f"),))
 TWO = Schema(label="y", fields=(Field(name="x"), Field(name="z")))

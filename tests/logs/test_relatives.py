@@ -14,11 +14,12 @@ import tensorflow_datasets as tfds
 
 import edcn_tf
 from edcn_tf.errors import InputError
+from edcn_tf.field import Field
 from edcn_tf.logs.normalizing import normalize
 from edcn_tf.logs.reading import read_log
 from edcn_tf.logs.timestamps import moments
 from edcn_tf.logs.values import BadValue
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 
 def schema(**field):

@@ -10,10 +10,11 @@ import tensorflow as tf
 
 import edcn_tf
 from edcn_tf.errors import InputError
+from edcn_tf.field import Field
 from edcn_tf.logs import opening
 from edcn_tf.logs.reading import LogPart, log_parts, read_log
 from edcn_tf.records.writing import serialize_examples
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 SCHEMA = Schema(
     label="click",

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 
 from edcn_tf.errors import InputError
+from edcn_tf.field import Field
 from edcn_tf.logs.reading import read_log
 from edcn_tf.logs.timestamps import moments
 from edcn_tf.logs.values import BadValue
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 UTC = datetime.timezone.utc
 

@@ -18,6 +18,7 @@ from edcn import main
 from edcn_tf import prepare
 from edcn_tf.errors import InputError
 from edcn_tf.features import counting
+from edcn_tf.field import Field
 from edcn_tf.framing import compression_of
 from edcn_tf.logs import opening, reading
 from edcn_tf.logs.formats import SCHEMAS
@@ -25,7 +26,7 @@ from edcn_tf.logs.reading import LogPart, log_parts
 from edcn_tf.preparation import beam
 from edcn_tf.preparation.plan import Plan
 from edcn_tf.preparation.splitting import Splitter
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 from helpers.forked import edcn
 
 SCHEMA = Schema(

@@ -9,9 +9,10 @@ import tensorflow as tf
 import edcn_tf
 from edcn_tf.errors import InputError
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.field import Field
 from edcn_tf.preparation import histories
 from edcn_tf.preparation.histories import History
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 LENGTH = 4
 FIELDS = (

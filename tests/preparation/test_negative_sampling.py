@@ -10,10 +10,11 @@ from edcn import main
 from edcn_tf import prepare
 from edcn_tf.errors import InputError
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.field import Field
 from edcn_tf.framing import compression_of
 from edcn_tf.logs import opening
 from edcn_tf.records.writing import record_files
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 ROWS = 4000
 RATE = 0.25

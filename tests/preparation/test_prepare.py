@@ -13,10 +13,11 @@ import tensorflow as tf
 from edcn_tf import prepare
 from edcn_tf.errors import InputError
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.field import Field
 from edcn_tf.framing import compression_of
 from edcn_tf.logs import opening
 from edcn_tf.records.writing import record_files
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 ROWS = 2000
 SCHEMA = Schema(

@@ -9,9 +9,10 @@ import tensorflow as tf
 from edcn_tf.errors import InputError
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.writing import FeatureCounter
+from edcn_tf.field import Field
 from edcn_tf.records.reading import _group_key, read_records, reading
 from edcn_tf.records.writing import RecordWriter
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 ROWS = 500
 SCHEMA = Schema(

@@ -8,13 +8,14 @@ import tensorflow as tf
 from edcn_tf.errors import InputError
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.writing import FeatureCounter
+from edcn_tf.field import Field
 from edcn_tf.framing import compression_of
 from edcn_tf.records.writing import (
     RecordWriter,
     record_files,
     serialize_examples,
 )
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 
 def example(**features):

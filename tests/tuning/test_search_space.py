@@ -13,8 +13,9 @@ import edcn_tf
 from edcn_tf.config import TrainingConfig
 from edcn_tf.errors import InputError
 from edcn_tf.features.spec import FeatureSpec, FieldSpec
+from edcn_tf.field import Field
 from edcn_tf.models import combinations
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 from edcn_tf.tuning.search_space import SPACES, SearchSpace, load_space
 
 HyperParameters = keras_tuner.HyperParameters

@@ -9,11 +9,12 @@ import tensorflow_datasets as tfds
 
 from edcn_tf.choices import SPLITS
 from edcn_tf.errors import InputError
+from edcn_tf.field import Field
 from edcn_tf.logs.formats import TEXT
 from edcn_tf.logs.normalizing import normalized
 from edcn_tf.logs.opening import input_errors, opened
 from edcn_tf.logs.text import read_text
-from edcn_tf.schema import Field, Schema
+from edcn_tf.schema import Schema
 
 SCHEMA = Schema(
     label="label",
