@@ -109,7 +109,7 @@ def _ids(session, version, model, ids):
 def _rank(session, spec, features):
     """One user with 500 candidates, against 500 whole rows."""
     one_user, ranked = {}, {}
-    for field in spec.schema.fields:
+    for field in spec.schema.inputs:
         value = features[field.name][:CANDIDATES]
         if field.candidate:
             one_user[field.name], ranked[field.name] = value, value[np.newaxis]

@@ -14,7 +14,13 @@ from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.field import MISSING
 from edcn_tf.files import replaced
 from edcn_tf.records.parsing import parsed, parsing_of
-from edcn_tf.records.reading import batches, check_rows, reading
+from edcn_tf.records.reading import (
+    batches,
+    check_rows,
+    read_file,
+    reading,
+    sound_files,
+)
 from edcn_tf.records.writing import record_files
 
 
@@ -38,7 +44,7 @@ def raw_values(folder):
         return path
     data = PreparedData(folder / "data")
     spec = FeatureSpec.load(data.features)
-    for field in spec.schema.fields:
+    for field in spec.schema.inputs:
         if field.is_vector or field.kind == "sequence":
             kind = "vector" if field.is_vector else "sequence"
             raise InputError(
@@ -53,7 +59,7 @@ def raw_values(folder):
             arrays[f"{split}_weights"] = columns[schema.weight]
         if schema.timestamp:
             arrays[f"{split}_times"] = columns[schema.timestamp]
-    for number, field in enumerate(schema.fields):
+    for number, field in enumerate(schema.inputs):
         column = [parts[split].pop(field.name) for split in SPLITS]
         values, column = (None, column) if field.has_ranges else _coded(column)
         fields.append({"name": field.name, "values": values})
@@ -69,12 +75,12 @@ def _read(data, split, spec):
     parsing = parsing_of(schema, group=False)
     if schema.timestamp:
         parsing[schema.timestamp] = tf.io.FixedLenFeature([], tf.int64)
-    fields = {field.name: field for field in schema.fields}
+    fields = {field.name: field for field in schema.inputs}
     found = {name: [] for name in parsing}
     with reading(pattern, spec, data.rows(split)):
         records = batches(
-            record_files(pattern),
-            tf.data.TFRecordDataset,
+            sound_files(record_files(pattern)),
+            read_file,
             lambda records: (records,),
             BATCH_ROWS,
             shuffle=False,

@@ -42,7 +42,7 @@ def read(path, schema, columns, progress):
     rows = min(max(rows, 1), opening.LOG_ROWS)
     records = record_dataset(path, framing)
     features = _Features(path, columns)
-    fields = [(schema.column(field.name), field) for field in schema.fields]
+    fields = [(schema.column(field.name), field) for field in schema.inputs]
     lists = {column for column, field in fields if field.is_list or field.is_vector}
     size, done, told = os.path.getsize(path), 0, 0
     try:

@@ -88,7 +88,7 @@ def read_records(
         files = check_records(files, spec, group=group, allowed=skip_corrupt).files
     part, shard = _part(files, shard)
     refuse_empty(part)
-    framings = refuse_damaged(part)
+    sound = sound_files(part)
     encoder = encoder or Encoder(spec)
     parsing = parsing_of(schema, group)
 
@@ -102,12 +102,9 @@ def read_records(
             row.append(_group_key(columns[schema.group]))
         return tuple(row)
 
-    def read(file: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.TFRecordDataset(file[0], file[1], buffer_size=READ_BYTES)
-
     return batches(
-        [(path, framing.compression) for path, framing in zip(part, framings)],
-        read,
+        sound,
+        read_file,
         decode,
         batch_size,
         shuffle=shuffle,
@@ -115,6 +112,21 @@ def read_records(
         epoch=epoch,
         shard=shard,
     )
+
+
+def sound_files(paths: Sequence[str]) -> list[tuple[str, str]]:
+    """The files with their packing, whose frames were looked at: for `read_file`.
+
+    Raises:
+        InputError: If one is damaged.
+    """
+    framings = refuse_damaged(paths)
+    return [(path, framing.compression) for path, framing in zip(paths, framings)]
+
+
+def read_file(file: tf.Tensor) -> tf.data.Dataset:
+    """The records of one of `sound_files`, for `batches`."""
+    return tf.data.TFRecordDataset(file[0], file[1], buffer_size=READ_BYTES)
 
 
 def batches(

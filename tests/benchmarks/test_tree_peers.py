@@ -108,6 +108,16 @@ def test_rows_have_the_order_in_which_our_models_see_them(tmp_path):
         np.testing.assert_array_equal(found["train_times"], found["train_3"])
 
 
+def test_a_cross_is_no_value_of_the_log(tmp_path):
+    cross = {"name": "both", "kind": "cross", "of": ["user", "code"]}
+    schema = {**SCHEMA, "fields": [*SCHEMA["fields"], cross]}
+    own = {split: [tmp_path / "folder/log.csv"] for split in ("train", "valid", "test")}
+    folder = prepared(tmp_path / "folder", schema=schema, logs=own)
+    with np.load(raw_values(folder)) as file:
+        names = [field["name"] for field in json.loads(str(file["fields"]))]
+    assert names == ["user", "code", "tags", "price"]
+
+
 def test_a_sequence_is_refused(tmp_path):
     fields = [{"name": "user"}, {"name": "tags", "kind": "sequence"}]
     schema = {**SCHEMA, "fields": fields}
