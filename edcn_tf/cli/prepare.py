@@ -20,7 +20,8 @@ def add(command):
         "logs",
         nargs="*",
         metavar="LOG",
-        help="CSV, TSV or Parquet file, plain or .gz or .zst, or tfds:NAME",
+        help="CSV, TSV, JSON lines (.gz and .zst too), Parquet or TFRecord file, a "
+        "directory of such files, or tfds:NAME",
     )
     for split in SPLITS:
         parser.add_argument(
