@@ -352,6 +352,8 @@ def test_the_name_of_a_field_is_no_path(name):
         ({"pretrained": {"country": "/etc/passwd"}}, "must be named .csv"),
         ({"pretrained": {"../country": "x.csv"}}, "There is no field"),
         ({"pretrained": {"country": "http://127.0.0.1:9/x.csv"}}, "cannot be read"),
+        ({"pretrained": {"country": "s3://bucket/x.csv"}}, "cannot be read"),
+        ({"pretrained": {"country": "gs://bucket/x.parquet"}}, "cannot be read"),
     ],
 )
 def test_what_pretrained_may_name(run, tmp_path, settings, told):

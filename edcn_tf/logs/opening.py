@@ -58,12 +58,12 @@ def opened(path):
 
 def name_of(path):
     """A path without the options of a store, which follow a question mark."""
-    return path.partition("?")[0] if _is_remote(path) else path
+    return path.partition("?")[0] if is_remote(path) else path
 
 
 def size(path):
     """Bytes of a file; `OSError` if there is none."""
-    if not _is_remote(path):
+    if not is_remote(path):
         return os.path.getsize(path)
     with _open(path) as file:
         return file.size()
@@ -71,7 +71,7 @@ def size(path):
 
 def listed(path):
     """Names of all files below a directory, or None if it is none."""
-    if not _is_remote(path):
+    if not is_remote(path):
         if not os.path.isdir(path):
             return None
         folders = os.walk(path, followlinks=True)
@@ -91,13 +91,14 @@ def listed(path):
 
 
 def _open(path):
-    if not _is_remote(path):
+    if not is_remote(path):
         return pa.OSFile(path)
     store, name = _store(path)
     return store.open_input_file(name)
 
 
-def _is_remote(path):
+def is_remote(path):
+    """Whether a path is the name of a file in a store."""
     return "://" in path
 
 

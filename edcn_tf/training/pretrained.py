@@ -153,6 +153,8 @@ def _batches(path, width):
         raise InputError(
             f"{path}: must be named .csv, .tsv (also .gz, .zst) or .parquet"
         )
+    if opening.is_remote(path):  # a setting of a run, which may be another's
+        raise InputError(f"{path}: cannot be read: it is no file of this machine")
     with opening.input_errors(path, form):
         if form == "parquet":
             with pa.parquet.ParquetFile(path) as file:
