@@ -134,17 +134,7 @@ def numbers(column, arrow_type, dialect=None):
         # In which unit would it be one? Each container has another.
         raise BadValue(f"{expected}, not a date or time", 0)
     if pa.types.is_string(column.type):
-        column = pc.utf8_trim_whitespace(column)
-        known = pc.is_in(pc.utf8_lower(column), NOT_A_NUMBER)
-        missing = pc.or_(pc.equal(column, ""), known)
-        column = pc.if_else(missing, pa.scalar(None, pa.string()), column)
-        if dialect and (dialect.decimal or dialect.thousands):
-            column = _of_dialect(column, dialect)
-        if arrow_type == pa.int64():  # as pandas writes whole numbers with gaps
-            whole = r"^(?:\+|(-))?(\d+)(?:\.0*)?$"
-            column = pc.replace_substring_regex(column, whole, r"\1\2")
-        flags = pc.index_in(pc.utf8_lower(column), FLAGS)
-        column = pc.if_else(pc.is_valid(flags), flags.cast(pa.string()), column)
+        column = _spelled_plainly(column, arrow_type, dialect)
     if pa.types.is_floating(column.type):
         if arrow_type == pa.int64():
             check_exact(column)
@@ -160,6 +150,29 @@ def numbers(column, arrow_type, dialect=None):
     # The smallest is what stands for a missing one, in pandas' NaT too.
     is_missing = pc.equal(column, pa.scalar(MISSING["int64"], arrow_type))
     return pc.if_else(is_missing, pa.scalar(None, arrow_type), column)
+
+
+def _spelled_plainly(column, arrow_type, dialect):
+    """Text of numbers as Arrow reads it, or the numbers; null where one is missing."""
+    has_marks = dialect and (dialect.decimal or dialect.thousands)
+    if not has_marks:
+        try:  # mostly there is nothing to do, and looking for it takes as long again
+            wide = pa.int64() if arrow_type == pa.int64() else pa.float64()
+            return column.cast(wide)
+        except pa.ArrowInvalid:
+            pass
+    column = pc.utf8_trim_whitespace(column)
+    known = pc.is_in(pc.utf8_lower(column), NOT_A_NUMBER)
+    missing = pc.or_(pc.equal(column, ""), known)
+    column = pc.if_else(missing, pa.scalar(None, pa.string()), column)
+    if has_marks:
+        column = _of_dialect(column, dialect)
+    if arrow_type == pa.int64():  # as pandas writes whole numbers with gaps
+        whole = r"^(?:\+|(-))?(\d+)(?:\.0*)?$"
+        column = pc.replace_substring_regex(column, whole, r"\1\2")
+    flags = pc.index_in(pc.utf8_lower(column), FLAGS)
+    column = pc.if_else(pc.is_valid(flags), flags.cast(pa.string()), column)
+    return column
 
 
 def _of_dialect(column, dialect):
