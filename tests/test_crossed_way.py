@@ -18,6 +18,7 @@ from edcn_tf.export.saved_model import export_run, verify_saved_model
 from edcn_tf.export.skew import compare_scores
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.training.pretrained import load_pretrained
+from helpers.prepared import content
 from helpers.serving_standin import Standin
 
 FIELDS = [
@@ -100,14 +101,6 @@ def place(tmp_path_factory):
 def session(place):
     with Session(place / "models" / "clicks" / "1") as session:
         yield session
-
-
-def content(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != "summary.json"  # which names the logs
-    }
 
 
 def raw(columns):

@@ -16,6 +16,7 @@ from edcn_tf.directories import PreparedData
 from edcn_tf.field import Field
 from edcn_tf.logs.reading import read_log
 from edcn_tf.schema import Schema
+from helpers.prepared import content
 
 SCHEMA = Schema(
     label="clicked",
@@ -241,11 +242,7 @@ def test_a_log_is_prepared_and_scored_alike_from_every_container(tmp_path, monke
         data = tmp_path / f"data of {name}"
         edcn_tf.prepare(log, SCHEMA, data, split=(0.6, 0.2, 0.2), split_by="time")
         spec = edcn_tf.FeatureSpec.load(PreparedData(data).features)
-        files = {
-            str(path.relative_to(spec.directory)): path.read_bytes()
-            for path in spec.directory.rglob("*")
-            if path.is_file()
-        }
+        files = content(spec.directory)
         ids = np.concatenate(
             [
                 batch[0].numpy()

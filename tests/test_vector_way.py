@@ -24,6 +24,7 @@ from edcn_tf.records.encoded import encode_rows
 from edcn_tf.records.writing import record_files
 from helpers import distributed_fit
 from helpers.gpu_kernels import without_gpu_kernel
+from helpers.prepared import content
 from helpers.serving_standin import Standin
 
 LENGTH = 6
@@ -103,14 +104,6 @@ def place(tmp_path_factory):
 def session(place):
     with Session(place / "models" / "clicks" / "1") as session:
         yield session
-
-
-def content(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != "summary.json"  # which names the logs
-    }
 
 
 def encoded(spec, features):

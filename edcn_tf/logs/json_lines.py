@@ -1,6 +1,5 @@
 """JSON lines, an object a row, as batches of the columns that are asked for."""
 
-import functools
 import io
 import json
 import re
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from edcn_tf.errors import InputError
+from edcn_tf.files import remembered
 from edcn_tf.logs import opening
 from edcn_tf.logs.normalizing import MissingColumn
 from edcn_tf.logs.values import EXACT, text_of_float
@@ -62,7 +62,7 @@ def header(path):
     return []
 
 
-@functools.lru_cache(1024)
+@remembered
 def keys(path):
     """Each key that some row has, a set."""
     reader = _Reader(path, [])

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from edcn_tf.errors import InputError
 from edcn_tf.field import MISSING as MISSING_IN_LOGS
 from edcn_tf.logs.normalizing import ARROW_TYPES
+from edcn_tf.logs.values import EXACT
 
 from .rows import NOT_CONVERTED, columns_of, plain_value, shown, where
 
@@ -49,7 +50,6 @@ FITTING_TYPES = {
     "int64": LOG_NUMBER_TYPES,
     "int32": NUMBER_TYPES,
 }
-EXACT = 2**53  # up to here each whole number has a float64 of its own
 
 
 class _Unfit(Exception):
