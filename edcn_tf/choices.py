@@ -7,5 +7,6 @@ takes seconds.
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord", "criteo", "avazu")  # of logs
 SPLITS = ("train", "valid", "test")
 SPLIT_BY = ("chance", "time")
+PROTOCOLS = ("frozen", "running")  # of statistics in validation and test rows
 STRATEGIES = ("mirrored", "multi_worker")  # of tf.distribute
 OBJECTIVES = ("auc", "log_loss")  # of a search

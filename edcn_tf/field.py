@@ -3,24 +3,28 @@
 import dataclasses
 import json
 import keyword
+import math
 import re
 from collections.abc import Collection
 from typing import Any, NoReturn
 
-from edcn_tf.checks import check_flag, check_printable, is_whole
+from edcn_tf.checks import check_flag, check_printable, is_number, is_whole
 from edcn_tf.errors import InputError
 
-KINDS = ("categorical", "numeric", "sequence", "cross")
+KINDS = ("categorical", "numeric", "sequence", "cross", "statistic")
 POOLINGS = ("mean", "sum")
 MOST_ROWS = 2**31 - 1  # of the table: ids are int32
-MOST_PARTS = 4  # of a cross
+MOST_PARTS = 4  # of a cross or a statistic
 MOST_SLOTS = 10_000  # of a field: each takes 4 bytes of every row
 SCALES = ("quantile", "log")
+# What only a statistic has.
+OF_STATISTICS = ("delay", "half_life", "smoothing", "prior")
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 DTYPES = {
     "categorical": ("string", "int64"),
     "numeric": ("float32", "int64"),
     "cross": ("string",),
+    "statistic": ("float32",),
 }
 # What stands for a missing value where there must be one.
 MISSING: dict[str | None, Any] = {
@@ -29,6 +33,8 @@ MISSING: dict[str | None, Any] = {
     "float32": float("nan"),
 }
 SEQUENCE_LENGTH = 50  # by default
+DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")  # "1d", "6h", "30m", "45s"
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,18 +48,24 @@ class Field:
             (each of `buckets` ranges has its own embedding; or, with `length`, a
             vector that is projected to one), `"sequence"` (a list
             whose order counts, such as a user's history: oldest first, newest last;
-            of numbers if it has `buckets`) or `"cross"` (each combination of the
+            of numbers if it has `buckets`), `"cross"` (each combination of the
             values of some fields has its own embedding; it is no column of the log,
-            and no input of the served model, for the encoder makes it).
+            and no input of the served model, for the encoder makes it) or
+            `"statistic"` (the click rate that a value, or a combination, has had, and
+            its impressions, in ranges that have an embedding each; counted of the
+            log, and looked up by the encoder).
         dtype: How values are stored and served: `"string"` (default) or `"int64"`
             for categorical values, `"float32"` (default) or `"int64"` for numbers;
             for a sequence `of` a field, that field's.
         min_count: Categorical, cross. A value seen in fewer training rows is treated as
             unseen. The default of 2 leaves some training rows for the unseen
-            value's embedding to learn from.
+            value's embedding to learn from. Statistic: below so many impressions
+            (default 1) a key counts as one without any.
         max_size: Categorical, cross. Keep at most this many values, the most frequent.
+            Statistic: serve at most this many keys, those with most impressions.
         hash_buckets: Categorical, cross. Hash values into this many rows in place of a
-            vocabulary (then `min_count` and `max_size` must not be given).
+            vocabulary (then `min_count` and `max_size` must not be given). Statistic:
+            hash keys into so many, which those that meet there share.
         unseen_rows: Categorical, cross. Number of rows that unseen values are hashed
             to.
         multiple: Categorical. Whether a row holds a list of values.
@@ -67,16 +79,31 @@ class Field:
             Without, the sequence has a vocabulary, or ranges, of its own.
             Cross. Names of two to four categorical fields with one value a row; where
             one of them is missing, so is the combination.
+            Statistic. Name of a categorical field, or of up to four, of which one may
+            be `multiple`: of their combination, which backs off to that without the
+            last, and so on to the first alone.
         along: Sequence. Name of another sequence whose positions it tells more about,
             value by value: the category of each film, or how long ago it was. What
             positions there are, and the longest length, is said by that one.
-        buckets: Numeric. At most this many ranges.
+        buckets: Numeric. At most this many ranges. Statistic: of the rate, and of the
+            impressions.
+        delay: Statistic. How long after a row its label is known: `"1d"`, `"6h"`,
+            `"30m"`, `"45s"`, or a number in the timestamp's unit. What is counted of a
+            row is of rows more than that before it. By default a day where rows are
+            not split by chance and the schema has a timestamp; where there is none,
+            rows are counted in an order that is drawn.
+        half_life: Statistic. A time after which a click or impression counts half,
+            written as `delay`; by default they do not age.
+        smoothing: Statistic. A of (clicks + A * rate before) / (impressions + A), in
+            impressions, above 0; by default what predicts the training rows best.
+        prior: Statistic. The rate of a key that nothing is known of, in (0, 1); by
+            default that of all training rows.
         length: Numeric. A row holds a vector of so many numbers, such as an embedding
             of the item's image, or none.
         candidate: Whether the field describes what is ranked (the ad, the item) and
             not the user or the context. Where some fields do, the exported model can
-            rank many candidates for one user in one request. A cross does if one of
-            its fields does.
+            rank many candidates for one user in one request. A cross or a statistic
+            does if one of its fields does.
         scale: Numeric. `"quantile"` (ranges hold about the same number of training
             rows) or `"log"` (ranges of equal width in asinh(x), which is log(x)
             for large x and also takes zero and negative numbers).
@@ -105,6 +132,10 @@ class Field:
     along: str | None = None
     column: str | None = None
     length: int | None = None
+    delay: float | str | None = None
+    half_life: float | str | None = None
+    smoothing: float | None = None
+    prior: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not FIELD_NAME.fullmatch(self.name):
@@ -128,8 +159,11 @@ class Field:
             self._check_sequence()
         elif self.kind == "cross":
             self._check_cross()
+        elif self.kind == "statistic":
+            return self._check_statistic()
         else:
             self._refuse("of", "along")
+        self._refuse(*OF_STATISTICS)
         if self.kind != "numeric":
             self._refuse("length")
         if self.shares_rows:
@@ -173,17 +207,67 @@ class Field:
                     "`unseen_rows` are those of the field `of`", self.unseen_rows
                 )
 
-    def _check_cross(self) -> None:
+    def _check_of(self, least: int) -> None:
         names = self.of if isinstance(self.of, (list, tuple)) else ()
         if (
-            not 2 <= len(names) <= MOST_PARTS
+            not least <= len(names) <= MOST_PARTS
             or not all(isinstance(name, str) for name in names)
             or len(set(names)) < len(names)
         ):
             self._fail(
-                f"`of` must be 2 to {MOST_PARTS} different names of fields", self.of
+                f"`of` must be {least} to {MOST_PARTS} different names of fields",
+                self.of,
             )
         object.__setattr__(self, "of", tuple(names))
+
+    def _check_statistic(self) -> None:
+        if isinstance(self.of, str):
+            object.__setattr__(self, "of", (self.of,))
+        self._check_of(1)
+        if self.name in self.counted:
+            self._fail("a statistic cannot be of itself", self.name)
+        self._refuse("along", "column", "length", "max_length")
+        changed = ("multiple", "separator", "scale", "pooling", "unseen_rows")
+        self._refuse_changed("a statistic", *changed)
+        self._default("dtype", "float32")
+        self._check_choice("dtype", DTYPES["statistic"])
+        self._default("min_count", 1)
+        self._check_int("min_count", 1)
+        self._default("buckets", 32)
+        self._check_int("buckets", 2)
+        for key in ("max_size", "hash_buckets"):
+            if getattr(self, key) is not None:
+                self._check_int(key, 1)
+        for key, least in (("delay", 0), ("half_life", None)):
+            self._check_duration(key, least)
+        self._check_number("smoothing", math.inf)
+        self._check_number("prior", 1)
+
+    def _check_duration(self, key: str, least: float | None) -> None:
+        value = getattr(self, key)
+        if value is None:
+            return
+        number: Any = value
+        if isinstance(value, str):
+            found = DURATION.fullmatch(value)
+            number = float(found[1]) if found else None
+        fits = is_number(number, 0) and number < math.inf
+        if not fits or (number == 0 and least is None):
+            self._fail(
+                f"`{key}` must be a time {'of at least' if least == 0 else 'above'} 0: "
+                'text such as "1d", "6h", "30m" or "45s", or a number in the '
+                "timestamp's unit",
+                value,
+            )
+
+    def _check_number(self, key: str, below: float) -> None:
+        value = getattr(self, key)
+        if value is not None and not (is_number(value) and 0 < value < below):
+            limit = "" if below == math.inf else f" and below {below}"
+            self._fail(f"`{key}` must be a number above 0{limit}", value)
+
+    def _check_cross(self) -> None:
+        self._check_of(2)
         self._refuse("along", "column")
         self._refuse_changed("a cross", "multiple", "separator", "scale", "pooling")
 
@@ -250,11 +334,24 @@ class Field:
         return self.of if crossed else ()  # type: ignore[return-value]
 
     @property
+    def is_statistic(self) -> bool:
+        """Whether it is counted of the log."""
+        return self.kind == "statistic"
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """Of a statistic the names of the fields that it is of; else none."""
+        return self.of if self.is_statistic else ()  # type: ignore[return-value]
+
+    @property
     def slots(self) -> int:
         """Number of ids that one row of the log has for this field.
 
-        A vector has one, and a slot for each of its numbers.
+        A vector has one, and a slot for each of its numbers; a statistic one for its
+        rate and one for its impressions.
         """
+        if self.is_statistic:
+            return 2
         if self.length is not None:
             return 1 + self.length
         return self.max_length if self.is_list else 1  # type: ignore[return-value]
@@ -263,14 +360,14 @@ class Field:
     def has_vocabulary(self) -> bool:
         """Whether values have rows of its own, by a vocabulary."""
         rows = self.has_ranges or self.hash_buckets or self.shares_rows
-        return not (rows or self.is_vector)
+        return not (rows or self.is_vector or self.is_statistic)
 
     def to_dict(self) -> dict[str, Any]:
         """The field as JSON, without what is at its default."""
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         values = dataclasses.asdict(self)
-        if self.parts:
-            values["of"] = list(self.parts)
+        if isinstance(self.of, tuple):
+            values["of"] = list(self.of)
         return {
             key: value
             for key, value in values.items()
@@ -307,6 +404,10 @@ class Field:
                     what = "a sequence that shares the rows of a field"
                 if self.is_vector and self.kind == "numeric":
                     what = "a vector, which `length` makes it"
+                if self.is_statistic:
+                    what = "a statistic"
+                elif key in OF_STATISTICS:
+                    what = "a field that is no statistic"
                 if self.parts:
                     what = "a hashed cross" if self.hash_buckets else "a cross"
                 self._fail(f"`{key}` has no meaning for {what}", getattr(self, key))

@@ -80,9 +80,9 @@ class Schema:
                 f"Received: {[self.label, self.group, self.timestamp, self.weight]}"
             )
         groups = [field for field in self.fields if field.name == self.group]
-        if any(field.parts for field in groups):
+        if any(field.parts or field.is_statistic for field in groups):
             raise InputError(
-                "The group must be a column, which a cross is not. "
+                f"The group must be a column, which a {groups[0].kind} is not. "
                 f"Received: {self.group!r}"
             )
         if any(field.is_list or field.is_vector for field in groups):
@@ -97,9 +97,24 @@ class Schema:
                 f"Received: {self.timestamp!r}"
             )
         self._check_timestamp_format()
+        self._check_statistics()
         by_name = {field.name: field for field in self.fields}
         fields = tuple(_completed(field, by_name) for field in self.fields)
         object.__setattr__(self, "fields", fields)
+
+    def _check_statistics(self) -> None:
+        for field in self.statistics:
+            if self.label in field.counted:
+                raise InputError(
+                    f"Field {field.name!r}: a statistic is of fields, and counts the "
+                    f"label of itself; leave it out of `of`. Received: {self.label!r}"
+                )
+            for key in ("delay", "half_life"):
+                if getattr(field, key) is not None and self.timestamp is None:
+                    raise InputError(
+                        f"Field {field.name!r}: `{key}` needs a timestamp in the "
+                        f"schema. Received: {getattr(field, key)!r}"
+                    )
 
     def _check_timestamp_format(self) -> None:
         if self.timestamp_format is None:
@@ -126,8 +141,17 @@ class Schema:
 
     @property
     def inputs(self) -> tuple[Field, ...]:
-        """The fields of which logs, records and requests hold values: no crosses."""
-        return tuple(field for field in self.fields if not field.parts)
+        """The fields of which logs and requests hold values.
+
+        Neither crosses nor statistics, which are made of others.
+        """
+        made = ("cross", "statistic")
+        return tuple(field for field in self.fields if field.kind not in made)
+
+    @property
+    def statistics(self) -> tuple[Field, ...]:
+        """The fields that are counted of the log."""
+        return tuple(field for field in self.fields if field.is_statistic)
 
     def column(self, name: str) -> str:
         """The log's name of one of `columns`."""
@@ -209,9 +233,9 @@ class Schema:
 
 
 def _completed(field: Field, by_name: dict[str, Field]) -> Field:
-    """A sequence or a cross with what it has from the fields that it is of or along."""
-    if field.parts:
-        return _cross_completed(field, by_name)
+    """A field that is of others, or along one, with what it has from them."""
+    if field.parts or field.counted:
+        return _combination_completed(field, by_name)
     if field.kind != "sequence":
         return field
     inherited: dict[str, Any] = {}
@@ -241,18 +265,28 @@ def _completed(field: Field, by_name: dict[str, Field]) -> Field:
     return dataclasses.replace(field, **inherited)
 
 
-def _cross_completed(field: Field, by_name: dict[str, Field]) -> Field:
-    for name in field.parts:
+def _combination_completed(field: Field, by_name: dict[str, Field]) -> Field:
+    names = field.parts or field.counted
+    lists = []
+    for name in names:
         part = by_name.get(name)
-        if part is None or part.kind != "categorical" or part.multiple:
+        if part is not None and part.multiple and field.is_statistic:
+            lists.append(name)
+        elif part is None or part.kind != "categorical" or part.multiple:
+            one = "" if field.is_statistic else " with one value a row"
             raise InputError(
-                f"Field {field.name!r}: `of` must name categorical fields with one "
-                f"value a row. Received: {name!r}"
+                f"Field {field.name!r}: `of` must name categorical fields{one}. "
+                f"Received: {name!r}"
             )
-    candidate = any(by_name[name].candidate for name in field.parts)
+    if len(lists) > 1:
+        raise InputError(
+            f"Field {field.name!r}: of the fields that it is `of` one may be a list. "
+            f"Received: {lists}"
+        )
+    candidate = any(by_name[name].candidate for name in names)
     if field.candidate and not candidate:
         raise InputError(
-            f"Field {field.name!r}: a cross is `candidate` if one of its fields is; "
+            f"Field {field.name!r}: a {field.kind} is `candidate` if one of its fields is; "
             f"leave it out. Received: {field.candidate!r}"
         )
     return dataclasses.replace(field, candidate=candidate)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from edcn_tf.features.draws import FIRST_FIELD, draws
+from edcn_tf.features.statistics.smoothing import RowsSample
 from edcn_tf.logs.normalizing import without_missing
 
 SAMPLE_SIZE = 1 << 18  # numbers kept of a numeric column: quantiles to about 0.1 %
@@ -181,6 +182,8 @@ class FieldCounter:
         self.kept = 0  # occurrences of the values that have a row (`keep`)
         if field.is_vector:
             self.vectors = VectorMoments(field.length)
+        elif field.is_statistic:
+            self.counted = RowsSample(len(field.counted), SAMPLE_SIZE)
         elif field.has_ranges:
             self.numbers = NumberSample()
         elif self.owner.hash_buckets:
@@ -229,11 +232,26 @@ class FieldCounter:
         else:
             self.values.add(column)
 
+    def add_statistic(self, column, labels, weights, keys):
+        """Takes what was counted of rows, with their labels and weights.
+
+        Args:
+            column: `[rows]` lists: clicks and impressions of each level.
+            labels, weights: `[rows]`.
+            keys: As for `add`.
+        """
+        counts = column.flatten().to_numpy().reshape(len(column), -1)
+        priorities = draws(keys, FIRST_FIELD + self.number)
+        self.missing += int((counts[:, 1] == 0).sum())
+        self.counted.add(counts, labels, weights, priorities)
+
     def merge(self, other):
         """Adds another's counts of the same field to these, and returns them."""
         self.missing += other.missing
         if self.field.is_vector:
             self.vectors.merge(other.vectors)
+        elif self.field.is_statistic:
+            self.counted.merge(other.counted)
         elif self.field.has_ranges:
             self.numbers.merge(other.numbers)
         elif self.owner.hash_buckets:
@@ -328,7 +346,9 @@ class FieldCounter:
     def shares(self):
         """Shares of the missing and of the unseen values, when `keep` has chosen."""
         unseen = 0
-        if self.field.is_vector:
+        if self.field.is_statistic:  # missing: nothing was known of their keys
+            known = self.counted.total - self.missing
+        elif self.field.is_vector:
             known = self.vectors.total
         elif self.field.has_ranges:
             known = self.numbers.total

@@ -9,6 +9,7 @@ import numpy as np
 
 # What numbers are drawn for; the sample of field i has FIRST_FIELD + i.
 SPLIT, NEGATIVES, FIRST_FIELD = 0, 1, 2
+ORDER = 1 << 32  # of rows without a time, in which statistics are counted
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -10,6 +10,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.features.crossing import crossed_tensors
 from edcn_tf.features.hashing import hash_bucket
 from edcn_tf.features.spec import FeatureSpec, FieldSpec
+from edcn_tf.features.statistics.lookup import Statistics
 from edcn_tf.field import MISSING, Field
 from edcn_tf.schema import Schema
 
@@ -41,6 +42,7 @@ class Encoder(tf.Module):
             for field in spec.fields
             if field.vocabulary and field.vocabulary.stat().st_size
         }
+        self.statistics = Statistics(spec) if spec.counters else None
 
     def signature(self) -> dict[str, tf.TensorSpec]:
         """Name -> `tf.TensorSpec` of the raw features that a request holds.
@@ -58,7 +60,7 @@ class Encoder(tf.Module):
         }
 
     def parsing(self) -> dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]:
-        """Name -> how `tf.io.parse_example` reads that feature of a tf.Example."""
+        """`parsing_of_fields` of its schema."""
         return parsing_of_fields(self.spec.schema)
 
     def __call__(
@@ -70,9 +72,10 @@ class Encoder(tf.Module):
 
         Args:
             features: Name -> tensor `[B]`, or `[B, length]` (dense or ragged) for a
-                multi-valued field, a sequence or a vector (dense).
-            names: The fields to encode; all of the schema by default. Of a cross
-                those that it is of must be among the features.
+                multi-valued field, a sequence or a vector (dense). A statistic may be
+                among them (`Statistics`), and is looked up where it is not.
+            names: The fields to encode; all of the schema by default. Of a cross or a
+                statistic those that it is of must be among the features.
 
         Returns:
             ids `[B, S]` int32: each field's slots side by side, in the schema's
@@ -87,6 +90,7 @@ class Encoder(tf.Module):
         # Together what can be: many small ops are most of the time of a small request.
         groups: dict[tuple[bool, str | None], list[int]] = {}
         blocks, order = [], []  # order: which fields the blocks hold
+        counted: list[int] = []
         sequences = self._encode_sequences(fields, features)
         for number, spec in enumerate(fields):
             if spec.field.kind == "sequence":
@@ -95,12 +99,18 @@ class Encoder(tf.Module):
             elif spec.field.is_vector:
                 blocks.append(self._encode_vector(spec, features[spec.field.name]))
                 order.append(number)
+            elif spec.field.is_statistic:
+                counted.append(number)
             elif spec.field.multiple:
                 blocks.append(self._encode_list(spec, features[spec.field.name]))
                 order.append(number)
             else:
                 kind = (spec.field.has_ranges, spec.field.dtype)
                 groups.setdefault(kind, []).append(number)
+        if counted:
+            assert self.statistics is not None, "a spec of statistics has counters"
+            blocks.append(self.statistics([fields[i] for i in counted], features))
+            order += counted
         for numbers in groups.values():
             group = [fields[number] for number in numbers]
             values = [_values_of(spec.field, features) for spec in group]
@@ -268,8 +278,19 @@ def whole_vectors(field: Field, values: tf.Tensor) -> tf.Operation:
 def parsing_of_fields(
     schema: Schema,
 ) -> dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]:
-    """Name -> how `tf.io.parse_example` reads that input of a tf.Example."""
-    return {
+    """Name -> how `tf.io.parse_example` reads that input of a tf.Example.
+
+    A statistic is one that need not be there.
+    """
+    parsing = {
+        field.name: tf.io.FixedLenFeature(
+            [2 * len(field.counted)],
+            tf.float32,
+            default_value=[MISSING["float32"]] * (2 * len(field.counted)),
+        )
+        for field in schema.statistics
+    }
+    return parsing | {
         field.name: tf.io.RaggedFeature(TF_DTYPES[field.dtype])
         if field.is_list
         else tf.io.FixedLenFeature(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from edcn_tf.errors import InputError
+from edcn_tf.features.statistics.counter import counters_of
+from edcn_tf.features.statistics.statistic import StatisticSpec
+from edcn_tf.features.statistics.tables import CounterTable, stored_tables
 from edcn_tf.field import Field
 from edcn_tf.files import StrPath, read_json
 from edcn_tf.schema import Schema
@@ -44,6 +47,7 @@ class FieldSpec:
         of: The `FieldSpec` of the field whose rows these are, if not its own.
         mean, deviation: Vector: of each of its numbers over the training split's
             vectors, float32; a deviation is 0 where all are the same.
+        statistic: Statistic: its `StatisticSpec`, which says what its rows are.
     """
 
     field: Field
@@ -56,6 +60,7 @@ class FieldSpec:
     of: "FieldSpec | None" = None
     mean: tuple[float, ...] | None = None
     deviation: tuple[float, ...] | None = None
+    statistic: StatisticSpec | None = None
 
     @property
     def owner(self) -> "FieldSpec":
@@ -106,6 +111,8 @@ class FieldSpec:
             return names + text.split("\n")[:-1]
         if self.field.is_vector:
             return [*names, "<vector>"]
+        if self.statistic:
+            return names + self.statistic.row_names()
         if self.boundaries is None:
             return names + [f"<hash {i}>" for i in range(self.rows - len(names))]
         low = ["-inf", *(f"{b:g}" for b in self.boundaries)]
@@ -125,6 +132,9 @@ class FeatureSpec:
         num_rows: Rows of the fused table.
         num_slots: Ids of one row of the log, S.
         day: How many logs, each a day, it goes on from, this one included.
+        counters: A `CounterTable` for each counter of the schema's statistics.
+        counted: How these were counted, a dict: `protocol` (of
+            `edcn_tf.choices.PROTOCOLS`) and `order` ("time" or "draw").
     """
 
     def __init__(
@@ -133,6 +143,8 @@ class FeatureSpec:
         schema: Schema,
         fields: Iterable[FieldSpec],
         day: int = 1,
+        counters: Iterable[CounterTable] = (),
+        counted: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.schema = schema
@@ -140,6 +152,8 @@ class FeatureSpec:
         self.num_rows = max(spec.offset + spec.rows for spec in self.fields)
         self.num_slots = sum(spec.field.slots for spec in self.fields)
         self.day = day
+        self.counters = tuple(counters)
+        self.counted = dict(counted or {})
 
     def row_counts(self) -> np.ndarray:
         """Training values of each row of the table, `[num_rows]` float32.
@@ -178,6 +192,16 @@ class FeatureSpec:
         """
         return [_layout(spec) for spec in self.fields]
 
+    def statistics_summary(self) -> dict[str, Any]:
+        """What `summary.json` says of statistics: how, and how many keys of what."""
+        return {
+            **self.counted,
+            "counters": [
+                {**table.counter.to_dict(), "keys": len(table.load()[0])}
+                for table in self.counters
+            ],
+        }
+
     @classmethod
     def load(cls, directory: StrPath) -> "FeatureSpec":
         """Reads a FeatureSpec from its directory.
@@ -195,11 +219,16 @@ class FeatureSpec:
                 )
             schema = Schema.from_dict(config["schema"])
             fields = _load_fields(Path(directory), schema, config["fields"])
+            counted = dict(config.get("statistics", {}))
+            counters = stored_tables(Path(directory), counted.pop("counters", ()))
+            if tuple(each.counter for each in counters) != counters_of(schema):
+                raise InputError("statistics do not fit the schema's")
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
             raise InputError(f"{path}: is damaged ({error!r})") from None
-        return cls(directory, schema, fields, config.get("day", 1))
+        day = config.get("day", 1)
+        return cls(directory, schema, fields, day, counters, counted)
 
 
 def _unseen_rows(field: Field) -> int:
@@ -212,7 +241,7 @@ def _layout(spec: FieldSpec) -> dict[str, Any]:
         "name": field.name,
         "slots": field.slots,
         "rows": spec.rows,
-        "pooling": field.pooling,
+        "pooling": "sum" if field.is_statistic else field.pooling,
         "unseen": spec.first_unseen if _unseen_rows(spec.owner.field) else None,
     }
     if field.kind == "sequence":
@@ -254,6 +283,7 @@ def _load_field(
     directory: Path, field: Field, offset: int, stored: dict[str, Any]
 ) -> FieldSpec:
     boundaries, vocabulary, last_seen, mean, deviation = None, None, None, None, None
+    statistic = None
     if field.is_vector:
         mean, deviation = (
             tuple(float(number) for number in stored[key])
@@ -267,6 +297,10 @@ def _load_field(
                 f"{field.length} numbers each, no deviation below 0"
             )
         expected = 2
+    elif field.is_statistic:
+        levels = len(field.counted)
+        statistic = StatisticSpec.from_dict(stored, field.name, levels)
+        expected = statistic.rows
     elif field.has_ranges:
         boundaries = tuple(float(b) for b in stored["boundaries"])
         if not np.isfinite(boundaries).all() or (np.diff(boundaries) <= 0).any():
@@ -295,6 +329,7 @@ def _load_field(
         last_seen,
         mean=mean,
         deviation=deviation,
+        statistic=statistic,
     )
 
 

@@ -11,6 +11,8 @@ from edcn_tf.features.counting import FieldCounter
 from edcn_tf.features.crossing import crossed_columns
 from edcn_tf.features.draws import row_keys
 from edcn_tf.features.spec import FILE, FORMAT, FeatureSpec
+from edcn_tf.features.statistics.smoothing import learned_strengths, smoothed
+from edcn_tf.features.statistics.statistic import StatisticSpec
 from edcn_tf.files import write_json
 
 
@@ -45,18 +47,24 @@ class FeatureCounter:
         self.rows += batch.num_rows
         for counter in self.counters:
             field = counter.field
-            if field.parts:
+            if field.is_statistic:
+                counter.add_statistic(
+                    batch.column(field.name), *_outcomes(batch, self.schema), keys
+                )
+            elif field.parts:
                 counter.add(crossed_columns(batch, field), keys)
             else:
                 counter.add(batch.column(field.name), keys)
 
-    def write(self, directory, growth=None):
+    def write(self, directory, growth=None, counted=None):
         """Writes the FeatureSpec into a new directory and returns it.
 
         Args:
             directory: A new directory.
             growth: `edcn_tf.features.growth.Growth`, to go on from an earlier
                 FeatureSpec.
+            counted: What statistics are of, where the schema has some
+                (`edcn_tf.preparation.statistics.Counted`).
         """
         directory = Path(directory)
         if not self.rows:
@@ -71,7 +79,9 @@ class FeatureCounter:
         for counter in sorted(self.counters, key=lambda each: each.field.shares_rows):
             field = counter.field
             name = f"{counter.number:03d}-{field.name}.txt"
-            stored[field.name] = _write_field(directory, name, counter, growth, kept)
+            stored[field.name] = _write_field(
+                directory, name, counter, growth, kept, counted
+            )
         config = {
             "format": FORMAT,
             "rows_counted": self.rows,
@@ -80,13 +90,24 @@ class FeatureCounter:
         }
         if growth:
             config["day"] = growth.day
+        if counted:
+            config["statistics"] = counted.write(directory)
         write_json(directory / FILE, config)
         return FeatureSpec.load(directory)
 
 
-def _write_field(directory, file_name, counter, growth, all_kept):
+def _outcomes(batch, schema):
+    """Labels and weights of rows."""
+    labels = batch.column(schema.label).to_numpy()
+    if schema.weight is None:
+        return labels, np.ones(len(labels))
+    return labels, batch.column(schema.weight).to_numpy()
+
+
+def _write_field(directory, file_name, counter, growth, all_kept, counted):
     """Writes a field's files and adds the values that have a row to `all_kept`."""
     field, stored = counter.field, {"name": counter.field.name}
+    missing = counter.missing
     earlier = growth.earlier(field) if growth else None
     if field.is_vector:
         vectors = counter.vectors
@@ -98,6 +119,14 @@ def _write_field(directory, file_name, counter, growth, all_kept):
             [float(number) for number in numbers] for numbers in (mean, deviation)
         )
         counts = np.array([vectors.total])
+    elif field.is_statistic:
+        if earlier:  # whose ranges mean what they meant
+            ranges = earlier.statistic
+        else:
+            ranges = _statistic(field, counter.counted, counted.prior)
+        stored.update(ranges.to_dict())
+        counts = ranges.row_counts(counter.counted, field.min_count)
+        missing = 0
     elif field.has_ranges:
         boundaries = np.array(earlier.boundaries, np.float32) if earlier else None
         boundaries, counts = _ranges(field, counter.numbers, boundaries)
@@ -117,7 +146,7 @@ def _write_field(directory, file_name, counter, growth, all_kept):
         if growth:
             stored["last_seen"] = f"last_seen/{file_name}"
             _write_lines(directory / stored["last_seen"], kept["last_seen"])
-    counts = np.concatenate([[counter.missing], counts])
+    counts = np.concatenate([[missing], counts])
     if earlier:
         before, values = earlier.row_counts(), earlier.owner.vocabulary
         rows = earlier.first_value - earlier.offset if values else None
@@ -130,6 +159,22 @@ def _write_field(directory, file_name, counter, growth, all_kept):
     stored["counts"] = f"counts/{file_name}"
     _write_lines(directory / stored["counts"], pa.array(counts, pa.int64()))
     return stored
+
+
+def _statistic(field, sample, prior):
+    """The `StatisticSpec` of what was counted of a sample of training rows."""
+    counts, labels, weights = sample.sample()
+    if field.prior is not None:
+        prior = field.prior
+    strengths = [field.smoothing] * len(field.counted)
+    if field.smoothing is None:
+        strengths = learned_strengths(counts, labels, prior, field.min_count, weights)
+    rates = smoothed(counts, prior, strengths, field.min_count).astype(np.float32)
+    boundaries = (
+        tuple(float(number) for number in _boundaries(field, None, np.sort(each)))
+        for each in (rates, counts[:, 0, 1])
+    )
+    return StatisticSpec(prior, tuple(strengths), *boundaries)
 
 
 def _ranges(field, numbers, boundaries=None):

@@ -5,6 +5,8 @@ worker prepares as `edcn_tf.prepare` prepares whole logs:
 
     parts -> users, times and items, a file for each group of users
           -> a group's files joined: the history of each row   (only for --history)
+    parts -> keys, times and labels, a file for each counter and group of keys
+          -> a group's files joined: the counts of each row    (only for statistics)
     parts -> timestamps, their counts merged         (only for a split by time)
     parts -> records, in files with the part's number
           -> counts, a piece for each field and hash range of its values
@@ -27,8 +29,9 @@ from edcn_tf.errors import InputError
 from edcn_tf.features.counting import ValueCounts
 from edcn_tf.files import flush, new_directory, partial_directory, read_json
 from edcn_tf.logs.reading import log_bytes, log_parts
-from edcn_tf.preparation.histories import number_of_groups
-from edcn_tf.preparation.plan import Counts
+from edcn_tf.preparation.groups import number_of_groups
+from edcn_tf.preparation.plan import COUNTS, HISTORIES, Counts
+from edcn_tf.preparation.statistics import Counted
 from edcn_tf.records.writing import RecordWriter
 
 try:
@@ -108,6 +111,24 @@ def _build(pipeline, plan, parts, ranges, groups, directory):
             | "Merge times" >> beam.CombineGlobally(Merge())
             | "Split times" >> beam.ParDo(SplitTimes(plan, directory))
         )
+    done = []  # waited for
+    if plan.statistics:
+        totals = beam.pvalue.AsSingleton(
+            parts
+            | "Gather statistics" >> beam.ParDo(CountPart(directory, groups), split_plan)
+            | "Merge totals" >> beam.CombineGlobally(Merge())
+        )
+        counted = (
+            pipeline
+            | "Groups of keys" >> beam.Create(range(groups))
+            | "Spread keys" >> beam.Reshuffle()
+            | "Join statistics"
+            >> beam.ParDo(
+                JoinCounts(plan, directory, len(numbered), groups), totals
+            )
+            | "All counted" >> beam.combiners.Count.Globally()
+        )
+        done.append(beam.pvalue.AsSingleton(counted))
     if plan.history:
         gathered = (
             parts
@@ -125,9 +146,7 @@ def _build(pipeline, plan, parts, ranges, groups, directory):
             )
             | "All joined" >> beam.combiners.Count.Globally()
         )
-        done = (beam.pvalue.AsSingleton(joined),)  # waited for
-    else:
-        done = ()
+        done.append(beam.pvalue.AsSingleton(joined))
     prepare = PreparePart(directory, len(numbered), ranges)
     counts = (
         parts
@@ -139,7 +158,8 @@ def _build(pipeline, plan, parts, ranges, groups, directory):
     (
         counts
         | "Gather" >> beam.GroupBy(lambda _: 0)
-        | "Write" >> beam.ParDo(WriteResult(plan, directory))
+        | "Write"
+        >> beam.ParDo(WriteResult(plan, directory), *([totals] if plan.statistics else []))
     )
 
 
@@ -195,7 +215,7 @@ class GatherPart(beam.DoFn):
         number, _, part = element
         with _attempt(self.directory, f"gather-{number}") as attempt:
             self.plan.history.gather(part, self.plan, self.groups, attempt)
-            _take(attempt, _gathered(self.directory, number))
+            _take(attempt, _gathered(self.directory, number, HISTORIES))
         yield number
 
 
@@ -207,23 +227,68 @@ class JoinGroup(beam.DoFn):
 
     def process(self, group, gathered):
         numbers = range(self.parts)
-        sources = [_gathered(self.directory, number) for number in numbers]
+        sources = [_gathered(self.directory, n, HISTORIES) for n in numbers]
         with _attempt(self.directory, f"join-{group}") as attempt:
-            folders = [attempt / str(number) for number in numbers]
-            for folder in folders:
-                folder.mkdir()
+            folders = _folders(attempt, self.parts)
             self.plan.history.join(group, sources, folders)
             for number, folder in zip(numbers, folders):
-                _take(folder, _joined(self.directory, number))
+                _take(folder, _joined(self.directory, number) / HISTORIES)
         yield group
 
 
-def _gathered(directory, part):
-    return Path(directory, WORK, "gathered", str(part))
+class CountPart(beam.DoFn):
+    """A part of the logs -> a file for each counter and group of keys; `Totals`."""
+
+    def __init__(self, directory, groups):
+        self.directory, self.groups = directory, groups
+
+    def process(self, element, plan):
+        number, log, part = element
+        with _attempt(self.directory, f"count-{number}") as attempt:
+            totals = plan.statistics.gather(log, part, plan, self.groups, attempt)
+            _take(attempt, _gathered(self.directory, number, COUNTS))
+        yield totals
+
+
+class JoinCounts(beam.DoFn):
+    """A group of keys -> what its rows knew of them, a file for each part."""
+
+    def __init__(self, plan, directory, parts, groups):
+        self.plan, self.directory = plan, directory
+        self.parts, self.groups = parts, groups
+
+    def process(self, group, totals):
+        numbers = range(self.parts)
+        sources = [_gathered(self.directory, n, COUNTS) for n in numbers]
+        with _attempt(self.directory, f"counts-{group}") as attempt:
+            folders, tables = _folders(attempt, self.parts), attempt / "tables"
+            tables.mkdir()
+            self.plan.statistics.join(
+                group, self.groups, totals, sources, folders, tables
+            )
+            for number, folder in zip(numbers, folders):
+                _take(folder, _joined(self.directory, number) / COUNTS)
+            _take(tables, _tables(self.directory))
+        yield group
+
+
+def _folders(attempt, parts):
+    folders = [attempt / str(number) for number in range(parts)]
+    for folder in folders:
+        folder.mkdir()
+    return folders
+
+
+def _gathered(directory, part, kind):
+    return Path(directory, WORK, "gathered", kind, str(part))
 
 
 def _joined(directory, part):
     return Path(directory, WORK, "joined", str(part))
+
+
+def _tables(directory):
+    return Path(directory, WORK, "tables")
 
 
 def _take(attempt, target):
@@ -245,9 +310,8 @@ class PreparePart(beam.DoFn):
     def __init__(self, directory, parts, ranges):
         self.directory, self.parts, self.ranges = directory, parts, ranges
 
-    def process(self, element, plan, joined=None):
+    def process(self, element, plan, *waited_for):
         number, log, part = element
-        histories = _joined(self.directory, number) if plan.history else None
         counts = Counts(plan.schema)
         with _attempt(self.directory, number) as records:
             writers = {
@@ -264,7 +328,7 @@ class PreparePart(beam.DoFn):
                 part,
                 counts,
                 lambda split, rows: writers[split].write(rows),
-                histories=histories,
+                joined=_joined(self.directory, number),
             )
             for writer in writers.values():
                 writer.close()
@@ -290,8 +354,10 @@ class WriteResult(beam.DoFn):
     def __init__(self, plan, directory):
         self.plan, self.directory = plan, directory
 
-    def process(self, element):
+    def process(self, element, totals=None):
         _, pieces = element
+        statistics = self.plan.statistics
+        counted = statistics and Counted(statistics, totals, _tables(self.directory))
         counts = Counts(self.plan.schema)
         for (number, _), piece in pieces:
             if number == TALLY:
@@ -300,7 +366,7 @@ class WriteResult(beam.DoFn):
                 counts.features.counters[number].merge(piece)
         counts.features.rows = counts.tally.rows["train"]
         with _attempt(self.directory, "result") as result:
-            self.plan.write(counts, result)
+            self.plan.write(counts, result, counted)
             for path in result.iterdir():
                 target = Path(self.directory, path.name)
                 shutil.rmtree(target, ignore_errors=True)  # of an earlier try

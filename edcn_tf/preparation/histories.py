@@ -12,7 +12,6 @@ be in any order, of its rows and of its files.
 """
 
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,10 @@ from edcn_tf.errors import InputError
 from edcn_tf.features.counting import value_buckets
 from edcn_tf.field import MISSING, Field
 from edcn_tf.logs.normalizing import ARROW_TYPES
+from edcn_tf.preparation.groups import ROW, GroupWriters, SortedRows
 
-BYTES_PER_GROUP = 1 << 28  # of logs: the users of a group are in memory together
-MOST_GROUPS = 256
 HISTORY_ROWS = 1 << 12  # of the files of histories
-USER, ROW, TIME, CLICK = "user", "row", "time", "click"
+USER, TIME, CLICK = "user", "time", "click"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +115,7 @@ class History:
         schema = plan.schema
         columns = [self.user, schema.timestamp, schema.label, *self.values]
         columns = list(dict.fromkeys(columns))
-        writers = _Writers(folder)
+        writers = GroupWriters(folder)
         batches = plan.read(part, columns, progress)
         for first_row, batch in batches:
             user = batch.column(self.user).cast(pa.string())
@@ -158,7 +156,7 @@ class History:
         for number in np.unique(parts):
             mine = np.flatnonzero(parts == number)
             mine = mine[np.argsort(row_numbers[mine], kind="stable")]
-            writers = _Writers(folders[number])
+            writers = GroupWriters(folders[number])
             for start in range(0, len(mine), HISTORY_ROWS):
                 chosen = mine[start : start + HISTORY_ROWS]
                 lists = self._lists(rows, chosen, ends, lengths, events)
@@ -219,7 +217,7 @@ class History:
             folder: The directory that `join` filled for the part.
             schema: The `Schema`, whose columns come out, in its order.
         """
-        streams = [_Stream(path) for path in sorted(Path(folder).iterdir())]
+        streams = [SortedRows(path) for path in sorted(Path(folder).iterdir())]
         for first_row, batch in batches:
             end = first_row + batch.num_rows
             tables = [table for s in streams for table in s.upto(end)]
@@ -234,51 +232,3 @@ class History:
                 first_row,
                 pa.RecordBatch.from_arrays(columns, names=schema.columns),
             )
-
-
-def number_of_groups(size):
-    """How many groups the users of so many bytes of logs are divided into."""
-    return min(1 + size // BYTES_PER_GROUP, MOST_GROUPS)
-
-
-class _Writers:
-    """Files of tables, by a number each, that get their names when they are whole."""
-
-    def __init__(self, folder):
-        self.folder, self.open = Path(folder), {}
-
-    def write(self, number, table):
-        if number not in self.open:
-            path = self.folder / f".{number}.partial"
-            self.open[number] = pa.ipc.new_stream(str(path), table.schema)
-        self.open[number].write_table(table)
-
-    def close(self):
-        for number, writer in self.open.items():
-            writer.close()
-            os.replace(self.folder / f".{number}.partial", self.folder / str(number))
-        self.open = {}
-
-
-class _Stream:
-    """A file of histories, sorted by row, read as far as it is needed."""
-
-    def __init__(self, path):
-        self.reader = pa.ipc.open_stream(pa.OSFile(str(path)))
-        self.left = None
-
-    def upto(self, end):
-        """Yields tables of the rows before `end` that were not given yet."""
-        while True:
-            if self.left is None:
-                try:
-                    self.left = self.reader.read_next_batch()
-                except StopIteration:
-                    return
-            number = int(np.searchsorted(self.left[ROW].to_numpy(), end))
-            if number:
-                yield pa.Table.from_batches([self.left.slice(0, number)])
-            if number < self.left.num_rows:
-                self.left = self.left.slice(number)
-                return
-            self.left = None

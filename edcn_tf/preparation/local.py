@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from edcn_tf import console
-from edcn_tf.choices import SPLITS
+from edcn_tf.choices import PROTOCOLS, SPLITS
 from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.features.counting import ValueCounts
@@ -21,9 +21,11 @@ from edcn_tf.features.growth import Growth
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import StrPath, new_directory, refuse_existing
 from edcn_tf.logs.reading import LogPart, log_bytes, log_files
-from edcn_tf.preparation.histories import History, number_of_groups
-from edcn_tf.preparation.plan import Counts, Plan
+from edcn_tf.preparation.groups import number_of_groups
+from edcn_tf.preparation.histories import History
+from edcn_tf.preparation.plan import COUNTS, HISTORIES, Counts, Plan
 from edcn_tf.preparation.splitting import Splitter
+from edcn_tf.preparation.statistics import Counted, Statistics, Totals
 from edcn_tf.preparation.usable import remarks
 from edcn_tf.records.writing import RecordWriter
 from edcn_tf.schema import Schema
@@ -49,6 +51,7 @@ def prepare(
     forget_after: int | None = None,
     refit: Iterable[str] = (),
     history: str | None = None,
+    protocol: str = "frozen",
 ) -> dict[str, Any]:
     """Writes TFRecord splits, the FeatureSpec and a summary of raw logs.
 
@@ -103,9 +106,13 @@ def prepare(
     """
     directory = Path(directory)
     refuse_existing(directory)
-    joined = None
+    if protocol not in PROTOCOLS:
+        raise InputError(
+            f"The protocol must be one of {list(PROTOCOLS)}. Received: {protocol!r}"
+        )
+    built = None
     if history:
-        joined, schema = History.parse(history, schema)
+        built, schema = History.parse(history, schema)
     growth = None
     if vocabulary_of:
         growth = Growth(vocabulary_of, forget_after, tuple(refit))
@@ -117,7 +124,8 @@ def prepare(
         format,
         compression,
         growth,
-        joined,
+        built,
+        protocol,
         schema=schema,
         seed=seed,
         split=tuple(split),
@@ -142,7 +150,11 @@ def prepare(
                 plan.count_times(part, times, bar.update)
         plan = plan.with_times(times)
     counts = Counts(schema)
-    with new_directory(directory) as partial, _histories(plan, parts, partial) as found:
+    with (
+        new_directory(directory) as partial,
+        tempfile.TemporaryDirectory(dir=partial) as work,
+    ):
+        joined = _Joined(plan, parts, Path(work))
         with (
             _writers(partial, compression, workers) as write,
             console.progress_bar("Preparing", total) as bar,
@@ -154,8 +166,8 @@ def prepare(
                 bar.update(done)
 
             for log, part in parts:
-                plan.prepare(log, part, counts, write, progress, found(log))
-        summary = plan.write(counts, partial)
+                plan.prepare(log, part, counts, write, progress, joined.of(log))
+        summary = plan.write(counts, partial, joined.counted)
     return _remarked(summary, directory)
 
 
@@ -166,32 +178,64 @@ def _remarked(summary: dict[str, Any], directory: Path) -> dict[str, Any]:
     return summary
 
 
-@contextlib.contextmanager
-def _histories(
-    plan: Plan, parts: Sequence[tuple[int, LogPart]], directory: Path
-) -> Iterator[Callable[[int], Path | None]]:
-    """Builds the histories; a function that gives the directory of a log's."""
-    if plan.history is None:
-        yield lambda log: None
-        return
-    total = log_bytes(plan.logs)
-    groups = number_of_groups(total)
-    with tempfile.TemporaryDirectory(dir=directory) as work:
+class _Joined:
+    """What was found of each part's rows, in files beside the data until the end.
 
-        def folder(kind: str, log: int) -> Path:
-            path = Path(work, kind, str(log))
-            path.mkdir(parents=True, exist_ok=True)
-            return path
+    Attributes:
+        counted: `edcn_tf.preparation.statistics.Counted`, for statistics.
+    """
 
-        gathered, joined = ([folder(kind, log) for log, _ in parts] for kind in "gj")
-        with console.progress_bar("Reading histories", total) as bar:
-            for (_, part), target in zip(parts, gathered):
-                plan.history.gather(part, plan, groups, target, bar.update)
-        with console.progress_bar("Joining histories", groups) as bar:
-            for group in range(groups):
-                plan.history.join(group, gathered, joined)
+    def __init__(
+        self, plan: Plan, parts: Sequence[tuple[int, LogPart]], work: Path
+    ) -> None:
+        self.plan, self.parts, self.work = plan, parts, work
+        self.total = log_bytes(plan.logs)
+        self.groups = number_of_groups(self.total)
+        self.counted: Counted | None = None
+        if plan.history:
+            self._find_histories(plan.history)
+        if plan.statistics:
+            self._count(plan.statistics)
+
+    def of(self, log: int) -> Path:
+        """The directory of a log's."""
+        return self.work / "joined" / str(log)
+
+    def _folders(self, kind: str) -> tuple[list[Path], list[Path]]:
+        """Of each log a directory for what is gathered, and one for what is joined."""
+        gathered = [self.work / "gathered" / kind / str(log) for log, _ in self.parts]
+        joined = [self.of(log) / kind for log, _ in self.parts]
+        for path in (*gathered, *joined):
+            path.mkdir(parents=True)
+        return gathered, joined
+
+    def _find_histories(self, history: History) -> None:
+        gathered, joined = self._folders(HISTORIES)
+        with console.progress_bar("Reading histories", self.total) as bar:
+            for (_, part), target in zip(self.parts, gathered):
+                history.gather(part, self.plan, self.groups, target, bar.update)
+        with console.progress_bar("Joining histories", self.groups) as bar:
+            for group in range(self.groups):
+                history.join(group, gathered, joined)
                 bar.update(1)
-        yield joined.__getitem__
+
+    def _count(self, statistics: Statistics) -> None:
+        gathered, joined = self._folders(COUNTS)
+        tables = self.work / "tables"
+        tables.mkdir()
+        totals = Totals()
+        with console.progress_bar("Reading statistics", self.total) as bar:
+            for (log, part), target in zip(self.parts, gathered):
+                totals.merge(
+                    statistics.gather(
+                        log, part, self.plan, self.groups, target, bar.update
+                    )
+                )
+        with console.progress_bar("Counting statistics", self.groups) as bar:
+            for group in range(self.groups):
+                statistics.join(group, self.groups, totals, gathered, joined, tables)
+                bar.update(1)
+        self.counted = Counted(statistics, totals, tables)
 
 
 def _plan(
@@ -200,9 +244,15 @@ def _plan(
     compression: str | None,
     growth: Growth | None,
     history: History | None,
+    protocol: str,
     **options: Any,
 ) -> Plan:
     """The `Plan` of `prepare`'s arguments."""
+    statistics = None
+    if options["schema"].statistics:
+        by_chance = not isinstance(logs, Mapping) and options["split_by"] == "chance"
+        statistics = Statistics(options["schema"], protocol, by_chance, growth)
+    rest = growth, history, statistics
     if not isinstance(logs, Mapping):
         one = isinstance(logs, (str, Path))
         names = tuple(log_files([logs] if one else logs))  # type: ignore[arg-type,list-item]
@@ -210,14 +260,14 @@ def _plan(
             raise InputError("There is no log to prepare")
         splits = (None,) * len(names)
         splitter = Splitter(**options)
-        return Plan(names, splits, splitter, format, compression, growth, history)
+        return Plan(names, splits, splitter, format, compression, *rest)
     if not logs.get("train"):
         raise InputError("A split of your own needs logs for training: --train")
     pairs = [(log, split) for split, part in logs.items() for log in log_files(part)]
     options["split"] = None
     splitter = Splitter(**options)
     names, of = (tuple(column) for column in zip(*pairs))
-    return Plan(names, of, splitter, format, compression, growth, history)
+    return Plan(names, of, splitter, format, compression, *rest)
 
 
 @contextlib.contextmanager

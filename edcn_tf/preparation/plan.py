@@ -6,6 +6,7 @@ prepares a part into `Counts`, these merge, and `Plan.write` writes what they sa
 """
 
 import dataclasses
+from pathlib import Path
 
 import pyarrow.compute as pc
 
@@ -18,6 +19,9 @@ from edcn_tf.files import write_json
 from edcn_tf.logs.reading import read_part
 from edcn_tf.preparation.histories import History
 from edcn_tf.preparation.splitting import Splitter, TimeSpan, time_shares
+from edcn_tf.preparation.statistics import Statistics
+
+HISTORIES, COUNTS = "histories", "counts"  # folders of what was found of a part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Plan:
         compression: Of the records, `None` or `"GZIP"`.
         growth: How the FeatureSpec goes on from an earlier one, or None.
         history: The `History` that rows get, or None.
+        statistics: How the schema's `Statistics` are counted, if it has some, or None.
     """
 
     logs: tuple[str, ...]
@@ -41,6 +46,7 @@ class Plan:
     compression: str | None = None
     growth: Growth | None = None
     history: History | None = None
+    statistics: Statistics | None = None
 
     @property
     def schema(self):
@@ -72,7 +78,7 @@ class Plan:
         splitter = dataclasses.replace(self.splitter, times=times)
         return dataclasses.replace(self, splitter=splitter)
 
-    def prepare(self, log, part, counts, write, progress=None, histories=None):
+    def prepare(self, log, part, counts, write, progress=None, joined=None):
         """Splits and counts the rows of a part of a log, and has them written.
 
         Args:
@@ -81,24 +87,33 @@ class Plan:
             counts: `Counts`, which are added to.
             write: Called with a split's name and a batch of its rows.
             progress: As for `edcn_tf.logs.reading.read_log`.
-            histories: Directory with those of the part's rows, if they get any.
+            joined: Directory with what was found of the part's rows (`Joined`), if
+                they get anything.
         """
-        for first_row, batch in self._rows(part, progress, histories):
+        for first_row, batch in self._rows(log, part, progress, joined):
             for split, rows, keys in self.splitter.pieces(
                 batch, self.splits[log], log, first_row
             ):
                 counts.add(split, rows, keys)
                 write(split, rows)
 
-    def _rows(self, part, progress, histories):
-        if self.history is None:
-            return self.read(part, progress=progress)
-        names = [n for n in self.schema.columns if n not in self.history.names]
+    def _rows(self, log, part, progress, joined):
+        made = self.history.names if self.history else ()
+        names = [n for n in self.schema.columns if n not in made]
         rows = self.read(part, names, progress)
-        return self.history.added(rows, histories, self.schema)
+        if self.history:
+            rows = self.history.added(rows, Path(joined, HISTORIES), self.schema)
+        if self.statistics:
+            rows = self.statistics.added(rows, Path(joined, COUNTS), self, log)
+        return rows
 
-    def write(self, counts, directory):
+    def write(self, counts, directory, counted=None):
         """Writes `features/` and `summary.json`; returns what the latter holds.
+
+        Args:
+            counts: `Counts` of all parts.
+            directory: Of the prepared data.
+            counted: `edcn_tf.preparation.statistics.Counted`, for statistics.
 
         Raises:
             InputError: If there are no rows, or none in a split that was asked for; or
@@ -108,7 +123,7 @@ class Plan:
         tally, splitter, growth = counts.tally, self.splitter, self.growth
         self._check_splits(tally)
         tally.span.check()
-        spec = counts.features.write(data.features, growth)
+        spec = counts.features.write(data.features, growth, counted)
         summary = {
             "logs": list(self.logs),
             "split_by": splitter.split_by if splitter.split else "user",
@@ -128,6 +143,8 @@ class Plan:
         }
         if self.history:
             summary["history"] = self.history.text
+        if self.statistics:
+            summary["statistics"] = spec.statistics_summary()
         if growth:
             summary["vocabulary_of"] = str(growth.directory)
             summary["day"] = growth.day

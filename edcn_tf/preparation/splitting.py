@@ -99,14 +99,7 @@ class Splitter:
             their keys (`edcn_tf.features.draws.row_keys`).
         """
         keys = row_keys(self.seed, log, first_row, batch.num_rows)
-        if split:
-            places = np.full(batch.num_rows, SPLITS.index(split))
-        elif self.split_by == "time":
-            stamps = batch.column(self.schema.timestamp).to_numpy()
-            places = np.searchsorted(self.times, stamps, side="right")
-        else:
-            ends = [self.split[0], self.split[0] + self.split[1]]
-            places = np.searchsorted(ends, draws(keys, SPLIT), side="right")
+        places = self.places(batch, split, keys)
         if self.negative_sampling_rate < 1:
             clicked = batch.column(self.schema.label).to_numpy() == 1
             kept = clicked | (draws(keys, NEGATIVES) < self.negative_sampling_rate)
@@ -117,6 +110,23 @@ class Splitter:
                 yield name, batch, keys
             elif chosen.any():
                 yield name, batch.filter(pa.array(chosen)), keys[chosen]
+
+
+    def places(self, batch, split, keys):
+        """The split of each row, by its number in `SPLITS`, all negatives kept.
+
+        Args:
+            batch: With the timestamp, where rows are split by it.
+            split: The split that the user put the log in, or None.
+            keys: The rows' keys.
+        """
+        if split:
+            return np.full(batch.num_rows, SPLITS.index(split))
+        if self.split_by == "time":
+            stamps = batch.column(self.schema.timestamp).to_numpy()
+            return np.searchsorted(self.times, stamps, side="right")
+        ends = [self.split[0], self.split[0] + self.split[1]]
+        return np.searchsorted(ends, draws(keys, SPLIT), side="right")
 
 
 class TimeSpan:
@@ -136,6 +146,13 @@ class TimeSpan:
 
     def _take(self, first, last):
         self.first, self.last = min(self.first, first), max(self.last, last)
+
+    @property
+    def unit(self):
+        """The unit of the first, a name of `UNITS`; None where it tells none."""
+        if not FIRST_SECOND <= self.first < math.inf:
+            return None
+        return next(name for name, most in UNITS.items() if self.first < most)
 
     def check(self):
         """Raises an `InputError` if they lie in two units, such as dates and numbers.

@@ -1,0 +1,386 @@
+"""Clicks and impressions of each row's keys, as they were known before the row.
+
+Three steps, of which each reads and writes in a stream:
+
+    parts of the logs -> their rows' keys, times and labels, a file for each counter and
+                         group of keys (those whose fingerprint has the same remainder)
+    a group of keys   -> what was known of the keys of each of its rows, sorted by row,
+                         a file a part; and what is known of the keys in the end
+    a part again      -> its rows, each with its counts, in the log's order
+
+So the memory that it takes follows the keys and rows of a group and not the log; the
+log may be in any order, of its rows and of its files.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from edcn_tf.errors import InputError
+from edcn_tf.features.draws import ORDER, draws, row_keys
+from edcn_tf.features.growth import Growth
+from edcn_tf.features.statistics.counter import (
+    Counter,
+    counters_of,
+    keys_of_columns,
+    levels_of,
+)
+from edcn_tf.features.statistics.counts import Events, counts_at, counts_before
+from edcn_tf.features.statistics.tables import write_table
+from edcn_tf.field import DURATION, SECONDS
+from edcn_tf.preparation.groups import ROW, GroupWriters, SortedRows
+from edcn_tf.preparation.splitting import TimeSpan
+from edcn_tf.schema import Schema
+
+DELAY = "1d"  # by default, where rows are in the order of their times
+A_SECOND = {"seconds": 1, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+FUTURE = 86_400  # seconds that a clock may be ahead
+KEY, TIME, CLICKS, SHOWN, TRAINS = "key", "time", "clicks", "shown", "trains"
+WRITTEN_ROWS = 1 << 16  # of the files of counts
+
+
+class Totals:
+    """What has to be known of all rows before they are counted.
+
+    Attributes:
+        span: `TimeSpan` of all rows.
+        last: Time of the last training row.
+        clicks, shown: Of the training rows, by their weights.
+    """
+
+    def __init__(self):
+        self.span = TimeSpan()
+        self.last = -np.inf
+        self.clicks = self.shown = 0.0
+
+    def add(self, times, clicks, shown, trains):
+        """Takes rows, `[N]` each; `times` is None where rows have none."""
+        if times is not None:
+            self.span.add(pa.array(times))
+            self.last = max(self.last, times[trains].max(initial=-np.inf))
+        self.clicks += float(clicks[trains].sum())
+        self.shown += float(shown[trains].sum())
+
+    def merge(self, other):
+        """Adds another's to these, and returns them."""
+        self.span.merge(other.span)
+        self.last = max(self.last, other.last)
+        self.clicks += other.clicks
+        self.shown += other.shown
+        return self
+
+    def check(self):
+        """Raises an `InputError` for times of two units, or yet to come."""
+        self.span.check()
+        unit = self.span.unit
+        if unit and self.span.last / A_SECOND[unit] > time.time() + FUTURE:
+            raise InputError(
+                "Statistics count what was known at a time, and a row's time is yet to "
+                f"come. Received: {self.span.last:.15g}, in {unit} since 1970"
+            )
+
+    def duration(self, text, name):
+        """A field's `delay` or `half_life` in the unit of the timestamps.
+
+        Raises:
+            InputError: If it is text, and the timestamps do not tell their unit.
+        """
+        if not isinstance(text, str):
+            return text
+        number, unit = DURATION.fullmatch(text).groups()
+        if self.span.unit is None:
+            raise InputError(
+                f"The timestamps do not tell their unit, so a {name} of {text!r} has "
+                f"no meaning; set the statistics' `{name}` to a number of their unit. "
+                f"Received: timestamps from {self.span.first:.15g} on"
+            )
+        return float(number) * SECONDS[unit] * A_SECOND[self.span.unit]
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """How the statistics of a schema are counted.
+
+    Attributes:
+        schema: The `Schema`.
+        protocol: `"frozen"` (training rows count, and have what was known before
+            them; other rows have what is known in the end, which is looked up) or
+            `"running"` (all rows count, and have what was known before them).
+        by_chance: Whether rows are split by chance: then they have no before and
+            after, but for statistics with a `delay` or a `half_life`.
+        growth: The `Growth` whose tables these go on from, or None.
+    """
+
+    schema: Schema
+    protocol: str
+    by_chance: bool
+    growth: Growth | None = None
+
+    def __post_init__(self):
+        drawn = [field for field in self.schema.statistics if not self.by_time(field)]
+        if self.protocol == "running" and drawn:
+            raise InputError(
+                f"Field {drawn[0].name!r}: a running statistic needs rows in the order "
+                "of their times: a timestamp in the schema, and a split by time or a "
+                f"`delay`. Received: {self.protocol!r}"
+            )
+
+    def by_time(self, counter):
+        """Whether a counter, or a field, goes by time and not by an order drawn."""
+        if self.schema.timestamp is None:
+            return False
+        told = counter.delay is not None or counter.half_life is not None
+        return told or not self.by_chance
+
+    @property
+    def counters(self):
+        """The different counters of the schema."""
+        return counters_of(self.schema)
+
+    @property
+    def columns(self):
+        """The columns that are read."""
+        schema = self.schema
+        roles = [c for c in (schema.label, schema.timestamp, schema.weight) if c]
+        of = [name for counter in self.counters for name in counter.of]
+        return list(dict.fromkeys([*of, *roles]))
+
+    def gather(self, log, part, plan, groups, folder, progress=None):
+        """Writes what a part's rows add to the counters: a file a counter and group.
+
+        Args:
+            log: The log's number.
+            part: `edcn_tf.logs.reading.LogPart`.
+            plan: The `edcn_tf.preparation.plan.Plan`, which splits the rows.
+            groups: Number of groups.
+            folder: A directory for the files.
+            progress: As for `edcn_tf.logs.reading.read_log`.
+
+        Returns:
+            `Totals`.
+        """
+        schema, totals, writers = self.schema, Totals(), GroupWriters(folder)
+        for first_row, batch in plan.read(part, self.columns, progress):
+            keys = row_keys(plan.splitter.seed, log, first_row, batch.num_rows)
+            trains = plan.splitter.places(batch, plan.splits[log], keys) == 0
+            shown = np.ones(batch.num_rows)
+            if schema.weight:
+                shown = batch.column(schema.weight).to_numpy().astype(np.float64)
+            clicks = shown * batch.column(schema.label).to_numpy()
+            times = None
+            if schema.timestamp:
+                times = batch.column(schema.timestamp).to_numpy()
+            totals.add(times, clicks, shown, trains)
+            drawn = draws(keys, ORDER)
+            for number, counter in enumerate(self.counters):
+                rows, of_rows = keys_of_columns(batch, counter)
+                table = pa.table(
+                    {
+                        KEY: of_rows,
+                        ROW: first_row + rows,
+                        TIME: (times if self.by_time(counter) else drawn)[rows],
+                        CLICKS: clicks[rows],
+                        SHOWN: shown[rows],
+                        TRAINS: trains[rows],
+                    }
+                )
+                group_of = of_rows % groups
+                for group in np.unique(group_of):
+                    mine = table.filter(pa.array(group_of == group))
+                    writers.write(_file_name(number, group), mine)
+        writers.close()
+        return totals
+
+    def join(self, group, groups, totals, sources, folders, tables):
+        """Writes what was known of the rows of a group of keys, a file for each part.
+
+        Args:
+            group: The group's number.
+            groups: Number of groups.
+            totals: `Totals` of all parts.
+            sources: Of each part the directory that `gather` filled.
+            folders: Of each part a directory for the files.
+            tables: A directory for what is known in the end.
+        """
+        totals.check()
+        for number, counter in enumerate(self.counters):
+            name = _file_name(number, group)
+            found, parts = [], []
+            for part, source in enumerate(sources):
+                path = Path(source, name)
+                if path.exists():
+                    with pa.memory_map(str(path)) as file:
+                        found.append(pa.ipc.open_stream(file).read_all())
+                    parts.append(np.full(found[-1].num_rows, part))
+            before = self._before(counter, group, groups)
+            if not found and not len(before.keys):
+                continue
+            rows = pa.concat_tables(found) if found else _no_rows()
+            parts = np.concatenate([np.zeros(0, int), *parts])
+            self._join(counter, name, totals, rows, parts, before, folders, tables)
+
+    def _join(self, counter, name, totals, rows, parts, before, folders, tables):
+        times, keys = rows[TIME].to_numpy(), rows[KEY].to_numpy()
+        trains = rows[TRAINS].to_numpy(zero_copy_only=False)
+        amounts = np.column_stack([rows[CLICKS].to_numpy(), rows[SHOWN].to_numpy()])
+        delay, half_life = self._durations(counter, totals)
+        events = Events(keys, times, amounts)
+        trained = Events.joined([before, events.of(trains)])
+        counting = trained
+        has_counts = trains
+        if self.protocol == "running":
+            counting = Events.joined([before, events])
+            has_counts = np.ones_like(trains)
+        asked = keys[has_counts], times[has_counts] - delay
+        known = counts_before(counting, *asked, half_life)
+        row_numbers, parts = rows[ROW].to_numpy()[has_counts], parts[has_counts]
+        for part in np.unique(parts):
+            mine = parts == part
+            _write_counts(folders[part], name, row_numbers[mine], known[mine])
+        as_of = np.inf if not self.by_time(counter) else totals.last - delay
+        keys, counts = counts_at(trained, as_of, half_life)
+        waiting = trained.of(trained.times > as_of)
+        np.savez(
+            Path(tables, f"{name}.npz"), table=keys, counts=counts, **waiting._asdict()
+        )
+
+    def _durations(self, counter, totals):
+        if not self.by_time(counter):
+            return 0.0, None
+        delay = DELAY if counter.delay is None else counter.delay
+        return (
+            totals.duration(delay, "delay"),
+            totals.duration(counter.half_life, "half_life"),
+        )
+
+    def _before(self, counter, group, groups):
+        """What the days before counted of a group's keys: `Events`."""
+        tables = self.growth.spec.counters if self.growth else ()
+        found = [table for table in tables if table.counter == counter]
+        if not found:
+            return Events.none()
+        events = found[0].before()
+        return events.of(events.keys % groups == group)
+
+    def added(self, batches, folder, plan, log):
+        """Adds the counts to the batches of a part, which come in the log's order.
+
+        Args:
+            batches: Yields a batch's first row and the batch.
+            folder: The directory that `join` filled for the part.
+            plan: The `Plan`.
+            log: The log's number.
+        """
+        streams = {
+            number: [
+                SortedRows(path)
+                for path in sorted(Path(folder).glob(_file_name(number, "*")))
+            ]
+            for number in range(len(self.counters))
+        }
+        for first_row, batch in batches:
+            keys = row_keys(plan.splitter.seed, log, first_row, batch.num_rows)
+            has_counts = plan.splitter.places(batch, plan.splits[log], keys) == 0
+            if self.protocol == "running":
+                has_counts[:] = True
+            known = {
+                counter: _counts_of(streams[number], first_row, batch.num_rows)
+                for number, counter in enumerate(self.counters)
+            }
+            for field in self.schema.statistics:
+                levels = [known[counter][has_counts] for counter in levels_of(field)]
+                column = _lists(has_counts, np.hstack(levels))
+                batch = batch.append_column(field.name, column)
+            yield first_row, batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """What is known in the end, for the FeatureSpec.
+
+    Attributes:
+        statistics: The `Statistics`.
+        totals: `Totals` of all parts.
+        folder: The directory `tables` of `Statistics.join`.
+    """
+
+    statistics: Statistics
+    totals: Totals
+    folder: Path
+
+    @property
+    def prior(self):
+        """The click rate of the training rows, before negatives are left out."""
+        return self.totals.clicks / max(self.totals.shown, 1e-9)
+
+    def write(self, directory):
+        """Writes the tables; returns what `features.json` says of them."""
+        stored = []
+        for number, counter in enumerate(self.statistics.counters):
+            keys, counts, waiting = [np.zeros(0, np.int64)], [np.zeros((0, 2))], []
+            for path in sorted(Path(self.folder).glob(_file_name(number, "*.npz"))):
+                with np.load(path) as piece:
+                    keys.append(piece["table"])
+                    counts.append(piece["counts"])
+                    waiting.append(Events(*(piece[name] for name in Events._fields)))
+            as_of = None
+            if self.statistics.by_time(counter):
+                delay, _ = self.statistics._durations(counter, self.totals)
+                as_of = self.totals.last - delay
+            stored.append(
+                write_table(
+                    directory,
+                    number,
+                    counter,
+                    np.concatenate(keys),
+                    np.concatenate(counts),
+                    Events.joined(waiting),
+                    as_of,
+                )
+            )
+        return {"protocol": self.statistics.protocol, "counters": stored}
+
+
+def _file_name(number, group):
+    return f"{number}-{group}"
+
+
+def _no_rows():
+    columns = dict.fromkeys([TIME, CLICKS, SHOWN], np.zeros(0))
+    columns |= dict.fromkeys([KEY, ROW], np.zeros(0, np.int64))
+    return pa.table({**columns, TRAINS: np.zeros(0, bool)})
+
+
+def _write_counts(folder, name, rows, counts):
+    """Counts of a part's rows, those of the values of a list together."""
+    distinct, places = np.unique(rows, return_inverse=True)
+    clicks, shown = (np.bincount(places, column) for column in counts.T)
+    writers = GroupWriters(folder)
+    for start in range(0, len(distinct), WRITTEN_ROWS):
+        some = slice(start, start + WRITTEN_ROWS)
+        columns = {ROW: distinct[some], CLICKS: clicks[some], SHOWN: shown[some]}
+        writers.write(name, pa.table(columns))
+    writers.close()
+
+
+def _counts_of(streams, first_row, rows):
+    """The counts of rows that follow each other, `[rows, 2]`, 0 where there are none."""
+    counts = np.zeros((rows, 2))
+    for stream in streams:
+        for table in stream.upto(first_row + rows):
+            places = table[ROW].to_numpy() - first_row
+            counts[places, 0] += table[CLICKS].to_numpy()
+            counts[places, 1] += table[SHOWN].to_numpy()
+    return counts
+
+
+def _lists(has_counts, values):
+    """A column of lists: a row of `values` where a row has some, else none."""
+    lengths = has_counts * values.shape[1]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()), pa.array(values.astype(np.float32).ravel())
+    )
