@@ -8,7 +8,7 @@ from edcn_tf.field import MISSING
 from edcn_tf.files import write_json
 
 from .request_sizes import RequestCosts
-from .signatures import slot_ranges
+from .signatures import slot_ranges, without_value
 
 RECORDED = "recorded_requests.tfrecord"
 FEATURES = "features.json"
@@ -93,12 +93,16 @@ def _request(rows, signature, chosen, candidates, answer=True):
     elif signature == "ids":
         inputs = {"ids": rows.ids[chosen]}
     else:
-        inputs = rows.features(chosen, [field.name for field in rows.schema.inputs])
+        names = [field.name for field in rows.schema.inputs]
+        if signature == "fresh":
+            names += [field.name for field in rows.schema.statistics]
+        inputs = rows.features(chosen, names)
     if not answer:
         return inputs, None
     if signature == "explain":
         return inputs, rows.explanations(chosen)
-    scores = rows.scores[chosen]
+    holds_statistics = signature in ("examples", "classify", "regress", "fresh")
+    scores = (rows.own_scores if holds_statistics else rows.scores)[chosen]
     if signature == "classify":
         classes = np.array([[b"0", b"1"]] * len(chosen), object)
         return inputs, {"classes": classes, "scores": np.hstack([1 - scores, scores])}
@@ -106,7 +110,11 @@ def _request(rows, signature, chosen, candidates, answer=True):
 
 
 class _Rows:
-    """Rows of the log, odd ones first, with ids and scores."""
+    """Rows of the log, odd ones first, with ids and scores.
+
+    `ids` and `scores` are those of requests that hold no statistics, `own_scores` with
+    those that a record itself holds.
+    """
 
     def __init__(self, servable, model, records):
         self.model, self.encoder = model, servable.encoder
@@ -126,8 +134,11 @@ class _Rows:
         ).get_concrete_function(
             tf.TensorSpec([None, self.encoder.spec.num_slots], tf.int32)
         )
-        self.ids = self._in_parts(self._encode, self.records)
-        self.scores = self.score(self.ids)
+        plain = np.array([_plain(each, self.schema) for each in self.records], object)
+        self.ids = self._in_parts(self._encode, plain)
+        self.scores = self.own_scores = self.score(self.ids)
+        if self.schema.statistics:
+            self.own_scores = self.score(self._in_parts(self._encode, self.records))
 
     def _in_parts(self, function, rows):
         parts = _parts(rows, self.costs.most_rows("serving_default"))
@@ -140,7 +151,7 @@ class _Rows:
         """Name -> array `[B]` or `[B, length]` of some fields of some rows."""
         parsing = {name: self.encoder.parsing()[name] for name in names}
         parsed = tf.io.parse_example(self.records[chosen], parsing)
-        dtypes = {field.name: field.dtype for field in self.schema.inputs}
+        dtypes = {field.name: field.dtype for field in self.schema.fields}
         return {
             name: (
                 value.to_tensor(MISSING[dtypes[name]])
@@ -191,9 +202,9 @@ class _Rows:
         of = {f.name: candidates if f.candidate else users for f in self.fields}
         parts, start = [], 0
         for field in self.fields:
-            if field.parts:  # perhaps of values of a user's row and a candidate's
+            if field.parts or field.counted:  # perhaps of a user's row and another
                 values = {}
-                for name in field.parts:
+                for name in (*field.parts, *field.counted):
                     values |= self.features(of[name], [name])
                 parts.append(self.encoder(values, [field.name]).numpy())
             else:
@@ -207,9 +218,9 @@ class _Rows:
         contributions, start = [], 0
         for field in self.fields:
             without = ids.copy()
-            without[:, start] = others[start]
-            without[:, start + 1 : start + field.slots] = 0  # one of a list, no numbers
-            start += field.slots
+            end = start + field.slots
+            without[:, start:end] = without_value(field, others[start:end])
+            start = end
             contributions.append(scores - self.score(without))
         names = [[field.name.encode() for field in self.fields]] * len(chosen)
         gates = self.model.gates() if hasattr(self.model, "gates") else {}
@@ -224,6 +235,16 @@ class _Rows:
         }
 
 
+def _plain(record, schema):
+    """A serialized tf.Example without what it says of statistics."""
+    if not schema.statistics:
+        return record
+    example = tf.train.Example.FromString(record)
+    for field in schema.statistics:
+        example.features.feature.pop(field.name, None)
+    return example.SerializeToString()
+
+
 def _odd_records(schema, records):
     """Rows with a field missing, unseen, or at the limits of its type."""
     base = tf.train.Example()
@@ -236,6 +257,12 @@ def _odd_records(schema, records):
         for main, *others in schema.sequences
         for other in others
     }
+    for field in schema.statistics:
+        for counts in ([0, 0], [3, 7], [7, 7], [0, 1e6], [1e6, 1e7]):
+            example = tf.train.Example()
+            example.CopyFrom(base)
+            _set(example, field, counts * len(field.counted))
+            odd.append(example.SerializeToString())
     for field in schema.inputs:
         values = [[], *[[value] for value in EXTREMES[field.dtype]]]
         if field.is_vector:

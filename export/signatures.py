@@ -24,13 +24,16 @@ class Servable(tf.Module):
     | `examples` | `inputs`: tf.Examples, `[B]` | `probability` `[B, 1]` |
     | `classify` | the same | `classes`, `scores` `[B, 2]`: of "0" and "1" |
     | `regress` | the same | `outputs` `[B, 1]`: the probability |
+    | `fresh` | as `serving_default`, and each statistic | `probability` `[B, 1]` |
     | `ids` | `ids` `[B, S]` int32 | `probability` `[B, 1]` |
     | `rank` | the same, a candidate's fields `[B, N, ...]` | `probability` `[B, N]` |
     | `explain` | as `serving_default` | `probability` `[B, 1]`, `fields` and |
     | | | `contributions` `[B, F]`, of softmax gates `deep_gates` and |
     | | | `TOWER_gates` (EDCN: `cross_gates`) `[B, L, F]` |
 
-    Fields that are crosses are no inputs. A contribution is the probability less what
+    Fields that are crosses are no inputs. A statistic is one of `fresh` alone, and may be
+    in a tf.Example: clicks and impressions of each of its levels, `[B, 2 * levels]`,
+    which are taken in place of those that were counted; NaN for what is not known. A contribution is the probability less what
     it would be if that field's value were unseen (missing, for a number or a hashed
     field); a cross is a field of its own there, and stays where one of its parts goes.
 
@@ -54,10 +57,17 @@ class Servable(tf.Module):
         self.served = {
             name: make(model, encoder, calibration)
             for name, make in SIGNATURES.items()
-            if name != "rank" or can_rank(model, encoder.spec.schema)
+            if has_signature(name, model, encoder.spec.schema)
         }
         used = [v for f in self.served.values() for v in f.graph.variables]
         self.model_variables = list({id(v): v for v in used}.values())
+
+
+def has_signature(name, model, schema):
+    """Whether a model of a schema has the signature of that name."""
+    if name == "fresh":
+        return bool(schema.statistics)
+    return name != "rank" or can_rank(model, schema)
 
 
 def can_rank(model, schema):
@@ -80,8 +90,9 @@ def slot_ranges(spec):
     """Of each slot: first id of its field, the end, the id for any other, if a list.
 
     Four lists of S. The id for any other is that of an unseen value, or, for a number,
-    a vector or a hashed field, which have none, that of a missing one. The numbers of
-    a vector may be any, and 0 where there are none.
+    a vector or a hashed field, which have none, that of a missing one; of a statistic
+    those of a key that nothing is known of. The numbers of a vector may be any, and 0
+    where there are none.
     """
     slots = []
     for field in spec.fields:
@@ -90,9 +101,44 @@ def slot_ranges(spec):
         slot = (field.offset, field.offset + field.rows, other, field.field.is_list)
         if field.field.is_vector:
             slots += [slot, *[ANY_BITS] * field.field.length]
+        elif field.statistic:
+            rate, shown = field.statistic.nothing_known()
+            middle, end = field.first_value + field.statistic.rates, slot[1]
+            slots += [
+                (field.first_value, middle, field.offset + rate, False),
+                (middle, end, field.offset + shown, False),
+            ]
         else:
             slots += [slot] * field.field.slots
     return [list(column) for column in zip(*slots)]
+
+
+def without_value(field, others):
+    """What the slots of a field hold where its value is unseen: of a list, one value.
+
+    Args:
+        field: The `Field`.
+        others: Of `slot_ranges`, those of its slots.
+    """
+    return others if field.is_statistic else [others[0], *[0] * (field.slots - 1)]
+
+
+def fresh_inputs(encoder):
+    """Name -> `tf.TensorSpec`: as `Encoder.signature`, and of each statistic."""
+    inputs = encoder.signature()
+    for field in encoder.spec.schema.statistics:
+        shape = [None, 2 * len(field.counted)]
+        inputs[field.name] = tf.TensorSpec(shape, tf.float32, name=field.name)
+    return inputs
+
+
+def _fresh(model, encoder, calibration):
+    def fresh(**features):
+        with tf.control_dependencies([_same_rows(features)]):
+            ids = encoder(features)
+        return {"probability": calibration(model(ids, training=False))}
+
+    return _concrete(fresh, fresh_inputs(encoder))
 
 
 def _serving_default(model, encoder, calibration):
@@ -143,7 +189,8 @@ def _ids(model, encoder, calibration):
 def _rank(model, encoder, calibration):
     """The user is encoded and embedded once, whatever the number of candidates.
 
-    A cross of a user's and a candidate's fields is made for each candidate.
+    A cross, or a statistic, of a user's and a candidate's fields is made for each
+    candidate.
     """
     schema = encoder.spec.schema
     fields = schema.fields
@@ -151,15 +198,20 @@ def _rank(model, encoder, calibration):
     candidates = [field.name for field in fields if field.candidate]
     is_candidate = [field.candidate for field in fields]
     given = [field.name for field in schema.inputs if field.candidate]
-    # What crosses of a user's and a candidate's fields have of the user.
-    parts = {part for field in fields if field.candidate for part in field.parts}
+    # What combinations of a user's and a candidate's fields have of the user.
+    parts = {
+        part
+        for field in fields
+        if field.candidate
+        for part in (*field.parts, *field.counted)
+    }
     repeated = sorted(parts - set(given))
 
     def rank(**features):
         shape = tf.shape(features[given[0]])[:2]  # B, N
         with tf.control_dependencies([_same_rows(features, given)]):
             flat = {name: _merged(features[name]) for name in given}
-            flat |= {name: tf.repeat(features[name], shape[1]) for name in repeated}
+            flat |= {n: tf.repeat(features[n], shape[1], axis=0) for n in repeated}
             user_ids = encoder(features, users)
         of_user = model.embed(user_ids, users)
         of_candidate = model.embed(encoder(flat, candidates), candidates)
@@ -179,7 +231,7 @@ def _explain(model, encoder, calibration):
     for field in fields:
         slots = range(start, start + field.slots)
         left_out.append([slot in slots for slot in range(len(unseen))])
-        others += [unseen[start], *[0] * (field.slots - 1)]  # of a list, one value
+        others += without_value(field, unseen[start : start + field.slots])
         start += field.slots
     names = [[field.name for field in fields]]
 
@@ -217,6 +269,7 @@ SIGNATURES = {
     "classify": _of_examples(_classes),
     # One output of this name: what TF Serving's regress API asks for.
     "regress": _of_examples(lambda p: {"outputs": p}),
+    "fresh": _fresh,
     "ids": _ids,
     "rank": _rank,
     "explain": _explain,

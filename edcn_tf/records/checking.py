@@ -38,7 +38,9 @@ class CheckedRecords(NamedTuple):
     lost: int
 
 
-def check_records(files, spec, *, group=False, allowed=0, before=0, prepared=None):
+def check_records(
+    files, spec, *, group=False, allowed=0, before=0, prepared=None, counted=False
+):
     """Looks at every record of TFRecord files, before they are trained on.
 
     A record is bad if its frame is damaged (as are bytes that belong to none, and an
@@ -53,6 +55,7 @@ def check_records(files, spec, *, group=False, allowed=0, before=0, prepared=Non
         allowed: Number of bad records at most.
         before: How many of these were found elsewhere.
         prepared: How many rows the files are to hold, where that is known.
+        counted: Whether every record has to hold its statistics.
 
     Returns:
         `CheckedRecords`, its files in the order of `files`.
@@ -61,7 +64,7 @@ def check_records(files, spec, *, group=False, allowed=0, before=0, prepared=Non
         InputError: With file and record, if there are more bad ones, or only such; if
             there are more rows than prepared, or less and no bad record says why.
     """
-    fits = _Fits(spec, group)
+    fits = _Fits(spec, group, counted)
     good, rows, skipped = [], 0, {}
     for path, number in _numbers(files, fits):
         if number is None:
@@ -102,8 +105,8 @@ def _excess(bad, allowed):
 class _Fits:
     """Finds the records that do not fit the schema."""
 
-    def __init__(self, spec, group):
-        self.schema = spec.schema
+    def __init__(self, spec, group, counted):
+        self.schema, self.counted = spec.schema, counted
         self.parsing = parsing_of(self.schema, group)
         # Fast, but its errors tell of its own code: `reasons` does without.
         self.check = tf.function(
@@ -112,7 +115,8 @@ class _Fits:
 
     def parse(self, records):
         """The labels of a batch of records, all of which fit."""
-        return parsed(records, self.parsing, self.schema)[self.schema.label]
+        columns = parsed(records, self.parsing, self.schema, self.counted)
+        return columns[self.schema.label]
 
     def reasons(self, records):
         """None for each record that fits, and what is wrong for each other one."""

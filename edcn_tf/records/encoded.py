@@ -53,21 +53,25 @@ def encode_rows(data, out):
     with new_directory(out) as partial, progress_bar("Encoding", size) as bar:
         for split in TRAINING_SPLITS:
             rows, found = data.rows(split), 0
-            with reading(files[split], spec, rows):
+            with reading(files[split], spec, rows, counted=split == "train"):
                 for file in files[split]:
                     path = EncodedRows(partial).file_of(file)
                     with open(path, "wb") as encoded:
-                        number, checksum = _encode(file, spec, encoder, encoded)
+                        number, checksum = _encode(
+                            file, spec, encoder, encoded, split == "train"
+                        )
                     found, checksums[path.name] = found + number, checksum
                     bar.update(os.path.getsize(file))
                 check_rows(found, rows)
         write_json(EncodedRows(partial).checksums, checksums)
 
 
-def _encode(file, spec, encoder, out):
+def _encode(file, spec, encoder, out, counted):
     """Writes a file's rows; returns how many they are, and their checksum."""
     rows = checksum = 0
-    for ids, *rest in read_records(file, spec, ROWS, encoder=encoder):
+    for ids, *rest in read_records(
+        file, spec, ROWS, encoder=encoder, counted=counted
+    ):
         columns = [column.numpy().view(np.int32) for column in rest]
         cells = np.column_stack([ids.numpy(), *columns]).data
         out.write(cells)

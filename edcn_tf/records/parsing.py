@@ -16,8 +16,15 @@ def parsing_of(schema, group):
     return parsing
 
 
-def parsed(records, parsing, schema):
-    """Parses a batch of tf.Examples and checks its labels and weights."""
+def parsed(records, parsing, schema, counted=False):
+    """Parses a batch of tf.Examples and checks its labels and weights.
+
+    Args:
+        records: `[B]` serialized.
+        parsing: Of `parsing_of`.
+        schema: The `Schema`.
+        counted: Whether every record has to hold its statistics.
+    """
     columns = tf.io.parse_example(records, parsing)
     label = columns[schema.label]
     checks = [
@@ -41,5 +48,18 @@ def parsed(records, parsing, schema):
         for field in schema.fields
         if field.is_vector
     ]
+    if counted:
+        checks += [_has_counts(field.name, columns) for field in schema.statistics]
     with tf.control_dependencies([check for check in checks if check is not None]):
         return {name: tf.identity(column) for name, column in columns.items()}
+
+
+def _has_counts(name, columns):
+    """Fails unless all records hold a statistic.
+
+    Looked up in the end, it would tell of a training row what came after it, and its
+    own label.
+    """
+    there = tf.reduce_all(tf.math.is_finite(columns[name]))
+    told = f"a training row must hold {name!r} as it was before it: `edcn prepare`"
+    return tf.debugging.Assert(there, [told])

@@ -35,6 +35,7 @@ def read_records(
     encoder: Encoder | None = None,
     shard: tuple[int, int] | None = None,
     skip_corrupt: int | None = None,
+    counted: bool = False,
 ) -> tf.data.Dataset:
     """Reads TFRecord files of tf.Example as batches of ids and labels.
 
@@ -63,6 +64,8 @@ def read_records(
             how many were bad). With 0 that is a check, which sees more than reading
             does: to TensorFlow a file that is cut within the 12 bytes before a record
             just ends there.
+        counted: Whether every record has to hold the schema's statistics, as those of
+            the training split must; others are looked up where they do not.
 
     Returns:
         `tf.data.Dataset` of `(ids [B, S] int32, label [B] float32)`; with a weight in
@@ -85,7 +88,9 @@ def read_records(
     if group and schema.group is None:
         raise InputError("The schema names no `group` column")
     if skip_corrupt is not None:
-        files = check_records(files, spec, group=group, allowed=skip_corrupt).files
+        files = check_records(
+            files, spec, group=group, allowed=skip_corrupt, counted=counted
+        ).files
     part, shard = _part(files, shard)
     refuse_empty(part)
     sound = sound_files(part)
@@ -94,7 +99,7 @@ def read_records(
 
     @tf.autograph.experimental.do_not_convert
     def decode(records: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        columns = parsed(records, parsing, schema)
+        columns = parsed(records, parsing, schema, counted)
         row = [encoder(columns), tf.cast(columns[schema.label], tf.float32)]
         if schema.weight:
             row.append(columns[schema.weight])
@@ -255,7 +260,11 @@ def check_rows(found: int, rows: int | None) -> None:
 
 @contextlib.contextmanager
 def reading(
-    pattern: str | Iterable[StrPath], spec: FeatureSpec, rows: int | None = None
+    pattern: str | Iterable[StrPath],
+    spec: FeatureSpec,
+    rows: int | None = None,
+    *,
+    counted: bool = False,
 ) -> Iterator[None]:
     """Turns TensorFlow's error over a record into an `InputError` that names it.
 
@@ -266,6 +275,7 @@ def reading(
         pattern: Glob pattern of the files, or a list of patterns.
         spec: The `FeatureSpec`.
         rows: How many they are to hold together, where that is known.
+        counted: As for `read_records`.
     """
     try:
         yield
@@ -275,7 +285,7 @@ def reading(
         files = record_files(pattern)
         group = spec.schema.group is not None
         try:
-            check_records(files, spec, group=group, prepared=rows)
+            check_records(files, spec, group=group, prepared=rows, counted=counted)
         except InputError as explained:
             raise explained from error
         raise

@@ -38,6 +38,9 @@ def _of_field(old, new):
     first = old.offset + np.arange(old.first_value - old.offset)  # missing, unseen
     if new.field.is_vector:
         places, has_row = np.zeros(1, int), np.ones(new.rows, bool)
+    elif new.statistic:  # whose ranges stay what they are
+        places = np.arange(new.rows - 1)
+        has_row = np.ones(new.rows, bool)
     elif new.field.has_ranges:
         lowest = np.float32([-np.inf, *new.boundaries])
         places = np.searchsorted(np.float32(old.boundaries), lowest, side="right")

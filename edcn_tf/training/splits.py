@@ -55,7 +55,7 @@ class TrainingSplits:
     def _skip(self, allowed):
         """Reads the good records alone from now on."""
         check = functools.partial(check_records, spec=self.spec, allowed=allowed)
-        train = check(record_files(self.train), prepared=self.rows)
+        train = check(record_files(self.train), prepared=self.rows, counted=True)
         before = sum(train.skipped.values())
         valid = check(record_files(self.valid), prepared=self.valid_rows, before=before)
         self.train, self.rows = train.files, train.rows
@@ -70,6 +70,8 @@ class TrainingSplits:
 
         def read_part(batch_size, shard):
             part = {} if shard is None else {"shard": shard}
+            if self.encoded is None:
+                part["counted"] = True
             dataset = self.read(
                 self.train,
                 self.spec,
@@ -93,7 +95,9 @@ class TrainingSplits:
     @contextlib.contextmanager
     def reading(self):
         """Names the record of an error, as `reading` does."""
-        named = reading if self.encoded is None else reading_encoded
-        with named(self.train, self.spec, self.rows):
+        named, of_training = reading_encoded, {}
+        if self.encoded is None:
+            named, of_training = reading, {"counted": True}
+        with named(self.train, self.spec, self.rows, **of_training):
             with named(self.valid, self.spec, self.valid_rows):
                 yield

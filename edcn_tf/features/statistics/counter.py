@@ -110,8 +110,8 @@ def keys_of_tensors(features: Mapping[str, Any], counter: Counter) -> Any:
 
     from edcn_tf.features.hashing import hash_bucket
 
-    values = [features[name] for name in counter.of]
-    lists = [each for each in values if each.shape.rank == 2]
+    values = [_tensor(features[name]) for name in counter.of]
+    lists = [each for each in values if len(each.shape) == 2]
     if lists:
         ragged = lists[0]
         if not isinstance(ragged, tf.RaggedTensor):
@@ -126,3 +126,10 @@ def keys_of_tensors(features: Mapping[str, Any], counter: Counter) -> Any:
     missing = tf.equal(texts, MISSING["string"])
     keys = tf.where(missing, tf.constant(NO_KEY, tf.int64), keys)
     return ragged.with_flat_values(keys) if lists else keys
+
+
+def _tensor(values: Any) -> Any:
+    import tensorflow as tf
+
+    is_ragged = isinstance(values, tf.RaggedTensor)
+    return values if is_ragged else tf.convert_to_tensor(values)

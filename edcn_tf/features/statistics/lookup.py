@@ -29,7 +29,7 @@ class Statistics(tf.Module):
 
     def __init__(self, spec: FeatureSpec) -> None:
         super().__init__(name="statistics")
-        self._counters = tuple(table.counter for table in spec.counters)
+        self.spec = spec
         keys, counts = [np.array([NO_KEY])], [np.zeros((1, 2), np.float32)]
         for number, table in enumerate(spec.counters):
             own, of_own = table.load()
@@ -74,8 +74,9 @@ class Statistics(tf.Module):
         self, counters: Sequence[Counter], features: Mapping[str, Any]
     ) -> tf.Tensor:
         """Clicks and impressions of each counter's key, `[B, counters, 2]`."""
+        numbers = [table.counter for table in self.spec.counters]
         keys = [
-            _salted(keys_of_tensors(features, each), self._counters.index(each))
+            _salted(keys_of_tensors(features, each), numbers.index(each))
             for each in counters
         ]
         flat = [
