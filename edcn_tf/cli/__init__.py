@@ -22,6 +22,7 @@ from edcn import (
     prepare,
     report,
     request,
+    statistics,
     synthesize,
     train,
     tune,
@@ -29,7 +30,7 @@ from edcn import (
 )
 
 COMMANDS = (  # as `edcn --help` lists them
-    *(demo, prepare, synthesize),
+    *(demo, prepare, statistics, synthesize),
     *(describe, train, evaluate, calibrate, predict, report),
     *(tune, export, verify, request, benchmark),
 )

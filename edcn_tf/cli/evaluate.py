@@ -1,6 +1,11 @@
 """`edcn evaluate`: judges a run's best model on a split."""
 
-from edcn.options import add_skip_corrupt, add_split, print_skipped
+from edcn.options import (
+    add_skip_corrupt,
+    add_split,
+    print_skipped,
+    print_statistics_of,
+)
 
 
 def add(command):
@@ -26,6 +31,7 @@ def run(args):
         args.run, args.data, args.split, skip_corrupt=args.skip_corrupt
     )
     print_skipped(figures)
+    print_statistics_of(args.data)
     for name, value in figures.items():
         if name in ("skipped", "lost_rows"):
             continue

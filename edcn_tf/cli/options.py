@@ -17,6 +17,7 @@ def _choices():
 
 _CHOICES = _choices()
 FORMATS, SPLITS, SPLIT_BY = _CHOICES.FORMATS, _CHOICES.SPLITS, _CHOICES.SPLIT_BY
+PROTOCOLS = _CHOICES.PROTOCOLS
 STRATEGIES, OBJECTIVES = _CHOICES.STRATEGIES, _CHOICES.OBJECTIVES
 
 
@@ -107,3 +108,14 @@ def print_skipped(figures):
         print(f"{figures['lost_rows']:,} of the prepared rows are lost")
     else:
         print("No bad records")
+
+
+def print_statistics_of(data):
+    """How the statistics of prepared data were counted; nothing where it has none."""
+    from edcn_tf.directories import PreparedData
+    from edcn_tf.features.spec import FeatureSpec
+
+    features = PreparedData(data).features
+    told = features.exists() and FeatureSpec.load(features).statistics_told()
+    if told:
+        print(f"Statistics {told}")

@@ -3,7 +3,15 @@
 import contextlib
 import shlex
 
-from edcn.options import FORMATS, SPLITS, add_split_by, at_least_one, rate, shares
+from edcn.options import (
+    FORMATS,
+    PROTOCOLS,
+    SPLITS,
+    add_split_by,
+    at_least_one,
+    rate,
+    shares,
+)
 
 
 def add(command):
@@ -54,6 +62,14 @@ def add(command):
         metavar="USER:ITEM:TIME",
         help="names of three columns: each row gets the items that its user clicked "
         "before its time",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="frozen",
+        help="what statistics know in the validation and the test split: frozen, what "
+        "training rows tell in the end (default); or running, what all rows before "
+        "each tell",
     )
     parser.add_argument(
         "--negative-sampling-rate",
@@ -141,6 +157,7 @@ def run(args):
             forget_after=args.forget_after,
             refit=args.refit,
             history=args.history,
+            protocol=args.protocol,
         )
     print_summary(summary)
     goes_on = ["--warm-start", "RUN"] if args.vocabulary_of else []
@@ -165,3 +182,12 @@ def print_summary(summary):
         if grows:
             line += f" {field['new']:>10,} {field['forgotten']:>10,}"
         print(line)
+    if "statistics" in summary:
+        print_statistics(summary["statistics"])
+
+
+def print_statistics(summary):
+    """How statistics were counted, and how many keys of what."""
+    print(f"\nStatistics {summary['told']}")
+    for counter in summary["counters"]:
+        print(f"{counter['keys']:>12,} keys of {' x '.join(counter['of'])}")

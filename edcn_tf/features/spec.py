@@ -133,8 +133,8 @@ class FeatureSpec:
         num_slots: Ids of one row of the log, S.
         day: How many logs, each a day, it goes on from, this one included.
         counters: A `CounterTable` for each counter of the schema's statistics.
-        counted: How these were counted, a dict: `protocol` (of
-            `edcn_tf.choices.PROTOCOLS`) and `order` ("time" or "draw").
+        counted: How these were counted, a dict: `protocol`, one of
+            `edcn_tf.choices.PROTOCOLS`.
     """
 
     def __init__(
@@ -196,11 +196,34 @@ class FeatureSpec:
         """What `summary.json` says of statistics: how, and how many keys of what."""
         return {
             **self.counted,
+            "told": self.statistics_told(),
             "counters": [
-                {**table.counter.to_dict(), "keys": len(table.load()[0])}
+                {
+                    **table.counter.to_dict(),
+                    "keys": len(table.load()[0]),
+                    "known_after": table.known_after,
+                }
                 for table in self.counters
             ],
         }
+
+    def statistics_told(self) -> str:
+        """How statistics were counted, in a line for people; none where there are none."""
+        delays = dict.fromkeys(table.known_after for table in self.counters)
+        if not delays:
+            return ""
+        orders = [
+            "training rows in a drawn order"
+            if delay is None
+            else f"labels known after {delay}"
+            for delay in delays
+        ]
+        until = {
+            "frozen": "as of the end of the training rows",
+            "running": "as of each row's time",
+        }
+        protocol = self.counted["protocol"]
+        return f"{protocol}: {until[protocol]}; {', '.join(orders)}"
 
     @classmethod
     def load(cls, directory: StrPath) -> "FeatureSpec":

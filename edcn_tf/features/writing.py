@@ -169,12 +169,23 @@ def _statistic(field, sample, prior):
     strengths = [field.smoothing] * len(field.counted)
     if field.smoothing is None:
         strengths = learned_strengths(counts, labels, prior, field.min_count, weights)
-    rates = smoothed(counts, prior, strengths, field.min_count).astype(np.float32)
-    boundaries = (
-        tuple(float(number) for number in _boundaries(field, None, np.sort(each)))
-        for each in (rates, counts[:, 0, 1])
-    )
+    rates = smoothed(counts, prior, strengths, field.min_count)
+    boundaries = (_between(field, each) for each in (rates, counts[:, 0, 1]))
     return StatisticSpec(prior, tuple(strengths), *boundaries)
+
+
+def _between(field, numbers):
+    """Boundaries midway between numbers, none at one.
+
+    So that a rate, which is computed in float32 where the sample's was in float64, is
+    in the same range wherever it is computed.
+    """
+    numbers = np.sort(np.round(numbers, 6).astype(np.float32))
+    upper = _boundaries(field, None, numbers)
+    distinct = np.unique(numbers)
+    lower = distinct[np.searchsorted(distinct, upper) - 1]
+    middle = np.unique(((lower + upper) / 2).astype(np.float32))
+    return tuple(float(number) for number in middle)
 
 
 def _ranges(field, numbers, boundaries=None):

@@ -250,11 +250,16 @@ class Statistics:
     def _durations(self, counter, totals):
         if not self.by_time(counter):
             return 0.0, None
-        delay = DELAY if counter.delay is None else counter.delay
         return (
-            totals.duration(delay, "delay"),
+            totals.duration(self.known_after(counter), "delay"),
             totals.duration(counter.half_life, "half_life"),
         )
+
+    def known_after(self, counter):
+        """The delay of a counter as it is said; None if it does not go by time."""
+        if not self.by_time(counter):
+            return None
+        return DELAY if counter.delay is None else counter.delay
 
     def _before(self, counter, group, groups):
         """What the days before counted of a group's keys: `Events`."""
@@ -339,6 +344,7 @@ class Counted:
                     np.concatenate(counts),
                     Events.joined(waiting),
                     as_of,
+                    self.statistics.known_after(counter),
                 )
             )
         return {"protocol": self.statistics.protocol, "counters": stored}

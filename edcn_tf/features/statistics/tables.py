@@ -26,6 +26,8 @@ class CounterTable:
         keys, counts, waiting: Its files.
         as_of: Labels of rows up to this time are counted; None for all, where rows
             have no order in time.
+        known_after: How long after its row a label is known, as the schema or the
+            default says it; None where rows have no order in time.
     """
 
     counter: Counter
@@ -33,6 +35,7 @@ class CounterTable:
     counts: Path
     waiting: Path
     as_of: float | None
+    known_after: float | str | None
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """Keys `[K]` int64, rising, and counts `[K, 2]` float32.
@@ -71,6 +74,7 @@ def write_table(
     counts: np.ndarray,
     waiting: Events,
     as_of: float | None,
+    known_after: float | str | None,
 ) -> dict[str, Any]:
     """Writes a counter's table; returns what `features.json` says of it.
 
@@ -80,7 +84,7 @@ def write_table(
         counter: The `Counter`, whose `max_size` is respected.
         keys, counts: `[K]` int64 in any order, `[K, 2]` float64.
         waiting: `Events`.
-        as_of: See `CounterTable`.
+        as_of, known_after: See `CounterTable`.
     """
     folder = directory / FOLDER
     folder.mkdir(exist_ok=True)
@@ -96,7 +100,7 @@ def write_table(
         np.lexsort((*waiting.amounts.T, waiting.keys, waiting.times))
     )
     np.savez(f"{base}-waiting.npz", **waiting._asdict())
-    return {**counter.to_dict(), "keys": len(keys), "as_of": as_of}
+    return {**counter.to_dict(), "as_of": as_of, "known_after": known_after}
 
 
 def stored_tables(directory: Path, stored: Any) -> tuple[CounterTable, ...]:
@@ -110,7 +114,8 @@ def stored_tables(directory: Path, stored: Any) -> tuple[CounterTable, ...]:
         for path in files:
             if not path.is_file():
                 raise InputError(f"{path}: is not there; was it removed?")
-        tables.append(CounterTable(Counter(of=of, **rest), *files, own["as_of"]))
+        times = own["as_of"], own["known_after"]
+        tables.append(CounterTable(Counter(of=of, **rest), *files, *times))
     return tuple(tables)
 
 
