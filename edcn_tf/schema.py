@@ -286,8 +286,8 @@ def _combination_completed(field: Field, by_name: dict[str, Field]) -> Field:
     candidate = any(by_name[name].candidate for name in names)
     if field.candidate and not candidate:
         raise InputError(
-            f"Field {field.name!r}: a {field.kind} is `candidate` if one of its fields is; "
-            f"leave it out. Received: {field.candidate!r}"
+            f"Field {field.name!r}: a {field.kind} is `candidate` if one of its fields "
+            f"is; leave it out. Received: {field.candidate!r}"
         )
     return dataclasses.replace(field, candidate=candidate)
 

@@ -31,11 +31,14 @@ class Servable(tf.Module):
     | | | `contributions` `[B, F]`, of softmax gates `deep_gates` and |
     | | | `TOWER_gates` (EDCN: `cross_gates`) `[B, L, F]` |
 
-    Fields that are crosses are no inputs. A statistic is one of `fresh` alone, and may be
-    in a tf.Example: clicks and impressions of each of its levels, `[B, 2 * levels]`,
-    which are taken in place of those that were counted; NaN for what is not known. A contribution is the probability less what
-    it would be if that field's value were unseen (missing, for a number or a hashed
-    field); a cross is a field of its own there, and stays where one of its parts goes.
+    Fields that are crosses are no inputs. A statistic is one of `fresh` alone, and may
+    be in a tf.Example: clicks and impressions of each of its levels, `[B, 2 * levels]`,
+    which are taken in place of those that were counted; NaN for what is not known.
+
+    A contribution is the probability less what it would be if that field's value were
+    unseen (missing, for a number or a hashed field; nothing known, for a statistic); a
+    cross or a statistic is a field of its own there, and stays where one of its parts
+    goes.
 
     Every output has the rows of its inputs, so that TF Serving can batch requests.
     `ids` runs on a GPU whole: no op of it lacks a GPU kernel (but for what counts the

@@ -15,8 +15,9 @@ from edcn_tf.features.spec import FeatureSpec
 # What the rows of a field's values, and what is made of them, depend on.
 MEANING = (
     *("kind", "dtype", "hash_buckets", "unseen_rows", "pooling", "of", "along"),
-    "length",
+    *("length", "delay", "half_life", "smoothing", "prior"),
 )
+OF_STATISTICS = ("buckets", "min_count")  # what is made of counts depends on, too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +156,7 @@ def check_fields(earlier, schema):
     both = [field for field in schema.fields if field.name in before]
     for field in both:
         old = before[field.name]
-        for key in MEANING:
+        for key in MEANING + OF_STATISTICS * field.is_statistic:
             if getattr(old, key) != getattr(field, key):
                 raise InputError(
                     f"Field {field.name!r}: `{key}` was {getattr(old, key)!r}, which "

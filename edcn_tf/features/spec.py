@@ -208,16 +208,14 @@ class FeatureSpec:
         }
 
     def statistics_told(self) -> str:
-        """How statistics were counted, in a line for people; none where there are none."""
+        """How statistics were counted, in a line for people; empty without any."""
         delays = dict.fromkeys(table.known_after for table in self.counters)
         if not delays:
             return ""
-        orders = [
-            "training rows in a drawn order"
-            if delay is None
-            else f"labels known after {delay}"
-            for delay in delays
-        ]
+        known = [str(delay) for delay in delays if delay is not None]
+        orders = [f"labels known after {' or '.join(known)}"] if known else []
+        if None in delays:
+            orders.append("training rows in a drawn order")
         until = {
             "frozen": "as of the end of the training rows",
             "running": "as of each row's time",

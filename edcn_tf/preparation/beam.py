@@ -115,7 +115,8 @@ def _build(pipeline, plan, parts, ranges, groups, directory):
     if plan.statistics:
         totals = beam.pvalue.AsSingleton(
             parts
-            | "Gather statistics" >> beam.ParDo(CountPart(directory, groups), split_plan)
+            | "Gather statistics"
+            >> beam.ParDo(CountPart(directory, groups), split_plan)
             | "Merge totals" >> beam.CombineGlobally(Merge())
         )
         counted = (
@@ -123,9 +124,7 @@ def _build(pipeline, plan, parts, ranges, groups, directory):
             | "Groups of keys" >> beam.Create(range(groups))
             | "Spread keys" >> beam.Reshuffle()
             | "Join statistics"
-            >> beam.ParDo(
-                JoinCounts(plan, directory, len(numbered), groups), totals
-            )
+            >> beam.ParDo(JoinCounts(plan, directory, len(numbered), groups), totals)
             | "All counted" >> beam.combiners.Count.Globally()
         )
         done.append(beam.pvalue.AsSingleton(counted))
@@ -159,7 +158,9 @@ def _build(pipeline, plan, parts, ranges, groups, directory):
         counts
         | "Gather" >> beam.GroupBy(lambda _: 0)
         | "Write"
-        >> beam.ParDo(WriteResult(plan, directory), *([totals] if plan.statistics else []))
+        >> beam.ParDo(
+            WriteResult(plan, directory), *([totals] if plan.statistics else [])
+        )
     )
 
 

@@ -111,7 +111,6 @@ class Splitter:
             elif chosen.any():
                 yield name, batch.filter(pa.array(chosen)), keys[chosen]
 
-
     def places(self, batch, split, keys):
         """The split of each row, by its number in `SPLITS`, all negatives kept.
 

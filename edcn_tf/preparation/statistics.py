@@ -23,7 +23,6 @@ from edcn_tf.errors import InputError
 from edcn_tf.features.draws import ORDER, draws, row_keys
 from edcn_tf.features.growth import Growth
 from edcn_tf.features.statistics.counter import (
-    Counter,
     counters_of,
     keys_of_columns,
     levels_of,
@@ -373,7 +372,7 @@ def _write_counts(folder, name, rows, counts):
 
 
 def _counts_of(streams, first_row, rows):
-    """The counts of rows that follow each other, `[rows, 2]`, 0 where there are none."""
+    """The counts of rows that follow each other, `[rows, 2]`, 0 of those without."""
     counts = np.zeros((rows, 2))
     for stream in streams:
         for table in stream.upto(first_row + rows):

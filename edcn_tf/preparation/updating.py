@@ -90,9 +90,7 @@ def _counted(plan: Plan, statistics: Statistics, work: Path) -> Counted:
     with console.progress_bar("Reading statistics", total) as bar:
         for log, folder in enumerate(folders):
             part = LogPart(plan.logs[log])
-            totals.merge(
-                statistics.gather(log, part, plan, groups, folder, bar.update)
-            )
+            totals.merge(statistics.gather(log, part, plan, groups, folder, bar.update))
     with console.progress_bar("Counting statistics", groups) as bar:
         for group in range(groups):
             # What the rows themselves knew is not asked for.

@@ -69,9 +69,7 @@ def encode_rows(data, out):
 def _encode(file, spec, encoder, out, counted):
     """Writes a file's rows; returns how many they are, and their checksum."""
     rows = checksum = 0
-    for ids, *rest in read_records(
-        file, spec, ROWS, encoder=encoder, counted=counted
-    ):
+    for ids, *rest in read_records(file, spec, ROWS, encoder=encoder, counted=counted):
         columns = [column.numpy().view(np.int32) for column in rest]
         cells = np.column_stack([ids.numpy(), *columns]).data
         out.write(cells)

@@ -14,6 +14,7 @@ from edcn_tf.directories import PreparedData, Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.calibration import Calibration, load_calibration
 from edcn_tf.evaluation.scoring import Scorer, Scores, load_run, score_split
+from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import read_json
 from edcn_tf.models import FAMILY
 from edcn_tf.report.html import short
@@ -44,6 +45,7 @@ class ScoredRun:
         figures: Their measures, and `examples_per_second` of training.
         scorer: The model, of the run that the report is about; None of others.
         sample: Some of its rows, with their ids.
+        statistics: How those of the data were counted, or nothing.
     """
 
     directory: str
@@ -60,6 +62,7 @@ class ScoredRun:
     figures: dict
     scorer: Scorer | None
     sample: "Sample | None"
+    statistics: str
 
     @property
     def name(self):
@@ -192,7 +195,14 @@ def _read_run(directory, data, split, with_sample=False):
         figures={**scores.evaluate(), "examples_per_second": speed},
         scorer=scorer if with_sample else None,  # not the models of all runs at once
         sample=sample,
+        statistics=_statistics_told(data),
     )
+
+
+def _statistics_told(data):
+    """Nothing for another producer's records, which have no features beside them."""
+    features = PreparedData(data).features
+    return FeatureSpec.load(features).statistics_told() if features.exists() else ""
 
 
 def _every(scores, step):

@@ -167,6 +167,8 @@ def _notes(run):
             f"The model gives every row the same probability, "
             f"{run.scores.probabilities[0]:.4g}, so it ranks nothing."
         )
+    if run.statistics:
+        notes.append(f"Statistics are {run.statistics}.")
     rate = run.calibration.negative_sampling_rate
     if rate < 1:
         notes.append(f"Probabilities are corrected for a share of {rate:g} negatives.")

@@ -25,8 +25,10 @@ def counts(rows, of, asked, known, order, half_life=None):
     for key in keys_of(asked, of):
         for row in rows:
             if order(row) < known:
-                age = 1.0 if half_life is None else 0.5 ** (
-                    (known - order(row)) / half_life
+                age = (
+                    1.0
+                    if half_life is None
+                    else 0.5 ** ((known - order(row)) / half_life)
                 )
                 times = keys_of(row, of).count(key) * age
                 clicks += times * row["label"] * row.get("weight", 1)

@@ -1,1 +1,1 @@
-"""Statistics of past behaviour: what is counted of a key, and what a field makes of it."""
+"""Statistics of past behaviour: what is counted of keys, and what fields make of it."""

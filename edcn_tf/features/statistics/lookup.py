@@ -147,29 +147,33 @@ def _rows(specs: Sequence[FieldSpec], counts: tf.Tensor) -> tf.Tensor:
 
     The formula is that of `smoothing.smoothed`.
     """
-    statistics = [spec.statistic for spec in specs]
+    statistics = [spec.statistic for spec in specs if spec.statistic is not None]
     least = tf.constant([spec.field.min_count for spec in specs], tf.float32)
     enough = counts[..., 1] >= least[:, tf.newaxis]
     counts = tf.where(enough[..., tf.newaxis], counts, 0.0)
     most = counts.shape[2]
     # Of a level that a statistic does not have: (0 + 1 r) / (0 + 1).
-    strengths = [
-        [*each.strengths, *[1.0] * (most - len(each.strengths))] for each in statistics
-    ]
-    strengths = np.float32(strengths)
+    strengths = np.array(
+        [
+            [*each.strengths, *[1.0] * (most - len(each.strengths))]
+            for each in statistics
+        ],
+        np.float32,
+    )
     rate = tf.constant([each.prior for each in statistics], tf.float32)
     for level in reversed(range(most)):
         strength = strengths[:, level]
         clicks, shown = counts[:, :, level, 0], counts[:, :, level, 1]
         rate = (clicks + strength * rate) / (shown + strength)
     values = tf.stack([rate, counts[:, :, 0, 1]], axis=2)  # [B, statistics, 2]
-    boundaries, first = [], []
+    ranges, first = [], []
     for spec, each in zip(specs, statistics):
-        boundaries += [each.rate_boundaries, each.count_boundaries]
+        ranges += [each.rate_boundaries, each.count_boundaries]
         first += [spec.first_value, spec.first_value + each.rates]
-    length = max(map(len, boundaries))
-    boundaries = [[*each, *[np.inf] * (length - len(each))] for each in boundaries]
-    boundaries = np.float32(boundaries).reshape(len(specs), 2, length)
+    boundaries = np.full((len(ranges), max(map(len, ranges))), np.inf, np.float32)
+    for row, numbers in zip(boundaries, ranges):
+        row[: len(numbers)] = numbers
+    boundaries = boundaries.reshape(len(specs), 2, -1)
     above = values[..., tf.newaxis] >= boundaries
     places = tf.reduce_sum(tf.cast(above, tf.int32), axis=3)
     return tf.reshape(places, [-1, 2 * len(specs)]) + tf.constant(first, tf.int32)

@@ -46,18 +46,17 @@ def learned_strengths(counts, labels, prior, min_count=1, weights=None):
     """
     levels = counts.shape[1]
     strengths = [STRENGTHS[len(STRENGTHS) // 2]] * levels
-    if not len(labels):
+    if not len(labels) or (weights is not None and not np.sum(weights)):
         return strengths
     for level in reversed(range(levels)):
-
-        def loss(strength):
+        losses = []
+        for strength in STRENGTHS:
             tried = [strength, *strengths[level + 1 :]]
             rates = smoothed(counts[:, level:], prior, tried, min_count)
             rates = np.clip(rates, LEAST, 1 - LEAST)
             each = -np.log(np.where(labels == 1, rates, 1 - rates))
-            return np.average(each, weights=weights)
-
-        strengths[level] = min(STRENGTHS, key=loss)
+            losses.append(np.average(each, weights=weights))
+        strengths[level] = STRENGTHS[int(np.argmin(losses))]
     return strengths
 
 

@@ -40,10 +40,8 @@ class StatisticSpec:
 
     def nothing_known(self) -> tuple[int, int]:
         """Of a key without impressions the two rows, counted from the first."""
-        rate = np.searchsorted(
-            np.float32(self.rate_boundaries), np.float32(self.prior), side="right"
-        )
-        count = np.searchsorted(np.float32(self.count_boundaries), 0, side="right")
+        rate = np.searchsorted(self.rate_boundaries, self.prior, side="right")
+        count = np.searchsorted(self.count_boundaries, 0, side="right")
         return 1 + int(rate), 1 + self.rates + int(count)
 
     def row_counts(self, sample: RowsSample, min_count: int) -> np.ndarray:
@@ -56,7 +54,7 @@ class StatisticSpec:
             (rates.astype(np.float32), self.rate_boundaries),
             (counts[:, 0, 1], self.count_boundaries),
         ):
-            places = np.searchsorted(np.float32(boundaries), values, side="right")
+            places = np.searchsorted(np.array(boundaries, np.float32), values, "right")
             found.append(np.bincount(places, minlength=len(boundaries) + 1))
         return np.round(np.concatenate(found) * scale).astype(np.int64)
 
@@ -79,13 +77,15 @@ class StatisticSpec:
         }
 
     @classmethod
-    def from_dict(cls, stored: dict[str, Any], name: str, levels: int) -> "StatisticSpec":
+    def from_dict(
+        cls, stored: dict[str, Any], name: str, levels: int
+    ) -> "StatisticSpec":
         """From `to_dict`'s, of the field of that name."""
         keys = ("strengths", "rate_boundaries", "count_boundaries")
         numbers = [tuple(float(number) for number in stored[key]) for key in keys]
         prior = float(stored["prior"])
         rising = all(
-            np.isfinite(each).all() and (np.diff(np.float32(each)) > 0).all()
+            np.isfinite(each).all() and (np.diff(np.array(each, np.float32)) > 0).all()
             for each in numbers[1:]
         )
         strong = len(numbers[0]) == levels and min(numbers[0]) > 0

@@ -15,6 +15,7 @@ from edcn_tf.features.statistics.counter import Counter
 from edcn_tf.features.statistics.counts import Events
 
 FOLDER = "statistics"  # of the FeatureSpec's directory
+FILES = ("keys.npy", "counts.npy", "waiting.npz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +97,7 @@ def write_table(
     base = folder / f"{number:03d}"
     np.save(f"{base}-keys.npy", keys[order])
     np.save(f"{base}-counts.npy", counts[order].astype(np.float32))
-    waiting = waiting.of(
-        np.lexsort((*waiting.amounts.T, waiting.keys, waiting.times))
-    )
+    waiting = waiting.of(np.lexsort((*waiting.amounts.T, waiting.keys, waiting.times)))
     np.savez(f"{base}-waiting.npz", **waiting._asdict())
     return {**counter.to_dict(), "as_of": as_of, "known_after": known_after}
 
@@ -107,19 +106,17 @@ def stored_tables(directory: Path, stored: Any) -> tuple[CounterTable, ...]:
     """The `CounterTable`s of what `features.json` says of them."""
     tables = []
     for number, own in enumerate(stored):
-        of, keys = tuple(own["of"]), dataclasses.fields(Counter)
-        rest = {key.name: own[key.name] for key in keys if key.name != "of"}
+        options = (option.name for option in dataclasses.fields(Counter))
+        rest = {name: own[name] for name in options if name != "of"}
         base = directory / FOLDER / f"{number:03d}"
-        files = [Path(f"{base}-{name}") for name in FILES]
-        for path in files:
+        keys, counts, waiting = (Path(f"{base}-{name}") for name in FILES)
+        for path in (keys, counts, waiting):
             if not path.is_file():
                 raise InputError(f"{path}: is not there; was it removed?")
         times = own["as_of"], own["known_after"]
-        tables.append(CounterTable(Counter(of=of, **rest), *files, *times))
+        counter = Counter(of=tuple(own["of"]), **rest)
+        tables.append(CounterTable(counter, keys, counts, waiting, *times))
     return tuple(tables)
-
-
-FILES = ("keys.npy", "counts.npy", "waiting.npz")
 
 
 def _loaded(path: Path) -> Any:
