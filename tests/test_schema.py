@@ -58,6 +58,19 @@ FULL = {
             "unseen_rows": 2,
         },
         {"name": "country"},
+        {
+            "name": "rate",
+            "kind": "statistic",
+            "of": ["country", "tags"],
+            "delay": "2d",
+            "half_life": 3600,
+            "smoothing": 2.5,
+            "prior": 0.125,
+            "min_count": 3,
+            "max_size": 1000,
+            "hash_buckets": 5000,
+            "buckets": 12,
+        },
     ],
 }
 
@@ -88,7 +101,7 @@ def test_every_key_of_a_field_is_in_the_round_trip():
 
 
 def test_loaded_values_are_those_of_the_file():
-    tags, device, price, image, past, since, both, _ = Schema.from_dict(FULL).fields
+    tags, device, price, image, past, since, both, *_ = Schema.from_dict(FULL).fields
     assert (tags.dtype, tags.min_count, tags.max_size) == ("int64", 3, 70)
     assert (tags.unseen_rows, tags.separator, tags.pooling) == (4, ";", "sum")
     assert (tags.multiple, tags.max_length, tags.slots) == (True, 5, 5)
@@ -402,3 +415,70 @@ def test_fields_that_differ_in_case_alone_are_refused():
     fields = [Field(name="User"), Field(name="item"), Field(name="user")]
     message = one_line_error(Schema, label="click", fields=fields)
     assert message.endswith("Received: 'User' and 'user'")
+
+
+STATISTIC = {"name": "rate", "kind": "statistic", "of": "a"}
+
+
+def counted(**keys):
+    fields = [{**STATISTIC, **keys}, *PARTS, {"name": "more", "multiple": True}]
+    return {"label": "y", "timestamp": "t", "fields": fields}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"of": "nothing"}, "must name categorical fields. Received: 'nothing'"),
+        ({"of": []}, "1 to 4 different names"),
+        ({"of": ["a", "a"]}, "1 to 4 different names"),
+        ({"of": None}, "1 to 4 different names"),
+        ({"of": ["a", "rate"]}, "cannot be of itself"),
+        ({"of": "y"}, "counts the label of itself"),
+        ({"of": "other"}, "must name categorical fields. Received: 'other'"),
+        ({"of": ["more", "tags"]}, "one may be a list. Received: ['more', 'tags']"),
+        ({"delay": "1w"}, 'such as "1d", "6h", "30m" or "45s"'),
+        ({"delay": -1}, "a time of at least 0"),
+        ({"delay": float("nan")}, "a time of at least 0"),
+        ({"half_life": 0}, "a time above 0"),
+        ({"half_life": "0d"}, "a time above 0"),
+        ({"smoothing": 0}, "`smoothing` must be a number above 0"),
+        ({"smoothing": float("inf")}, "`smoothing` must be a number above 0"),
+        ({"prior": 1}, "`prior` must be a number above 0 and below 1"),
+        ({"min_count": 0}, "`min_count` must be a whole number of at least 1"),
+        ({"hash_buckets": 0}, "`hash_buckets` must be a whole number"),
+        ({"buckets": 1}, "`buckets` must be a whole number of at least 2"),
+        ({"column": "x"}, "`column` has no meaning for a statistic"),
+        ({"unseen_rows": 3}, "`unseen_rows` has no meaning for a statistic"),
+        ({"dtype": "string"}, "`dtype` must be one of"),
+        ({"candidate": True}, "a statistic is `candidate` if one of its fields is"),
+    ],
+)
+def test_a_statistic_that_cannot_be(keys, message):
+    config = counted(**keys)
+    if keys.get("of") == ["more", "tags"]:
+        config["fields"].append({"name": "tags", "multiple": True})
+    assert message in one_line_error(Schema.from_dict, config)
+
+
+@pytest.mark.parametrize("key", ["delay", "half_life"])
+def test_a_time_of_a_statistic_needs_a_timestamp(key):
+    config = counted(**{key: "1d"})
+    assert Schema.from_dict(config)
+    del config["timestamp"]
+    told = one_line_error(Schema.from_dict, config)
+    assert f"`{key}` needs a timestamp" in told
+
+
+def test_other_fields_have_nothing_of_a_statistic():
+    for key in ("delay", "half_life", "smoothing", "prior"):
+        told = one_line_error(Field, name="a", **{key: 0.5})
+        assert f"`{key}` has no meaning for a field that is no statistic" in told
+
+
+def test_a_statistic_is_no_input_and_no_group():
+    schema = Schema.from_dict(counted())
+    assert "rate" not in [field.name for field in schema.inputs]
+    assert "rate" not in schema.columns
+    assert [field.name for field in schema.statistics] == ["rate"]
+    told = one_line_error(Schema.from_dict, {**counted(), "group": "rate"})
+    assert "a column, which a statistic is not" in told

@@ -30,12 +30,11 @@ class Statistics(tf.Module):
     def __init__(self, spec: FeatureSpec) -> None:
         super().__init__(name="statistics")
         self.spec = spec
-        keys, counts = [np.array([NO_KEY])], [np.zeros((1, 2), np.float32)]
+        tables = [(np.array([NO_KEY]), np.zeros((1, 2), np.float32))]
         for number, table in enumerate(spec.counters):
             own, of_own = table.load()
-            keys.append(own ^ _salt(number))
-            counts.append(of_own)
-        keys, counts = np.concatenate(keys), np.concatenate(counts)
+            tables.append((own ^ _salt(number), of_own))
+        keys, counts = (np.concatenate(column) for column in zip(*tables))
         order = np.argsort(keys, kind="stable")
         # Variables, since constants would stand in the graph, which ends at 2 GB.
         with tf.device("CPU"):
@@ -173,7 +172,6 @@ def _rows(specs: Sequence[FieldSpec], counts: tf.Tensor) -> tf.Tensor:
     boundaries = np.full((len(ranges), max(map(len, ranges))), np.inf, np.float32)
     for row, numbers in zip(boundaries, ranges):
         row[: len(numbers)] = numbers
-    boundaries = boundaries.reshape(len(specs), 2, -1)
-    above = values[..., tf.newaxis] >= boundaries
+    above = values[..., tf.newaxis] >= boundaries.reshape(len(specs), 2, -1)
     places = tf.reduce_sum(tf.cast(above, tf.int32), axis=3)
     return tf.reshape(places, [-1, 2 * len(specs)]) + tf.constant(first, tf.int32)
