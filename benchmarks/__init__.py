@@ -9,6 +9,7 @@ from .pipeline import benchmark_input, benchmark_prepare
 from .pipeline_growth import benchmark_prepare_growth
 from .quality import benchmark_quality
 from .serving import benchmark_serving
+from .statistics import benchmark_statistics
 from .studies import benchmark_studies
 from .training import benchmark_training
 from .training.growth import benchmark_training_growth
@@ -25,6 +26,7 @@ BENCHMARKS = {
     "prepare": benchmark_prepare,
     "prepare-growth": benchmark_prepare_growth,
     "serving": benchmark_serving,
+    "statistics": benchmark_statistics,
     "training": benchmark_training,
     "training-growth": benchmark_training_growth,
 }

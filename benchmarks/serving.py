@@ -17,7 +17,7 @@ from edcn_tf import export
 from edcn_tf.directories import PreparedData, Run
 from edcn_tf.export.c_api import Session
 from edcn_tf.export.verification import __file__ as VERIFICATION
-from edcn_tf.features.encoder import Encoder
+from edcn_tf.features.encoder import Encoder, parsing_of_fields
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.framing import record_dataset
 from edcn_tf.logs.formats import SCHEMAS
@@ -51,10 +51,7 @@ def benchmark_serving(rows=400_000):
         encoder = Encoder(spec)
         files = record_files(PreparedData(folder / "data").records("train"))
         records = next(iter(record_dataset(files[0]).batch(512)))
-        features = {
-            name: value.numpy()
-            for name, value in tf.io.parse_example(records, encoder.parsing()).items()
-        }
+        features = parsed_features(records, spec)
         ids = encoder(features_of(features)).numpy()
         print(
             f"EDCN's defaults, 39 fields x 16, {os.cpu_count()} processors; medians\n"
@@ -63,6 +60,15 @@ def benchmark_serving(rows=400_000):
             _ids(session, version, model, ids)
             _rank(session, spec, features)
         _export(folder, rows)
+
+
+def parsed_features(records, spec, names=None):
+    """Serialized tf.Examples as the arrays that a request holds, of some fields."""
+    parsing = parsing_of_fields(spec.schema)
+    if names is not None:
+        parsing = {name: parsing[name] for name in names}
+    parsed = tf.io.parse_example(records, parsing)
+    return {name: value.numpy() for name, value in parsed.items()}
 
 
 def features_of(arrays):
@@ -97,12 +103,10 @@ def _ids(session, version, model, ids):
     }
     for batch in BATCHES:
         few = ids[:batch]
-        times = _times(
-            {name: functools.partial(ask, few) for name, ask in ways.items()}
-        )
-        for name, taken in times.items():
-            median, p99 = np.median(taken), np.quantile(taken, 0.99)
-            ratio = median / np.median(times["C API"])
+        taken = times({name: functools.partial(ask, few) for name, ask in ways.items()})
+        for name, each in taken.items():
+            median, p99 = np.median(each), np.quantile(each, 0.99)
+            ratio = median / np.median(taken["C API"])
             print(f"{name:<22}{batch:>6}{median:>9.2f}{p99:>9.2f}{ratio:>16.2f}")
 
 
@@ -128,8 +132,8 @@ def _rank(session, spec, features):
         "arrays to answer, by the C API": lambda name: session.run(name, inputs[name]),
     }
     for way, run in ways.items():
-        times = _times({name: functools.partial(run, name) for name in inputs})
-        rows, rank = (np.median(times[name]) for name in inputs)
+        taken = times({name: functools.partial(run, name) for name in inputs})
+        rows, rank = (np.median(taken[name]) for name in inputs)
         print(f"{way:<38}{rows:>9.2f}{rank:>9.2f}{rows / rank:>9.2f}")
     sizes = [len(requests[name]) for name in inputs]
     ratio = sizes[0] / sizes[1]
@@ -151,17 +155,17 @@ def _parsed(data):
     return {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
 
 
-def _times(functions):
+def times(functions):
     """Milliseconds of each function, called in turns of a few calls."""
-    times = {name: [] for name in functions}
+    taken = {name: [] for name in functions}
     for _ in range(TURNS):
         for name, function in functions.items():
             for call in range(CALLS + 2):
                 start = time.perf_counter()
                 function()
                 if call >= 2:  # what another left in the caches is gone by then
-                    times[name].append(1e3 * (time.perf_counter() - start))
-    return times
+                    taken[name].append(1e3 * (time.perf_counter() - start))
+    return taken
 
 
 EXPORT = "import sys, edcn_tf; edcn_tf.export.export_run(*sys.argv[1:])"

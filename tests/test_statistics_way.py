@@ -17,6 +17,7 @@ from edcn_tf.export.c_api import Session
 from edcn_tf.export.client import Client
 from edcn_tf.export.saved_model import export_run, verify_saved_model
 from edcn_tf.features.spec import FeatureSpec
+from edcn_tf.features.statistics.counter import keys_of_columns
 from edcn_tf.preparation import groups
 from edcn_tf.preparation.updating import update_statistics
 from edcn_tf.records.encoded import encode_rows, read_encoded
@@ -139,11 +140,11 @@ def raw(columns):
 
 def known(spec, of, *texts):
     """Clicks and impressions that the table has of a key."""
-    from edcn_tf.features.statistics.counter import fingerprints
-
     [table] = [each for each in spec.counters if each.counter.of == of]
     keys, counts = table.load()
-    place = np.flatnonzero(keys == fingerprints(pa.array(texts), table.counter)[0])
+    batch = pa.record_batch({n: pa.array([t]) for n, t in zip(of, texts)})
+    _, [key] = keys_of_columns(batch, table.counter)
+    place = np.flatnonzero(keys == key)
     return counts[place[0]] if len(place) else np.zeros(2)
 
 

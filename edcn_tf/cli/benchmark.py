@@ -16,7 +16,7 @@ def add(command):
     parser.add_argument(
         "what",
         choices=(
-            *("input", "prepare", "prepare-growth"),
+            *("input", "prepare", "prepare-growth", "statistics"),
             *("serving", "training", "training-growth", "history-growth", "limits"),
             *("models", "histories", "quality", "studies", "incremental"),
         ),
@@ -26,7 +26,8 @@ def add(command):
         type=at_least_one,
         help="of the log, default 400000; for serving and training, of the large "
         "table, default 400000 and 10000000; for models and quality, of the synthetic "
-        "log, default 60000 and 200000; for incremental, of a day of it, default 20000",
+        "log, default 60000 and 200000; for incremental, of a day of it, default "
+        "20000; for statistics, keys of each, default 1000000",
     )
     parser.add_argument(
         "--out",

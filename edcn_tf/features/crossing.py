@@ -7,7 +7,7 @@ so that no two combinations have the same text. It is made twice, of columns of 
 and of tensors, and is the same to the last byte.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -27,14 +27,10 @@ def crossed_columns(batch: pa.RecordBatch, field: Field) -> pa.Array:
         batch: Normalized (`edcn_tf.logs.normalizing.normalize`).
         field: The cross.
     """
-    return joined_columns([batch.column(name) for name in field.parts])
-
-
-def joined_columns(columns: Sequence[pa.Array]) -> pa.Array:
-    """The text of each row's values, null where one is missing; one's as it is."""
     texts = []
-    for column in columns:
-        if len(columns) > 1 and pa.types.is_string(column.type):
+    for name in field.parts:
+        column = batch.column(name)
+        if pa.types.is_string(column.type):
             texts.append(pc.replace_substring_regex(column, ESCAPED, ESCAPE))
         else:
             texts.append(column.cast(pa.string()))
@@ -48,29 +44,17 @@ def crossed_tensors(features: Mapping[str, Any], field: Field) -> Any:
         features: Name -> tensor `[B]` of strings or int64.
         field: The cross.
     """
-    return joined_tensors([features[name] for name in field.parts])
-
-
-def joined_tensors(values: Sequence[Any]) -> Any:
-    """The text of each row's values, missing where one is; one's as it is.
-
-    Args:
-        values: Tensors `[B]` of strings or int64.
-    """
     # Only here, so that counting without hashing needs no TensorFlow.
     import tensorflow as tf
 
     texts, missing = [], []
-    for each in values:
-        if each.dtype != tf.string:
-            missing.append(tf.equal(each, MISSING["int64"]))
-            texts.append(tf.strings.as_string(each))
-            continue
-        missing.append(tf.equal(each, MISSING["string"]))
-        if len(values) > 1:
-            each = tf.strings.regex_replace(each, ESCAPED, ESCAPE)
-        texts.append(each)
-    if len(values) == 1 and values[0].dtype == tf.string:
-        return texts[0]
+    for name in field.parts:
+        values = features[name]
+        if values.dtype == tf.string:
+            missing.append(tf.equal(values, MISSING["string"]))
+            texts.append(tf.strings.regex_replace(values, ESCAPED, ESCAPE))
+        else:
+            missing.append(tf.equal(values, MISSING["int64"]))
+            texts.append(tf.strings.as_string(values))
     joined = tf.strings.join(texts, BETWEEN)
     return tf.where(tf.reduce_any(missing, axis=0), MISSING["string"], joined)

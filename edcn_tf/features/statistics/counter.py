@@ -1,23 +1,23 @@
 """A counter: clicks and impressions of each value, or combination, of some fields.
 
-A key is the fingerprint of the text that a cross would have (`features.crossing`), of a
-list each of its values'. It is made twice, of columns of a log and of tensors, and is
-the same to the last bit.
+A key is a hash of the values' texts: of a list one of each of its values. It is made
+twice, of columns of a log and of tensors, and is the same to the last bit.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from edcn_tf.features.crossing import joined_columns, joined_tensors
 from edcn_tf.field import MISSING, Field
 from edcn_tf.schema import Schema
 
 FINGERPRINTS = 2**63 - 1  # of keys: of a million two are alike with probability 1e-7
 NO_KEY = -1  # of a value that is missing
+LARGEST = 2**63 - 1  # of a hash, and the bits that it has
+SPREAD = 0x1E3779B97F4A7C15  # odd, without a pattern, and an int64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +76,9 @@ def keys_of_columns(
         Rows of the batch, rising, and their keys: `[K]` int64 both. A combination with
         a missing value has none.
     """
+    # Only here, so that reading a table needs no TensorFlow.
+    from edcn_tf.features.counting import value_buckets
+
     columns = [batch.column(name) for name in counter.of]
     rows = np.arange(batch.num_rows)
     lists = [column for column in columns if pa.types.is_list(column.type)]
@@ -85,51 +88,37 @@ def keys_of_columns(
             column.flatten() if column is lists[0] else column.take(pa.array(rows))
             for column in columns
         ]
-    texts = joined_columns(columns)
-    present = texts.is_valid().to_numpy(zero_copy_only=False)
-    return rows[present], fingerprints(texts.drop_null(), counter)
+    valid = [column.is_valid().to_numpy(zero_copy_only=False) for column in columns]
+    present = np.all(valid, axis=0)
+    hashes = [
+        value_buckets(column.filter(pa.array(present)), FINGERPRINTS)
+        for column in columns
+    ]
+    return rows[present], combined(hashes) % (counter.hash_buckets or FINGERPRINTS)
 
 
-def fingerprints(texts: pa.Array, counter: Counter) -> np.ndarray:
-    """The keys of texts, none of which is null: `[K]` int64."""
-    # Only here, so that reading a table needs no TensorFlow.
-    from edcn_tf.features.counting import value_buckets
+def combined(hashes: Sequence[Any]) -> Any:
+    """One hash of several values', in their order.
 
-    return value_buckets(texts, counter.hash_buckets or FINGERPRINTS)
-
-
-def keys_of_tensors(features: Mapping[str, Any], counter: Counter) -> Any:
-    """The keys of a batch, `[B]` or ragged `[B, length]` int64, `NO_KEY` where missing.
+        h_1                     of one
+        (h_1 * SPREAD) ^ h_2    of two, and so on; all modulo 2^63
 
     Args:
-        features: Name -> tensor `[B]`, or of a list `[B, length]`, dense or ragged, of
-            strings or int64.
-        counter: The `Counter`.
+        hashes: int64 of NumPy or TensorFlow, from 0 to 2^63 - 1, of one shape.
     """
+    key, *others = hashes
+    for other in others:
+        key = (key * np.int64(SPREAD)) & np.int64(LARGEST) ^ other
+    return key
+
+
+def part_of_key(values: Any) -> Any:
+    """The hash of each value, strings or int64; `NO_KEY` where it is missing."""
     import tensorflow as tf
 
     from edcn_tf.features.hashing import hash_bucket
 
-    values = [_tensor(features[name]) for name in counter.of]
-    lists = [each for each in values if len(each.shape) == 2]
-    if lists:
-        ragged = lists[0]
-        if not isinstance(ragged, tf.RaggedTensor):
-            ragged = tf.RaggedTensor.from_tensor(ragged)
-        rows = ragged.value_rowids()
-        values = [
-            ragged.flat_values if each is lists[0] else tf.gather(each, rows)
-            for each in values
-        ]
-    texts = joined_tensors(values)
-    keys = hash_bucket(texts, counter.hash_buckets or FINGERPRINTS)
-    missing = tf.equal(texts, MISSING["string"])
-    keys = tf.where(missing, tf.constant(NO_KEY, tf.int64), keys)
-    return ragged.with_flat_values(keys) if lists else keys
-
-
-def _tensor(values: Any) -> Any:
-    import tensorflow as tf
-
-    is_ragged = isinstance(values, tf.RaggedTensor)
-    return values if is_ragged else tf.convert_to_tensor(values)
+    kind = "string" if values.dtype == tf.string else "int64"
+    missing = tf.equal(values, MISSING[kind])
+    hashes = hash_bucket(values, FINGERPRINTS)
+    return tf.where(missing, np.int64(NO_KEY), hashes)

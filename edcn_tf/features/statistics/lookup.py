@@ -1,6 +1,7 @@
 """Statistics of a batch of rows, looked up in the tables: TensorFlow's part."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,19 +10,25 @@ import tensorflow as tf
 from edcn_tf.features.draws import GAMMA
 from edcn_tf.features.spec import FeatureSpec, FieldSpec
 from edcn_tf.features.statistics.counter import (
+    FINGERPRINTS,
+    LARGEST,
     NO_KEY,
+    SPREAD,
     Counter,
-    keys_of_tensors,
+    combined,
     levels_of,
+    part_of_key,
 )
+
+BITS = 63  # of a key
 
 
 class Statistics(tf.Module):
     """The ids of statistics, from what a row holds or what was counted.
 
-    All counters share one table: keys, each changed by its counter's number, in their
-    order, and their counts. So a batch costs one search however many statistics there
-    are, and the SavedModel holds 16 bytes a key.
+    All counters share one table, whose keys are changed by their counter's number. So
+    a batch costs one look however many statistics there are, and the SavedModel holds
+    20 to 24 bytes a key.
 
     Args:
         spec: The `FeatureSpec`.
@@ -30,16 +37,12 @@ class Statistics(tf.Module):
     def __init__(self, spec: FeatureSpec) -> None:
         super().__init__(name="statistics")
         self.spec = spec
-        tables = [(np.array([NO_KEY]), np.zeros((1, 2), np.float32))]
+        keys, counts = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.float32)]
         for number, table in enumerate(spec.counters):
             own, of_own = table.load()
-            tables.append((own ^ _salt(number), of_own))
-        keys, counts = (np.concatenate(column) for column in zip(*tables))
-        order = np.argsort(keys, kind="stable")
-        # Variables, since constants would stand in the graph, which ends at 2 GB.
-        with tf.device("CPU"):
-            self.keys = tf.Variable(keys[order], trainable=False, name="keys")
-            self.counts = tf.Variable(counts[order], trainable=False, name="counts")
+            keys.append(mixed(own, salt_of(number)))
+            counts.append(of_own)
+        self.table = _Table(np.concatenate(keys), np.concatenate(counts))
 
     def __call__(
         self, specs: Sequence[FieldSpec], features: Mapping[str, Any]
@@ -64,52 +67,176 @@ class Statistics(tf.Module):
             for each in levels
         ]
         counts = tf.gather(tf.concat([found, nothing], axis=1), places, axis=1)
-        given = [_given(spec, features, most, tf.shape(found)[0]) for spec in specs]
-        given = tf.stack(given, axis=1)  # [B, statistics, levels, 2]
-        counts = tf.where(tf.math.is_nan(given), counts, given)
+        if any(spec.field.name in features for spec in specs):
+            rows = tf.shape(found)[0]
+            given = [_given(spec, features, most, rows) for spec in specs]
+            given = tf.stack(given, axis=1)  # [B, statistics, levels, 2]
+            counts = tf.where(tf.math.is_nan(given), counts, given)
         return _rows(specs, counts)
 
     def _counts(
         self, counters: Sequence[Counter], features: Mapping[str, Any]
     ) -> tf.Tensor:
-        """Clicks and impressions of each counter's key, `[B, counters, 2]`."""
-        numbers = [table.counter for table in self.spec.counters]
-        keys = [
-            _salted(keys_of_tensors(features, each), numbers.index(each))
-            for each in counters
-        ]
-        flat = [
-            each.flat_values if isinstance(each, tf.RaggedTensor) else each
-            for each in keys
-        ]
-        found = self._looked_up(tf.concat(flat, axis=0))
-        parts = tf.split(found, [tf.shape(each)[0] for each in flat], num=len(flat))
-        parts = [
-            tf.reduce_sum(each.with_flat_values(part), axis=1)
-            if isinstance(each, tf.RaggedTensor)
-            else part
-            for each, part in zip(keys, parts)
-        ]
-        return tf.stack(parts, axis=1)
+        """Clicks and impressions of each counter's key, `[B, counters, 2]`.
 
-    def _looked_up(self, keys: tf.Tensor) -> tf.Tensor:
-        places = tf.searchsorted(self.keys, keys, out_type=tf.int64)
-        places = tf.minimum(places, tf.size(self.keys, tf.int64) - 1)
-        known = tf.equal(tf.gather(self.keys, places), keys)
-        return tf.where(known[:, tf.newaxis], tf.gather(self.counts, places), 0.0)
+        Together what can be: many small ops are most of a small request's time.
+        """
+        every = [table.counter for table in self.spec.counters]
+        salts = np.array([salt_of(every.index(each)) for each in counters])
+        hashes = hashes_of({n for each in counters for n in each.of}, features)
+        lists = {n for n, h in hashes.items() if isinstance(h, tf.RaggedTensor)}
+        single = [i for i, each in enumerate(counters) if not lists & {*each.of}]
+        found: list[Any] = [None] * len(counters)
+        if single:
+            keys = _keys_together([counters[i].of for i in single], hashes)
+            sizes = [counters[i].hash_buckets or FINGERPRINTS for i in single]
+            keys = _in_table(keys, np.array(sizes), salts[single])
+            counts = self.table(tf.reshape(keys, [-1]))
+            counts = tf.reshape(counts, [-1, len(single), 2])
+            if len(single) == len(counters):
+                return counts
+            for i, each in zip(single, tf.unstack(counts, axis=1)):
+                found[i] = each
+        for i, counter in enumerate(counters):
+            if i not in single:
+                [name] = lists & {*counter.of}
+                rows = hashes[name].value_rowids()
+                parts = [
+                    hashes[n].flat_values if n == name else tf.gather(hashes[n], rows)
+                    for n in counter.of
+                ]
+                keys = _or_none(combined(parts), parts)
+                size = np.int64(counter.hash_buckets or FINGERPRINTS)
+                counts = self.table(_in_table(keys, size, salts[i]))
+                counts = hashes[name].with_flat_values(counts)
+                found[i] = tf.reduce_sum(counts, axis=1)
+        return tf.stack(found, axis=1)
 
 
-def _salt(number: int) -> np.int64:
-    """What a counter's keys are changed by: bits of a number below 2^63."""
-    salt = np.array([number + 1], np.uint64) * GAMMA
-    return np.int64((salt >> np.uint64(1))[0])
+def hashes_of(names: Iterable[str], features: Mapping[str, Any]) -> dict[str, Any]:
+    """Name -> the hash of each value of a field, `NO_KEY` where it is missing.
+
+    Args:
+        names: Of the fields.
+        features: Name -> tensor `[B]`, or of a list `[B, length]`, dense or ragged, of
+            strings or int64. Lists come back ragged.
+    """
+    found: dict[str, Any] = {}
+    stacked: dict[tf.DType, dict[str, tf.Tensor]] = {}
+    for name in sorted(names):
+        values = features[name]
+        if not isinstance(values, tf.RaggedTensor):
+            values = tf.convert_to_tensor(values)
+            if values.shape.rank == 2:
+                values = tf.RaggedTensor.from_tensor(values)
+        if isinstance(values, tf.RaggedTensor):
+            hashes = part_of_key(values.flat_values)
+            found[name] = values.with_flat_values(hashes)
+        else:
+            stacked.setdefault(values.dtype, {})[name] = values
+    for columns in stacked.values():
+        hashes = part_of_key(tf.stack(list(columns.values()), axis=1))
+        found |= dict(zip(columns, tf.unstack(hashes, axis=1)))
+    return found
 
 
-def _salted(keys: Any, number: int) -> Any:
-    if isinstance(keys, tf.RaggedTensor):
-        return keys.with_flat_values(_salted(keys.flat_values, number))
-    changed = tf.bitwise.bitwise_xor(keys, tf.constant(_salt(number), tf.int64))
-    return tf.where(keys < 0, keys, changed)
+def _keys_together(of: Sequence[Sequence[str]], hashes: Mapping[str, Any]) -> Any:
+    """The keys of combinations of fields, `[B, combinations]`."""
+    parts = []
+    for depth in range(max(map(len, of))):
+        # Beyond a combination's last field, that is combined and then left out.
+        names = [each[min(depth, len(each) - 1)] for each in of]
+        parts.append(tf.stack([hashes[name] for name in names], axis=1))
+    keys = parts[0]
+    for depth, part in enumerate(parts[1:], 1):
+        longer = np.array([len(each) > depth for each in of])
+        keys = tf.where(longer, combined([keys, part]), keys)
+    return _or_none(keys, parts)
+
+
+def _or_none(keys: tf.Tensor, parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Keys, `NO_KEY` where one of their parts is missing."""
+    if len(parts) == 1:
+        return keys
+    least = functools.reduce(tf.minimum, parts)
+    return tf.where(least < 0, np.int64(NO_KEY), keys)
+
+
+def _in_table(keys: tf.Tensor, sizes: Any, salts: Any) -> tf.Tensor:
+    """Keys as they are in the table; `NO_KEY` stays.
+
+    Args:
+        keys: `[...]`.
+        sizes: Number of keys that their counters tell apart, by the same shape.
+        salts: Of their counters, likewise.
+    """
+    if np.any(np.asarray(sizes) != FINGERPRINTS):
+        keys = tf.where(keys < 0, keys, keys % sizes)
+    return tf.where(keys < 0, keys, mixed(keys, salts))
+
+
+class _Table(tf.Module):
+    """Counts by key, at a cost that does not grow with the number of keys.
+
+    Keys are sorted, and `starts` says where those of each bucket begin, by their first
+    bits. Of a bucket, which holds a key or less on average, as many are compared as the
+    fullest has. Each op gathers what it needs: one that takes all keys, as a search
+    does, may copy them for each request.
+
+    Args:
+        keys: `[K]` int64, all different, at least 0 and evenly spread (`mixed`).
+        counts: `[K, 2]` float32.
+    """
+
+    def __init__(self, keys: np.ndarray, counts: np.ndarray) -> None:
+        super().__init__(name="table")
+        order = np.argsort(keys)
+        keys, counts = keys[order], counts[order]
+        bits = max(1, len(keys).bit_length())
+        self.shift = BITS - bits
+        starts = np.searchsorted(keys >> self.shift, np.arange(2**bits + 1))
+        self.width = int(np.diff(starts).max(initial=1))
+        # Of the last bucket as many may be looked at as of the fullest: none is that.
+        beyond = np.full(self.width, NO_KEY)
+        # Variables, since constants would stand in the graph, which ends at 2 GB.
+        with tf.device("CPU"):
+            self.starts = _variable(starts.astype(np.int32), "starts")
+            self.keys = _variable(np.concatenate([keys, beyond]), "keys")
+            nothing = np.zeros((self.width, 2), np.float32)
+            self.counts = _variable(np.concatenate([counts, nothing]), "counts")
+
+    def __call__(self, keys: tf.Tensor) -> tf.Tensor:
+        """Counts of keys, `[N]` -> `[N, 2]`, 0 of those that are not there."""
+        buckets = tf.bitwise.right_shift(tf.maximum(keys, 0), np.int64(self.shift))
+        starts = tf.gather(self.starts, buckets)
+        places = starts[:, tf.newaxis] + tf.range(self.width)
+        same = tf.equal(tf.gather(self.keys, places), keys[:, tf.newaxis])
+        same &= (keys >= 0)[:, tf.newaxis]
+        place = starts + tf.argmax(same, axis=1, output_type=tf.int32)
+        known = tf.reduce_any(same, axis=1, keepdims=True)
+        return tf.where(known, tf.gather(self.counts, place), 0.0)
+
+
+def _variable(values: np.ndarray, name: str) -> tf.Variable:
+    return tf.Variable(values, trainable=False, name=name)
+
+
+def mixed(keys: Any, salts: Any) -> Any:
+    """Keys as they are in the table: other ones, evenly spread, at least 0.
+
+    Changed by their counter's salt, and multiplied by an odd number modulo 2^63, which
+    makes no two the same.
+
+    Args:
+        keys: int64 of NumPy or TensorFlow, from 0 to 2^63 - 1.
+        salts: int64, by the same shape or one for all.
+    """
+    return ((keys ^ salts) * np.int64(SPREAD)) & np.int64(LARGEST)
+
+
+def salt_of(number: int) -> np.int64:
+    """What the keys of a counter of that number are changed by."""
+    return np.int64((number + 1) * int(GAMMA) % 2**BITS)
 
 
 def _given(
