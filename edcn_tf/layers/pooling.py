@@ -2,6 +2,8 @@
 
 from keras import ops
 
+LEFT_OUT = "left out"
+
 
 def pooled(embeddings, ids, fields, left_out=()):
     """`[B, S, D]` of the fields' slots -> `[B, F, D]`, of all fields but some."""
@@ -12,7 +14,7 @@ def pooled(embeddings, ids, fields, left_out=()):
     for start, stop, field in _runs(fields, left_out):
         part = embeddings[:, start:stop]
         if field is not None:
-            part = _pool(part, used[:, start:stop], field["pooling"])
+            part = _pool(part, used[:, start:stop], field["slots"], field["pooling"])
         parts.append(part)
     return ops.concatenate(parts, axis=1) if parts else embeddings[:, :0]
 
@@ -49,24 +51,32 @@ def _each(fields):
 
 
 def _runs(fields, left_out):
-    """(start, stop, field): each list, and each run of other fields, without one."""
+    """(start, stop, field): each run of fields that are pooled alike, and one of them.
+
+    Of fields that are not, which have one slot each, None in its place.
+    """
     run = None
     for start, stop, field in _each(fields):
-        single = field["slots"] == 1 and field["name"] not in left_out
-        if single:
-            run = (run[0] if run else start, stop)
+        if field["name"] in left_out:
+            kind = LEFT_OUT
+        else:
+            kind = None if field["slots"] == 1 else (field["slots"], field["pooling"])
+        if run and run[2] == kind:
+            run[1] = stop
             continue
-        if run:
-            yield *run, None
-            run = None
-        if field["name"] not in left_out:
-            yield start, stop, field
-    if run:
-        yield *run, None
+        if run and run[2] != LEFT_OUT:
+            yield run[0], run[1], run[3]
+        run = [start, stop, kind, field if kind else None]
+    if run and run[2] != LEFT_OUT:
+        yield run[0], run[1], run[3]
 
 
-def _pool(embeddings, used, pooling):
-    """`[B, length, D]` -> `[B, 1, D]`, of the slots that are used."""
+def _pool(embeddings, used, slots, pooling):
+    """`[B, n * slots, D]` -> `[B, n, D]`, of the slots that are used."""
+    width = embeddings.shape[-1]
+    fields = embeddings.shape[1] // slots
+    used = ops.reshape(used, (-1, fields, slots))
     if pooling == "mean":
-        used /= ops.maximum(ops.sum(used, axis=1, keepdims=True), 1)
-    return ops.sum(embeddings * used[:, :, None], axis=1, keepdims=True)
+        used /= ops.maximum(ops.sum(used, axis=2, keepdims=True), 1)
+    embeddings = ops.reshape(embeddings, (-1, fields, slots, width))
+    return ops.sum(embeddings * used[..., None], axis=2)
