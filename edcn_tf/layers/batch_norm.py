@@ -5,11 +5,38 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+# Keras' own. PyTorch's are 0.9 (which it calls a momentum of 0.1) and 1e-5.
+MOMENTUM = 0.99
+EPSILON = 1e-3
+
+
+def check_batch_norm(momentum: float, epsilon: float) -> None:
+    """Raises a `ValueError` for what a BatchNorm cannot be made of."""
+    if not 0 <= momentum < 1:
+        raise ValueError(
+            f"`batch_norm_momentum` must be in [0, 1). Received: {momentum}"
+        )
+    if epsilon <= 0:
+        raise ValueError(f"`batch_norm_epsilon` must be > 0. Received: {epsilon}")
+
 
 def batch_norm(
-    dtype: Any, name: str = "normalization"
+    dtype: Any,
+    momentum: float = MOMENTUM,
+    epsilon: float = EPSILON,
+    name: str = "normalization",
 ) -> keras.layers.BatchNormalization:
-    """A BatchNorm over the whole batch, also where replicas share it."""
+    """A BatchNorm over the whole batch, also where replicas share it.
+
+        y = gamma (x - E[x]) / sqrt(Var[x] + epsilon) + beta
+        moving = momentum * moving + (1 - momentum) * that of the batch
+
+    In training E and Var are those of the batch, at inference their moving averages.
+    """
     return keras.layers.BatchNormalization(
-        synchronized=tf.distribute.has_strategy(), dtype=dtype, name=name
+        momentum=momentum,
+        epsilon=epsilon,
+        synchronized=tf.distribute.has_strategy(),
+        dtype=dtype,
+        name=name,
     )

@@ -83,6 +83,9 @@ KINDS = {
     int | None: or_none(WHOLE),
     float: Kind(lambda value: is_number(value, 0), "a number, at least 0"),
 }
+SHARE = Kind(
+    lambda value: is_number(value, 0) and value < 1, "a number of at least 0, below 1"
+)
 POSITIVE = Kind(lambda value: is_number(value) and value > 0, "a number > 0")
 HIDDEN_LAYERS = or_none(
     Kind(

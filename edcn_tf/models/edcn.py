@@ -53,6 +53,8 @@ class EDCN(ParallelCTR):
         return cls(spec, **changed)
 
 
+# PyTorch's BatchNorm, and MindSpore's.
+OTHER_BATCH_NORM: Options = {"batch_norm_momentum": 0.9, "batch_norm_epsilon": 1e-5}
 # The choices of those who have published EDCN; facts and figures from each source.
 PRESETS: dict[str, Options] = {
     "default": {},
@@ -75,6 +77,7 @@ PRESETS: dict[str, Options] = {
         "bridge_scale": False,
         "gate_scale": False,
         "gate_batch_norm": "shared_scalar",
+        **OTHER_BATCH_NORM,
         "activation_first": True,
         "dropout": 0.1,
         "unseen_rate": 0.0,
@@ -90,6 +93,7 @@ PRESETS: dict[str, Options] = {
         "bridge_scale": False,
         "gate_scale": False,
         "gate_batch_norm": "feature",
+        **OTHER_BATCH_NORM,
         "dropout": 0.0,
         "unseen_rate": 0.0,
         "l2": 0.0,

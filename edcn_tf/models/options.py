@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 import keras
 
 from edcn_tf.layers import ExplicitLayer, HistoryLayer
+from edcn_tf.layers.batch_norm import EPSILON, MOMENTUM
 from edcn_tf.models import parts
 from edcn_tf.models.declaration import (
     HIDDEN_LAYERS,
     JUDGED_LATER,
     LAYERS,
     POSITIVE,
+    SHARE,
     Option,
     declared_by,
 )
@@ -174,6 +176,18 @@ class Options(KerasArguments, total=False):
     history_blocks: Annotated[int, Option(1, of="history"), "The transformer's blocks."]
     deep_batch_norm: Annotated[
         bool, Option(False), "Whether the deep layers normalize."
+    ]
+    batch_norm_momentum: Annotated[
+        float,
+        Option(MOMENTUM, SHARE),
+        "Share of its moving averages that a step leaves each BatchNorm, here and after "
+        "the gates. 0.9 (PyTorch calls it 0.1) where an epoch has few steps: they lag "
+        "some 1 / (1 - share) steps behind.",
+    ]
+    batch_norm_epsilon: Annotated[
+        float,
+        Option(EPSILON, POSITIVE),
+        "What each BatchNorm adds to the variance; 1e-5 in PyTorch.",
     ]
     deep_activation: Annotated[
         Literal["relu", "dice"],

@@ -180,6 +180,8 @@ class ParallelCTR(Towers):
                 activation=chosen["deep_activation"],
                 activation_first=chosen["activation_first"],
                 batch_norm=chosen["deep_batch_norm"],
+                batch_norm_momentum=chosen["batch_norm_momentum"],
+                batch_norm_epsilon=chosen["batch_norm_epsilon"],
                 dropout=chosen["dropout"],
                 dtype=self.dtype_policy,
                 name=f"deep_{layer}",
@@ -210,7 +212,10 @@ class ParallelCTR(Towers):
         if chosen["gate_batch_norm"] == "shared_scalar":
             kwargs["batch_norm"] = "scalar"
             kwargs["normalization"] = batch_norm(
-                self.dtype_policy, f"{tower}_gate_normalization"
+                self.dtype_policy,
+                chosen["batch_norm_momentum"],
+                chosen["batch_norm_epsilon"],
+                name=f"{tower}_gate_normalization",
             )
         return [
             self._part("gate", chosen, f"{tower}_gate_{layer}", **kwargs)

@@ -29,11 +29,15 @@ class Part:
 
 
 SCALE = {"scale": "gate_scale"}
+NORM = {
+    "batch_norm": "gate_batch_norm",
+    "batch_norm_momentum": "batch_norm_momentum",
+    "batch_norm_epsilon": "batch_norm_epsilon",
+}
 SHARED = {"shared_weights": "bridge_shared_weights"}
 GATES = {
     "softmax": Part(
-        layers.FieldGate,
-        {"temperature": "temperature", **SCALE, "batch_norm": "gate_batch_norm"},
+        layers.FieldGate, {"temperature": "temperature", **SCALE, **NORM}
     ),
     "lhuc": Part(layers.LHUCGate, {"hidden_units": "gate_units"}),
     "squeeze_excitation": Part(layers.SqueezeExcitationGate, SCALE),

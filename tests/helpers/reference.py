@@ -18,11 +18,11 @@ def softmax(z):
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def batch_norm(x, gamma, beta, mean=None, variance=None):
+def batch_norm(x, gamma, beta, mean=None, variance=None, *, epsilon):
     """BatchNorm of `[rows, channels]`, by the batch's own statistics if none given."""
     if mean is None:
         mean, variance = x.mean(axis=0), x.var(axis=0)
-    return gamma * (x - mean) / np.sqrt(variance + BATCH_NORM_EPSILON) + beta
+    return gamma * (x - mean) / np.sqrt(variance + epsilon) + beta
 
 
 def pooled(table, ids, fields):
@@ -57,7 +57,14 @@ def gate_weights(g, temperature=1.0, scale=True):
 
 
 def gate(
-    fields, g, temperature=1.0, scale=True, kind=None, norm=None, field_widths=None
+    fields,
+    g,
+    temperature=1.0,
+    scale=True,
+    kind=None,
+    norm=None,
+    field_widths=None,
+    epsilon=BATCH_NORM_EPSILON,
 ):
     """Equation 7; `kind` is that of the BatchNorm and `norm` its terms.
 
@@ -71,7 +78,8 @@ def gate(
     if kind is None:
         return gated
     channels = 1 if kind == "scalar" else gated[0].size
-    return batch_norm(gated.reshape(-1, channels), *norm).reshape(gated.shape)
+    normalized = batch_norm(gated.reshape(-1, channels), *norm, epsilon=epsilon)
+    return normalized.reshape(gated.shape)
 
 
 def lhuc(x, context, u, b, v, e):
@@ -174,10 +182,12 @@ def inner_products(fields, self_products=True):
     return np.array(rows)
 
 
-def deep(h, w, b, norm=None, activation_first=False):
+def deep(
+    h, w, b, norm=None, activation_first=False, epsilon=BATCH_NORM_EPSILON
+):
     z = (relu(h) if activation_first else h) @ w + b
     if norm is not None:
-        z = batch_norm(z, *norm)
+        z = batch_norm(z, *norm, epsilon=epsilon)
     return z if activation_first else relu(z)
 
 
@@ -243,6 +253,7 @@ def parallel_logits(w, e, widths, options, linear=None, x0_of="first layer"):
             own["dense/bias"],
             norm_terms(own),
             options["activation_first"],
+            options["batch_norm_epsilon"],
         )
 
     xs, x0, x, h, f = [], None, e, e, None
@@ -304,7 +315,14 @@ def model_gate(own, x, e, widths, options, w):
             norm_kind = "scalar"
         scale = options["gate_scale"]
         return gate(
-            x, own["gate"], options["temperature"], scale, norm_kind, norm, widths
+            x,
+            own["gate"],
+            options["temperature"],
+            scale,
+            norm_kind,
+            norm,
+            widths,
+            options["batch_norm_epsilon"],
         )
     if kind == "lhuc":
         context = x

@@ -34,7 +34,9 @@ def shape_of(field_widths):
     return (3, 2) if field_widths is None else (sum(field_widths),)
 
 
-def softmax_case(batch_norm=None, field_widths=None, **options):
+def softmax_case(
+    batch_norm=None, field_widths=None, batch_norm_epsilon=1e-3, **options
+):
     def expected(w, fields, training):
         norm = norm_of(w, training) if batch_norm else None
         return reference.gate(
@@ -44,9 +46,16 @@ def softmax_case(batch_norm=None, field_widths=None, **options):
             field_widths=field_widths,
             kind=batch_norm,
             norm=norm,
+            epsilon=batch_norm_epsilon,
         )
 
-    config = {**options, "batch_norm": batch_norm, "field_widths": field_widths}
+    config = {
+        **options,
+        "batch_norm": batch_norm,
+        "batch_norm_momentum": 0.37,
+        "batch_norm_epsilon": batch_norm_epsilon,
+        "field_widths": field_widths,
+    }
     return Case(
         functools.partial(FieldGate, **config),
         floats(shape_of(field_widths)),
@@ -265,6 +274,18 @@ def test_gate_scalar_batch_norm_has_one_mean_and_variance():
     assert moving.moving_mean.shape == moving.gamma.shape == (1,)
     assert_close(moving.moving_mean, [0.01 * 3])
     assert_close(moving.moving_variance, [0.99 + 0.01 * 3.5])
+
+
+def test_gate_batch_norm_of_other_terms():
+    layer = FieldGate(
+        scale=False, batch_norm="scalar", batch_norm_momentum=0.5, batch_norm_epsilon=1
+    )
+    fields = np.array([[[2.0], [4.0]], [[6.0], [12.0]]])  # mean 3, variance 3.5
+    outputs = layer(fields, training=True)
+    expected = (np.array([[[1.0], [2.0]], [[3.0], [6.0]]]) - 3) / math.sqrt(4.5)
+    assert_close(outputs, expected)
+    assert_close(layer.normalization.moving_mean, [1.5])
+    assert_close(layer.normalization.moving_variance, [0.5 + 0.5 * 3.5])
 
 
 def test_gate_feature_batch_norm_has_one_of_each_component():

@@ -30,15 +30,19 @@ def bridge_case(kind, shared_weights=False, widths=(4, 4), units=None, scale=Fal
     )
 
 
-def deep_case(batch_norm=False, activation_first=False, **options):
+def deep_case(
+    batch_norm=False, activation_first=False, batch_norm_epsilon=1e-3, **options
+):
     def expected(w, h, training):
         norm = norm_of(w, training) if batch_norm else None
+        kernel, bias = w["dense/kernel"], w["dense/bias"]
         return reference.deep(
-            h, w["dense/kernel"], w["dense/bias"], norm, activation_first
+            h, kernel, bias, norm, activation_first, batch_norm_epsilon
         )
 
     config = {
         "batch_norm": batch_norm,
+        "batch_norm_epsilon": batch_norm_epsilon,
         "activation_first": activation_first,
         "kernel_initializer": keras.initializers.serialize(
             keras.initializers.RandomNormal(stddev=0.37)
@@ -59,6 +63,9 @@ CASES = {
     "deep": deep_case(units=3),
     "deep_activation_first": deep_case(activation_first=True),
     "deep_norm": deep_case(batch_norm=True),
+    "deep_norm_other_terms": deep_case(
+        batch_norm=True, batch_norm_momentum=0.37, batch_norm_epsilon=0.37
+    ),
     "deep_norm_activation_first": deep_case(batch_norm=True, activation_first=True),
     **{f"bridge_{kind}": bridge_case(kind) for kind in KINDS},
     "bridge_attention_shared": bridge_case("attention", True),
@@ -96,9 +103,33 @@ def test_towers_compile_with_xla():
         assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
+def test_deep_batch_norm_by_hand():
+    layer = Deep(batch_norm=True, batch_norm_momentum=0.75, batch_norm_epsilon=5.0)
+    h = np.array([[1.0], [5.0]])
+    layer.build((None, 1))
+    layer.dense.kernel.assign([[1.0]])
+    # Mean 3, variance 4: -2 / sqrt(4 + 5) is cut off by ReLU, and 2 / 3.
+    assert_close(layer(h, training=True), [[0.0], [2 / 3]])
+    moving = layer.normalization
+    assert_close(moving.moving_mean, [0.25 * 3])
+    assert_close(moving.moving_variance, [0.75 + 0.25 * 4])
+    # Both by the moving averages, which are 0.75 and 1.75.
+    expected = (h - 0.75) / np.sqrt(1.75 + 5)
+    assert_close(layer(h), expected)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (
+            lambda: Deep(batch_norm_momentum=1.0),
+            r"batch_norm_momentum.*\[0, 1\).*Received: 1.0",
+        ),
+        (lambda: Deep(batch_norm_momentum=-0.1), "batch_norm_momentum.*-0.1"),
+        (
+            lambda: Deep(batch_norm_epsilon=0.0),
+            "batch_norm_epsilon.*> 0.*Received: 0.0",
+        ),
         (lambda: Bridge("add", scale=True), "scale.*hadamard alone.*Received.*'add'"),
         (lambda: Bridge("multiply"), "kind.*hadamard.*Received: 'multiply'"),
         (lambda: Deep(0), "units.*at least 1.*Received: 0"),

@@ -46,6 +46,8 @@ OPTIONS = {
     "gate_scale": False,
     "gate_batch_norm": "feature",
     "deep_batch_norm": True,
+    "batch_norm_momentum": 0.37,
+    "batch_norm_epsilon": 0.037,
     "activation_first": True,
     "dropout": 0.37,
     "unseen_rate": 0.137,

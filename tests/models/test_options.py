@@ -56,6 +56,8 @@ CHANGED = {
     "history_heads": {"history": "transformer", "history_heads": 4},
     "history_blocks": {"history": "transformer", "history_blocks": 2},
     "deep_batch_norm": {"deep_batch_norm": True},
+    "batch_norm_momentum": {"deep_batch_norm": True, "batch_norm_momentum": 0.0},
+    "batch_norm_epsilon": {"deep_batch_norm": True, "batch_norm_epsilon": 0.1},
     "deep_activation": {"deep_activation": "dice"},
     "activation_first": {"activation_first": True},
     "dropout": {"dropout": 0.3},
@@ -119,6 +121,26 @@ def test_an_option_reaches_the_layers_that_take_it(name):
     values = [layer.get_config()[argument] for layer in made]
     assert values
     assert all(json.dumps(each) == json.dumps(value) for each in values)
+
+
+def test_every_batch_norm_has_the_options_terms():
+    for kind in ("feature", "shared_scalar"):
+        model = ParallelCTR(
+            SPEC,
+            gate_batch_norm=kind,
+            deep_batch_norm=True,
+            batch_norm_momentum=0.9,
+            batch_norm_epsilon=1e-5,
+        )
+        model.build((None, sum(field["slots"] for field in SPEC["fields"])))
+        norms = [
+            layer
+            for layer in model._flatten_layers()
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+        # Two of each layer's gates (or of the towers), and one of each deep layer.
+        assert len({id(norm) for norm in norms}) == 2 * (1 + (kind == "feature")) + 2
+        assert {(norm.momentum, norm.epsilon) for norm in norms} == {(0.9, 1e-5)}
 
 
 @pytest.mark.parametrize("name", [n for n, o in OPTIONS.items() if o.of])

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from edcn_tf.layers.batch_norm import EPSILON, MOMENTUM, check_batch_norm
 from edcn_tf.layers.batch_norm import batch_norm as make_batch_norm
 from edcn_tf.layers.gates.gate import Gate
 from edcn_tf.layers.softmax import softmax
@@ -31,6 +32,8 @@ class FieldGate(Gate):
         batch_norm: `None`, `"scalar"` (one mean and variance for everything, as in
             the authors' MindSpore code) or `"feature"` (for each of the F * D
             components, as in FuxiCTR), after the gate.
+        batch_norm_momentum, batch_norm_epsilon: That BatchNorm's
+            (`edcn_tf.layers.batch_norm`).
         normalization: A `BatchNormalization` that several gates share, as in the
             authors' MindSpore code, in place of the gate's own. No part of the config.
         field_widths: Widths of fields of unequal width (`Gate`).
@@ -61,6 +64,8 @@ class FieldGate(Gate):
         *,
         scale: bool = True,
         batch_norm: str | None = None,
+        batch_norm_momentum: float = MOMENTUM,
+        batch_norm_epsilon: float = EPSILON,
         normalization: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -72,9 +77,12 @@ class FieldGate(Gate):
                 f"`batch_norm` must be one of {list(BATCH_NORMS)}. "
                 f"Received: {batch_norm!r}"
             )
+        check_batch_norm(batch_norm_momentum, batch_norm_epsilon)
         self.temperature = temperature
         self.scale = scale
         self.batch_norm = batch_norm
+        self.batch_norm_momentum = batch_norm_momentum
+        self.batch_norm_epsilon = batch_norm_epsilon
         self.normalization = normalization
 
     def build_weights(self):
@@ -83,7 +91,9 @@ class FieldGate(Gate):
         if not self.batch_norm:
             return
         if self.normalization is None:
-            self.normalization = make_batch_norm(self.dtype_policy)
+            self.normalization = make_batch_norm(
+                self.dtype_policy, self.batch_norm_momentum, self.batch_norm_epsilon
+            )
         if not self.normalization.built:
             self.normalization.build((None, self._channels()))
 
@@ -113,4 +123,6 @@ class FieldGate(Gate):
             "temperature": self.temperature,
             "scale": self.scale,
             "batch_norm": self.batch_norm,
+            "batch_norm_momentum": self.batch_norm_momentum,
+            "batch_norm_epsilon": self.batch_norm_epsilon,
         }
