@@ -1,5 +1,6 @@
 """Measurements of this library on this machine: `edcn benchmark`."""
 
+from .bars import benchmark_bars
 from .histories import benchmark_histories
 from .history_growth import benchmark_history_growth
 from .incremental import benchmark_incremental
@@ -15,6 +16,7 @@ from .training import benchmark_training
 from .training.growth import benchmark_training_growth
 
 BENCHMARKS = {
+    "bars": benchmark_bars,
     "models": benchmark_models,
     "histories": benchmark_histories,
     "history-growth": benchmark_history_growth,

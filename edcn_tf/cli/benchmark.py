@@ -18,7 +18,7 @@ def add(command):
         choices=(
             *("input", "prepare", "prepare-growth", "statistics"),
             *("serving", "training", "training-growth", "history-growth", "limits"),
-            *("models", "histories", "quality", "studies", "incremental"),
+            *("models", "histories", "quality", "studies", "incremental", "bars"),
         ),
     )
     parser.add_argument(
@@ -32,14 +32,14 @@ def add(command):
     parser.add_argument(
         "--out",
         metavar="DIR",
-        help="for models, histories, quality, studies and incremental: of data, runs "
-        "and tables; what was interrupted goes on",
+        help="for models, histories, quality, studies, incremental and bars: of data, "
+        "runs and tables; what was interrupted goes on",
     )
     parser.add_argument(
         "--seeds",
         type=at_least_one,
-        help="for models, histories, quality and studies: of each; default: 3, 3, 5 "
-        "and 3",
+        help="for models, histories, quality, studies and bars: of each; default: 3, "
+        "3, 5, 3 and 1",
     )
     parser.add_argument(
         "--data",
@@ -47,7 +47,7 @@ def add(command):
         choices=("movielens", "flights", "synthetic", "frappe_x1"),
         help="for quality and studies: on these only; default: on all; frappe_x1, for "
         "quality, where its files are in downloads/manual/frappe_x1 of TFDS_DATA_DIR "
-        "(by default ~/tensorflow_datasets)",
+        "(by default ~/tensorflow_datasets), as bars needs them",
     )
     parser.add_argument(
         "--peers",

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from edcn_tf.checks import check_least
-from edcn_tf.layers.batch_norm import EPSILON, MOMENTUM, check_batch_norm
+from edcn_tf.layers.batch_norm import EPSILON, MOMENTUM, Gamma, check_batch_norm
 from edcn_tf.layers.batch_norm import batch_norm as make_batch_norm
 from edcn_tf.layers.history.dice import Dice
 
@@ -28,7 +28,7 @@ class Deep(keras.layers.Layer):
         activation_first: Apply ReLU and dropout before the matrix, as the authors'
             MindSpore code does, rather than after it as in the paper.
         batch_norm: Whether to normalize after the matrix, as the paper's experiments.
-        batch_norm_momentum, batch_norm_epsilon: That BatchNorm's
+        batch_norm_momentum, batch_norm_epsilon, batch_norm_gamma: That BatchNorm's
             (`edcn_tf.layers.batch_norm`).
         dropout: Share of what ReLU gives that training sets to 0.
         kernel_initializer: Keras initializer of W.
@@ -58,6 +58,7 @@ class Deep(keras.layers.Layer):
         batch_norm: bool = False,
         batch_norm_momentum: float = MOMENTUM,
         batch_norm_epsilon: float = EPSILON,
+        batch_norm_gamma: Gamma = "ones",
         dropout: float = 0.0,
         kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
         **kwargs: Any,
@@ -72,13 +73,14 @@ class Deep(keras.layers.Layer):
                 f"`activation` must be one of {list(ACTIVATIONS)}. "
                 f"Received: {activation!r}"
             )
-        check_batch_norm(batch_norm_momentum, batch_norm_epsilon)
+        check_batch_norm(batch_norm_momentum, batch_norm_epsilon, batch_norm_gamma)
         self.units = units
         self.activation = activation
         self.activation_first = activation_first
         self.batch_norm = batch_norm
         self.batch_norm_momentum = batch_norm_momentum
         self.batch_norm_epsilon = batch_norm_epsilon
+        self.batch_norm_gamma = batch_norm_gamma
         self.dropout = dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
@@ -93,7 +95,10 @@ class Deep(keras.layers.Layer):
         self.dense.build(input_shape)
         if self.batch_norm:
             self.normalization = make_batch_norm(
-                self.dtype_policy, self.batch_norm_momentum, self.batch_norm_epsilon
+                self.dtype_policy,
+                self.batch_norm_momentum,
+                self.batch_norm_epsilon,
+                self.batch_norm_gamma,
             )
             self.normalization.build((None, units))
         if self.activation == "dice":
@@ -140,6 +145,7 @@ class Deep(keras.layers.Layer):
             "batch_norm": self.batch_norm,
             "batch_norm_momentum": self.batch_norm_momentum,
             "batch_norm_epsilon": self.batch_norm_epsilon,
+            "batch_norm_gamma": self.batch_norm_gamma,
             "dropout": self.dropout,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

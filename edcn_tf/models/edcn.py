@@ -55,6 +55,8 @@ class EDCN(ParallelCTR):
 
 # PyTorch's BatchNorm, and MindSpore's.
 OTHER_BATCH_NORM: Options = {"batch_norm_momentum": 0.9, "batch_norm_epsilon": 1e-5}
+# Embeddings that start near 0, as FuxiCTR's do.
+NEAR_ZERO: dict[str, Any] = {"class_name": "RandomNormal", "config": {"stddev": 1e-4}}
 # The choices of those who have published EDCN; facts and figures from each source.
 PRESETS: dict[str, Options] = {
     "default": {},
@@ -94,6 +96,8 @@ PRESETS: dict[str, Options] = {
         "gate_scale": False,
         "gate_batch_norm": "feature",
         **OTHER_BATCH_NORM,
+        "batch_norm_gamma": "uniform",  # it ran PyTorch 1.0.1
+        "embeddings_initializer": NEAR_ZERO,
         "dropout": 0.0,
         "unseen_rate": 0.0,
         "l2": 0.0,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 import keras
 
 from edcn_tf.layers import ExplicitLayer, HistoryLayer
-from edcn_tf.layers.batch_norm import EPSILON, MOMENTUM
+from edcn_tf.layers.batch_norm import EPSILON, MOMENTUM, Gamma
 from edcn_tf.models import parts
 from edcn_tf.models.declaration import (
     HIDDEN_LAYERS,
@@ -188,6 +188,12 @@ class Options(KerasArguments, total=False):
         float,
         Option(EPSILON, POSITIVE),
         "What each BatchNorm adds to the variance; 1e-5 in PyTorch.",
+    ]
+    batch_norm_gamma: Annotated[
+        Gamma,
+        Option("ones"),
+        'What each BatchNorm\'s gamma starts as: `"ones"`, or `"uniform"` in [0, 1), as '
+        "in PyTorch before version 1.2.",
     ]
     deep_activation: Annotated[
         Literal["relu", "dice"],

@@ -182,6 +182,7 @@ class ParallelCTR(Towers):
                 batch_norm=chosen["deep_batch_norm"],
                 batch_norm_momentum=chosen["batch_norm_momentum"],
                 batch_norm_epsilon=chosen["batch_norm_epsilon"],
+                batch_norm_gamma=chosen["batch_norm_gamma"],
                 dropout=chosen["dropout"],
                 dtype=self.dtype_policy,
                 name=f"deep_{layer}",
@@ -215,6 +216,7 @@ class ParallelCTR(Towers):
                 self.dtype_policy,
                 chosen["batch_norm_momentum"],
                 chosen["batch_norm_epsilon"],
+                chosen["batch_norm_gamma"],
                 name=f"{tower}_gate_normalization",
             )
         return [

@@ -33,6 +33,7 @@ NORM = {
     "batch_norm": "gate_batch_norm",
     "batch_norm_momentum": "batch_norm_momentum",
     "batch_norm_epsilon": "batch_norm_epsilon",
+    "batch_norm_gamma": "batch_norm_gamma",
 }
 SHARED = {"shared_weights": "bridge_shared_weights"}
 GATES = {

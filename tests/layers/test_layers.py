@@ -64,7 +64,10 @@ CASES = {
     "deep_activation_first": deep_case(activation_first=True),
     "deep_norm": deep_case(batch_norm=True),
     "deep_norm_other_terms": deep_case(
-        batch_norm=True, batch_norm_momentum=0.37, batch_norm_epsilon=0.37
+        batch_norm=True,
+        batch_norm_momentum=0.37,
+        batch_norm_epsilon=0.37,
+        batch_norm_gamma="uniform",
     ),
     "deep_norm_activation_first": deep_case(batch_norm=True, activation_first=True),
     **{f"bridge_{kind}": bridge_case(kind) for kind in KINDS},
@@ -124,6 +127,10 @@ def test_deep_batch_norm_by_hand():
         (
             lambda: Deep(batch_norm_momentum=1.0),
             r"batch_norm_momentum.*\[0, 1\).*Received: 1.0",
+        ),
+        (
+            lambda: Deep(batch_norm_gamma="zeros"),
+            "batch_norm_gamma.*'ones', 'uniform'.*Received: 'zeros'",
         ),
         (lambda: Deep(batch_norm_momentum=-0.1), "batch_norm_momentum.*-0.1"),
         (

@@ -48,6 +48,7 @@ OPTIONS = {
     "deep_batch_norm": True,
     "batch_norm_momentum": 0.37,
     "batch_norm_epsilon": 0.037,
+    "batch_norm_gamma": "uniform",
     "activation_first": True,
     "dropout": 0.37,
     "unseen_rate": 0.137,

@@ -58,6 +58,7 @@ CHANGED = {
     "deep_batch_norm": {"deep_batch_norm": True},
     "batch_norm_momentum": {"deep_batch_norm": True, "batch_norm_momentum": 0.0},
     "batch_norm_epsilon": {"deep_batch_norm": True, "batch_norm_epsilon": 0.1},
+    "batch_norm_gamma": {"deep_batch_norm": True, "batch_norm_gamma": "uniform"},
     "deep_activation": {"deep_activation": "dice"},
     "activation_first": {"activation_first": True},
     "dropout": {"dropout": 0.3},

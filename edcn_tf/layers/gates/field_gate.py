@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from edcn_tf.layers.batch_norm import EPSILON, MOMENTUM, check_batch_norm
+from edcn_tf.layers.batch_norm import EPSILON, MOMENTUM, Gamma, check_batch_norm
 from edcn_tf.layers.batch_norm import batch_norm as make_batch_norm
 from edcn_tf.layers.gates.gate import Gate
 from edcn_tf.layers.softmax import softmax
@@ -32,7 +32,7 @@ class FieldGate(Gate):
         batch_norm: `None`, `"scalar"` (one mean and variance for everything, as in
             the authors' MindSpore code) or `"feature"` (for each of the F * D
             components, as in FuxiCTR), after the gate.
-        batch_norm_momentum, batch_norm_epsilon: That BatchNorm's
+        batch_norm_momentum, batch_norm_epsilon, batch_norm_gamma: That BatchNorm's
             (`edcn_tf.layers.batch_norm`).
         normalization: A `BatchNormalization` that several gates share, as in the
             authors' MindSpore code, in place of the gate's own. No part of the config.
@@ -66,6 +66,7 @@ class FieldGate(Gate):
         batch_norm: str | None = None,
         batch_norm_momentum: float = MOMENTUM,
         batch_norm_epsilon: float = EPSILON,
+        batch_norm_gamma: Gamma = "ones",
         normalization: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -77,12 +78,13 @@ class FieldGate(Gate):
                 f"`batch_norm` must be one of {list(BATCH_NORMS)}. "
                 f"Received: {batch_norm!r}"
             )
-        check_batch_norm(batch_norm_momentum, batch_norm_epsilon)
+        check_batch_norm(batch_norm_momentum, batch_norm_epsilon, batch_norm_gamma)
         self.temperature = temperature
         self.scale = scale
         self.batch_norm = batch_norm
         self.batch_norm_momentum = batch_norm_momentum
         self.batch_norm_epsilon = batch_norm_epsilon
+        self.batch_norm_gamma = batch_norm_gamma
         self.normalization = normalization
 
     def build_weights(self):
@@ -92,7 +94,10 @@ class FieldGate(Gate):
             return
         if self.normalization is None:
             self.normalization = make_batch_norm(
-                self.dtype_policy, self.batch_norm_momentum, self.batch_norm_epsilon
+                self.dtype_policy,
+                self.batch_norm_momentum,
+                self.batch_norm_epsilon,
+                self.batch_norm_gamma,
             )
         if not self.normalization.built:
             self.normalization.build((None, self._channels()))
@@ -125,4 +130,5 @@ class FieldGate(Gate):
             "batch_norm": self.batch_norm,
             "batch_norm_momentum": self.batch_norm_momentum,
             "batch_norm_epsilon": self.batch_norm_epsilon,
+            "batch_norm_gamma": self.batch_norm_gamma,
         }
