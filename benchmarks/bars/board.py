@@ -38,8 +38,8 @@ BATCH_NORM = {
     "batch_norm_epsilon": 1e-5,
     "batch_norm_gamma": "uniform",
 }
-# As FuxiCTR has it for all. Where rows move only when a batch has them, as here with the
-# others, 100 epochs would not do for these two, which nothing else drives.
+# As FuxiCTR has it for all. Where rows move only when a batch has them, as here with
+# the others, 100 epochs would not do for these two, which nothing else drives.
 DENSE = {"optimizer": "adam"}
 DEEP = {"deep_units": [400, 400, 400]}
 

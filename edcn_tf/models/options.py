@@ -180,19 +180,19 @@ class Options(KerasArguments, total=False):
     batch_norm_momentum: Annotated[
         float,
         Option(MOMENTUM, SHARE),
-        "Share of its moving averages that a step leaves each BatchNorm, here and after "
+        "Share of its moving averages that a step leaves a BatchNorm, here and after "
         "the gates. 0.9 (PyTorch calls it 0.1) where an epoch has few steps: they lag "
         "some 1 / (1 - share) steps behind.",
     ]
     batch_norm_epsilon: Annotated[
         float,
         Option(EPSILON, POSITIVE),
-        "What each BatchNorm adds to the variance; 1e-5 in PyTorch.",
+        "What a BatchNorm adds to the variance; 1e-5 in PyTorch.",
     ]
     batch_norm_gamma: Annotated[
         Gamma,
         Option("ones"),
-        'What each BatchNorm\'s gamma starts as: `"ones"`, or `"uniform"` in [0, 1), as '
+        'What a BatchNorm\'s gamma starts as: `"ones"`, or `"uniform"` in [0, 1), as '
         "in PyTorch before version 1.2.",
     ]
     deep_activation: Annotated[

@@ -37,9 +37,7 @@ NORM = {
 }
 SHARED = {"shared_weights": "bridge_shared_weights"}
 GATES = {
-    "softmax": Part(
-        layers.FieldGate, {"temperature": "temperature", **SCALE, **NORM}
-    ),
+    "softmax": Part(layers.FieldGate, {"temperature": "temperature", **SCALE, **NORM}),
     "lhuc": Part(layers.LHUCGate, {"hidden_units": "gate_units"}),
     "squeeze_excitation": Part(layers.SqueezeExcitationGate, SCALE),
     "gatenet_scalar": Part(layers.FeatureEmbeddingGate, SCALE),

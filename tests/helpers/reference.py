@@ -182,9 +182,7 @@ def inner_products(fields, self_products=True):
     return np.array(rows)
 
 
-def deep(
-    h, w, b, norm=None, activation_first=False, epsilon=BATCH_NORM_EPSILON
-):
+def deep(h, w, b, norm=None, activation_first=False, epsilon=BATCH_NORM_EPSILON):
     z = (relu(h) if activation_first else h) @ w + b
     if norm is not None:
         z = batch_norm(z, *norm, epsilon=epsilon)
