@@ -10,10 +10,9 @@ import numpy as np
 
 from edcn_tf.directories import PreparedData
 from edcn_tf.evaluation import metrics
+from edcn_tf.evaluation.scoring import BATCH_ROWS
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.records.reading import read_records
-
-BATCH_ROWS = 8192
 
 
 def lookups(data, split="test"):
