@@ -31,7 +31,7 @@ class TrainingConfig:
         epochs: At most this many passes over the training split.
         batch_size: Rows a step.
         learning_rate: That of the first step.
-        optimizer: `"sparse_adam"`, or `"adam"` (Keras' own, which updates the whole
+        optimizer: `"sparse_adam"`, or `"adam"` (Keras', which updates the whole
             table in each step).
         average_decay: Of the average of weights (`SparseAdam`), or null for none.
         patience: Epochs without a better validation AUC until the learning rate

@@ -1,9 +1,8 @@
 """A model with what it is trained by: optimizer and loss."""
 
-import keras
 import tensorflow as tf
 
-from edcn_tf.training.optimizers import SparseAdam
+from edcn_tf.training.optimizers import DenseAdam, SparseAdam
 
 
 def compiled_model(config, spec, metrics=None):
@@ -16,7 +15,7 @@ def compiled_model(config, spec, metrics=None):
     """
     model = config.build(spec)
     if config.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(config.learning_rate)
+        optimizer = DenseAdam(config.learning_rate, name="adam")
     else:
         optimizer = SparseAdam(
             config.learning_rate, average_decay=config.average_decay or None

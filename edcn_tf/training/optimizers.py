@@ -356,6 +356,24 @@ class SparseAdam(keras.optimizers.Optimizer):
         }
 
 
+@keras.saving.register_keras_serializable(package="edcn_tf")
+class DenseAdam(keras.optimizers.Adam):
+    """Keras' Adam, on the gradient of the whole table.
+
+    A gather's gradient has a row for each id. Keras (3.15) squares these one by one
+    where an id occurs several times, not their sum, so that v is too small, and a row
+    that occurs n times in a batch moves up to sqrt(n) times too far.
+    """
+
+    def apply(
+        self,
+        grads: Sequence[tf.Tensor | tf.IndexedSlices],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> None:
+        dense = [g if g is None else tf.convert_to_tensor(g) for g in grads]
+        super().apply(dense, trainable_variables)
+
+
 def _with_unique_rows(
     gradient: tf.Tensor | tf.IndexedSlices | None,
 ) -> tf.Tensor | tf.IndexedSlices | None:

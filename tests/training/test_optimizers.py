@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from edcn_tf import EDCN, SparseAdam
-from edcn_tf.training.optimizers import averaged_weights
+from edcn_tf.training.optimizers import DenseAdam, averaged_weights
 from helpers.reference import LazyAdam, Rows
 
 NUM_ROWS, WIDTH = 8, 3
@@ -117,6 +117,21 @@ def test_is_adam_where_every_row_is_touched(options):
             optimizer.apply(gradients, weights)
         assert int(optimizer.iterations) == 20
     assert_moved_alike(sparse, dense)
+
+
+def test_dense_adam_sums_an_ids_gradients_before_it_squares_them():
+    """Or a row that occurs 100 times in a batch would move ten times too far."""
+    variables = [keras.Variable(np.zeros((3, 1), np.float32)) for _ in range(2)]
+    optimizers = [DenseAdam(0.01), keras.optimizers.Adam(0.01)]
+    for optimizer, variable in zip(optimizers, variables):
+        optimizer.build([variable])
+    for step in range(3):
+        values = np.full((101, 1), 0.1 + step, np.float32)
+        rows = tf.constant([1] * 100 + [2])
+        sparse = tf.IndexedSlices(values, rows, tf.constant([3, 1]))
+        optimizers[0].apply([sparse])
+        optimizers[1].apply([tf.convert_to_tensor(sparse)])
+    np.testing.assert_array_equal(variables[0], variables[1])
 
 
 def test_is_adam_in_fit():
