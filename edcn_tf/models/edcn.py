@@ -85,13 +85,12 @@ PRESETS: dict[str, Options] = {
         "unseen_rate": 0.0,
         "l2": 0.0,
     },
-    # FuxiCTR as benchmarked by BARS on Criteo_x1: D 10, tau 20, BatchNorm after each
-    # gate, and cross layers that do not add their input.
+    # FuxiCTR 1.2.2 as benchmarked by BARS on Criteo_x1: D 10, tau 20, BatchNorm after
+    # each gate. Its cross layers add their input; those of later versions do not.
     "bars": {
         "embedding_dim": 10,
         "num_layers": 3,
         "temperature": 20.0,
-        "cross_residual": False,
         "bridge_scale": False,
         "gate_scale": False,
         "gate_batch_norm": "feature",

@@ -66,8 +66,8 @@ class Options(KerasArguments, total=False):
     cross_residual: Annotated[
         bool,
         Option(True, of="explicit"),
-        "Whether the cross of DCN adds its input, as it does everywhere but in "
-        "FuxiCTR's EDCN.",
+        "Whether the cross of DCN adds its input, as it does everywhere but in the "
+        "EDCN of FuxiCTR 2.",
     ]
     feature_maps: Annotated[
         int | None,

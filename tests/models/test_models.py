@@ -311,7 +311,7 @@ def test_presets_are_as_documented():
             "embedding_dim": 10,
             "num_layers": 3,
             "temperature": 20.0,
-            "cross_residual": False,
+            "cross_residual": True,
             "gate_scale": False,
             "gate_batch_norm": "feature",
             "batch_norm_momentum": 0.9,

@@ -253,7 +253,8 @@ def test_an_owner_outside_of_the_space_is_that_of_the_base(spec):
 
 
 def test_what_the_base_says_of_one_gate_does_not_hold_for_another(spec):
-    base = {"preset": "bars"}  # temperature 20, BatchNorm, no scale, no residual
+    # Temperature 20, BatchNorm, no scale.
+    base = {"preset": "bars", "cross_residual": False}
     space = SearchSpace(
         spec, {"gate": ["softmax", "lhuc"], "explicit": ["cross", "cross_matrix"]}, base
     )
