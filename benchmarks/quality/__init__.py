@@ -24,6 +24,7 @@ PARTS = (
     *itertools.product(("movielens", "flights"), ("chance", "time")),
     ("synthetic", "chance"),
     ("frappe_x1", "chance"),  # as BARS did
+    *itertools.product(("open_bandit",), ("chance", "time")),
 )
 OURS = "edcn"
 

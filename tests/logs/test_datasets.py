@@ -1,3 +1,4 @@
+import datetime
 import gzip
 import hashlib
 import pathlib
@@ -20,10 +21,12 @@ from edcn_tf.logs.datasets import (
     Flights,
     FrappeX1,
     MovielensLatestSmall,
+    OpenBandit,
     SyntheticCriteo,
     flights,
     frappe,
     movielens,
+    open_bandit,
 )
 from edcn_tf.logs.datasets.synthetic import SyntheticBuilderConfig
 from edcn_tf.logs.formats import SCHEMAS
@@ -354,6 +357,131 @@ def test_frappe_is_there_where_all_its_files_are(frappe_files, tmp_path):
     list(read_log(["tfds:frappe_x1"], frappe.SCHEMA))
     file.unlink()
     assert frappe.is_there(frappe_files)  # as it has been read
+
+
+# A stand-in of two or three items a campaign, for the logs of the package obp.
+
+
+OPEN_BANDIT = DATA / "open_bandit_fake"
+
+
+class OpenBanditTest(tfds.testing.DatasetBuilderTestCase):
+    """TFDS's own checks."""
+
+    DATASET_CLASS = OpenBandit
+    SPLITS: ClassVar = {"train": 7}
+    EXAMPLE_DIR = OPEN_BANDIT
+    SKIP_CHECKSUMS = True  # there is no download
+
+
+@pytest.fixture
+def bandit_files(tmp_path, monkeypatch):
+    """The fake files where a user puts them; the directory of data sets."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setattr(open_bandit, "PACKAGE", "no_such_package")
+    shutil.copytree(OPEN_BANDIT, tmp_path / "tfds/downloads/manual")
+    return tmp_path / "tfds"
+
+
+def test_open_bandit_has_every_row_as_it_is_in_its_file(bandit_files):
+    builder = OpenBandit(data_dir=bandit_files)
+    builder.download_and_prepare()
+    rows = list(tfds.as_numpy(builder.as_dataset(split="train")))
+    folder = bandit_files / "downloads/manual/open_bandit"
+    expected = []
+    for policy in ("random", "bts"):
+        for campaign in ("all", "men", "women"):
+            text = (folder / policy / campaign / f"{campaign}.csv").read_text()
+            names, *lines = (line.split(",") for line in text.splitlines())
+            expected += [
+                {"policy": policy, "campaign": campaign, **dict(zip(names, line))}
+                for line in lines
+            ]
+    assert len(rows) == len(expected) == 7
+    texts = ("policy", "campaign", "item_id", "position", *open_bandit.USER_FEATURES)
+    for row, log in zip(rows, expected):
+        for name in texts:
+            assert row[name].decode() == log[name]
+        assert row["click"] == int(log["click"])
+        assert row["propensity_score"] == np.float32(log["propensity_score"])
+        assert row["item"].decode() == f"{log['campaign']}/{log['item_id']}"
+        affinities = [
+            np.float32(value or "nan")
+            for name, value in log.items()
+            if name.startswith("user-item_affinity_")
+        ]
+        np.testing.assert_array_equal(row["affinities"], affinities)
+        assert row["affinity"] == affinities[int(log["item_id"])]
+        moment = datetime.datetime.fromisoformat(log["timestamp"])
+        since = moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+        assert row["timestamp"] == since // datetime.timedelta(microseconds=1)
+    assert rows[0]["timestamp"] == 1574553617004101  # of midnight and 17 s, UTC
+
+
+def test_open_bandit_is_read_as_a_log(bandit_files):
+    """And no model sees how probable the policy's choice was."""
+    [batch] = read_log(["tfds:open_bandit"], open_bandit.SCHEMA)
+    first, second, *_ = batch.to_pylist()
+    assert first == {
+        "item": "all/2",
+        **{"affinity": 2.0, "position": "3", "campaign": "all", "policy": "random"},
+        **{f"user_feature_{number}": f"u{number}" for number in range(4)},
+        **{"click": 1, "timestamp": 1574553617004101.0},
+    }
+    assert second["user_feature_1"] is None
+    names = {field.name for field in open_bandit.SCHEMA.fields}
+    assert not names & {"propensity_score", "affinities"}
+
+
+def test_open_bandit_is_there_where_all_its_files_are(bandit_files, tmp_path):
+    assert open_bandit.is_there(bandit_files)
+    file = bandit_files / "downloads/manual/open_bandit/bts/men/men.csv"
+    file.rename(tmp_path / "men.csv")
+    assert not open_bandit.is_there(bandit_files)
+    with pytest.raises(InputError) as caught:
+        list(read_log(["tfds:open_bandit"], open_bandit.SCHEMA))
+    assert str(caught.value) == (
+        f"{file}: is not there. Install the package obp (pip install --no-deps "
+        "obp==0.4.1), or put its folder obp/dataset/obd here as open_bandit."
+    )
+    (tmp_path / "men.csv").rename(file)
+    list(read_log(["tfds:open_bandit"], open_bandit.SCHEMA))
+    file.unlink()
+    assert open_bandit.is_there(bandit_files)  # as it has been read
+
+
+def test_open_bandit_is_found_in_an_installed_package(tmp_path, monkeypatch):
+    """Without an import of it; the user's own files come first."""
+    monkeypatch.setattr(open_bandit, "PACKAGE", "fake_obp")
+    assert not open_bandit.is_there(tmp_path)
+    package = tmp_path / "site/fake_obp"
+    shutil.copytree(OPEN_BANDIT / "open_bandit", package / "dataset/obd")
+    (package / "__init__.py").write_text("raise ImportError('no torch')")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert open_bandit.is_there(tmp_path)
+    assert open_bandit.folder_in(tmp_path) == package / "dataset/obd"
+    (tmp_path / "open_bandit").mkdir()
+    assert open_bandit.folder_in(tmp_path) == tmp_path / "open_bandit"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (",2,3,1,", ",3,3,1,", "row 1, column 'item_id': expected an item from 0 to 2"),
+        (",0,1,0,", ",,1,0,", "row 2, column 'item_id': .* Received: None"),
+        (",1,0.3", ",2,0.3", "row 1, column 'click': the label must be 0 or 1"),
+        (".004102+00:00", "?", "row 2, column 'timestamp': expected a number, or"),
+        ("affinity_1", "other", "has no column 'user-item_affinity_1'"),
+        ("user-item_affinity", "other", "has no column 'user-item_affinity_0'"),
+    ],
+)
+def test_a_log_of_open_bandit_that_is_not_one(bandit_files, old, new, told):
+    file = bandit_files / "downloads/manual/open_bandit/random/all/all.csv"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(InputError, match=told) as caught:
+        list(read_log(["tfds:open_bandit"], open_bandit.SCHEMA))
+    assert str(caught.value).startswith(f"{file}: ")
 
 
 FEW = SyntheticBuilderConfig(name="few", rows=40, log=SyntheticConfig(values=100))

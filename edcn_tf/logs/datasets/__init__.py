@@ -5,6 +5,7 @@ from edcn_tf.logs.datasets.criteo import CriteoKaggle
 from edcn_tf.logs.datasets.flights import Flights
 from edcn_tf.logs.datasets.frappe import FrappeX1
 from edcn_tf.logs.datasets.movielens import MovielensLatestSmall
+from edcn_tf.logs.datasets.open_bandit import OpenBandit
 from edcn_tf.logs.datasets.synthetic import SyntheticCriteo
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "Flights",
     "FrappeX1",
     "MovielensLatestSmall",
+    "OpenBandit",
     "SyntheticCriteo",
 ]
