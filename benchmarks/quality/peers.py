@@ -36,21 +36,30 @@ DEEPCTR_DIN = tuple(
 )
 
 
-# Boosted trees, on the values of the log. CatBoost's users leave it at its defaults
-# (its learning rate follows from the rows); LightGBM's have to choose, above all how
-# much a category of few rows may say.
+# Boosted trees, on the values of the log: as many settings for each of the two, their
+# defaults first. Above all they say how much a category of few rows may tell. CatBoost's
+# learning rate follows from the rows.
 TREES = {"catboost": "1.2.10", "lightgbm": "4.7.0"}
+CATBOOST = ({}, {"depth": 8}, {"l2_leaf_reg": 10.0})
 LIGHTGBM = (
     {},
     {"learning_rate": 0.05, "num_leaves": 63, "min_data_per_group": 20},
     {"learning_rate": 0.05, "cat_smooth": 50.0, "cat_l2": 30.0},
 )
+PEERS = ("deepctr", *TREES)  # in the table's order
 
 
-def peer_contenders(directory):
-    """Name -> `Contender`, by the virtual environments in a directory."""
-    deepctr = _of_deepctr(directory, "deepctr", "EDCN", DEEPCTR)
-    return {"deepctr": deepctr, **tree_contenders(directory)}
+def peer_contenders(directory, names=PEERS):
+    """Name -> `Contender`, by the virtual environments in a directory.
+
+    The environments of other peers than those of `names` are not made.
+    """
+    found = {}
+    if "deepctr" in names:
+        found["deepctr"] = _of_deepctr(directory, "deepctr", "EDCN", DEEPCTR)
+    if {*names} & {*TREES}:
+        found |= tree_contenders(directory)
+    return {name: contender for name, contender in found.items() if name in names}
 
 
 def tree_contenders(directory):
@@ -58,7 +67,7 @@ def tree_contenders(directory):
     needed = [f"{library}=={version}" for library, version in TREES.items()]
     python = python_of(directory, "trees", needed)
     titles = {"catboost": "CatBoost", "lightgbm": "LightGBM"}
-    settings = {"catboost": ({},), "lightgbm": LIGHTGBM}
+    settings = {"catboost": CATBOOST, "lightgbm": LIGHTGBM}
     return {
         library: _of_trees(
             python, library, f"{titles[library]} {version}", settings[library]

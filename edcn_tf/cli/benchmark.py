@@ -44,10 +44,26 @@ def add(command):
     parser.add_argument(
         "--data",
         nargs="+",
-        choices=("movielens", "flights", "synthetic", "frappe_x1"),
-        help="for quality and studies: on these only; default: on all; frappe_x1, for "
-        "quality, where its files are in downloads/manual/frappe_x1 of TFDS_DATA_DIR "
-        "(by default ~/tensorflow_datasets), as bars needs them",
+        choices=("movielens", "flights", "synthetic", "frappe_x1", "open_bandit"),
+        help="for quality and studies: on these only; default: on all; frappe_x1 and "
+        "open_bandit, for quality, where their files are in a folder of that name in "
+        "downloads/manual of TFDS_DATA_DIR (by default ~/tensorflow_datasets), as bars "
+        "needs frappe_x1; open_bandit also where the package obp is installed",
+    )
+    parser.add_argument(
+        "--split-by",
+        choices=("chance", "time"),
+        help="for quality: only these splits; default: both",
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=(
+            *("logistic_regression", "deepfm", "dcn", "dcn_v2", "edcn"),
+            *("deepctr", "catboost", "lightgbm"),
+        ),
+        help="for quality: only these beside EDCN, the last three with --peers; the "
+        "other lines of an earlier call's table in --out stay in it; default: all",
     )
     parser.add_argument(
         "--peers",
@@ -66,12 +82,13 @@ def run(args):
     from edcn_tf import benchmarks
     from edcn_tf.errors import InputError
 
-    names = ("rows", "peers", "figure", "out", "seeds", "data")
+    names = ("rows", "peers", "figure", "out", "seeds", "data", "split_by", "models")
     given = {name: getattr(args, name) for name in names}
     options = {name: value for name, value in given.items() if value is not None}
     known = inspect.signature(benchmarks.BENCHMARKS[args.what]).parameters
     for name in set(options) - set(known):
-        raise InputError(f"--{name} does not go with `benchmark {args.what}`")
+        option = name.replace("_", "-")
+        raise InputError(f"--{option} does not go with `benchmark {args.what}`")
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in options:
             raise InputError(f"`benchmark {args.what}` needs --{name}")

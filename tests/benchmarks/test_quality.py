@@ -119,6 +119,8 @@ def test_the_figures_of_the_table(monkeypatch, tmp_path, capsys):
         expected = [metrics.log_loss(LABELS, score) for score in each]
         assert found[name]["log_loss"] == pytest.approx(expected)
     assert found["linear"]["settings"] == {"l2": 3}
+    assert found["linear"]["settings_tried"] == 3
+    assert found["edcn"]["settings_tried"] == 1
     assert found["linear"]["valid_auc"] == [0.7, 0.7]
     assert found["edcn"]["valid_auc"] == pytest.approx([0.68, 0.68])
 
@@ -133,6 +135,7 @@ def test_the_figures_of_the_table(monkeypatch, tmp_path, capsys):
 
     table = (tmp_path / "quality.md").read_text()
     assert table in capsys.readouterr().out
+    assert "| LINEAR | 3 | 0.7000" in table and "| EDCN | 1 | 0.6800" in table
     assert f"{ahead['auc']:+.4f} ({low:+.4f} to {high:+.4f})" in table
     assert f"EDCN goes {(means['edcn'] - 0.5) / 0.4:.1%} of the way" in table
     assert "(300 test rows, 50.0% positive)" in table
@@ -180,6 +183,120 @@ def test_chosen_data_sets_alone(monkeypatch, tmp_path):
     assert list(written["results"]) == ["flights-chance", "flights-time"]
     with pytest.raises(InputError, match="no data set 'films'"):
         benchmarks.run("quality", out=tmp_path, seeds=1, data=["films"])
+
+
+@pytest.fixture
+def four(monkeypatch):
+    """EDCN, one of ours and two peers, made up; what is trained of each."""
+    made = {
+        name: stub(name, noise)
+        for name, noise in [
+            *(("dcn", 0.5), ("edcn", 0.4), ("catboost", 0.45), ("lightgbm", 0.6))
+        ]
+    }
+    trainings = {name: trained for name, (_, trained, _) in made.items()}
+    lines = {name: contender for name, (contender, *_) in made.items()}
+    ours = {name: lines[name] for name in ("dcn", "edcn")}
+    monkeypatch.setattr(quality, "our_contenders", lambda: ours)
+    monkeypatch.setattr(
+        quality, "peer_contenders", lambda _, names: {n: lines[n] for n in names[-2:]}
+    )
+    monkeypatch.setattr(quality, "prepared", lambda *args, **kwargs: None)
+    return lines, trainings
+
+
+def test_lines_are_added_to_the_table_that_is_there(four, tmp_path, capsys):
+    """And are those that one call of them all would give."""
+    options = {"seeds": 2, "data": ["flights"]}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    benchmarks.run("quality", out=whole, peers="peers", **options)
+    _, trainings = four
+    for trained in trainings.values():
+        trained.clear()
+    models = [["lightgbm"], ["dcn"], ["edcn", "catboost"]]
+    for names in models:
+        options["split_by"] = "time"
+        benchmarks.run("quality", out=parts, peers="peers", models=names, **options)
+    assert trainings["dcn"] == ["dcn-0", "dcn-1"]
+    assert trainings["lightgbm"] == ["lightgbm-0", "lightgbm-1"]
+    found = json.loads((parts / "quality.json").read_text())["results"]
+    assert list(found) == ["flights-time"]
+    assert list(found["flights-time"]["models"]) == [
+        *("dcn", "edcn", "catboost", "lightgbm")
+    ]
+    options["split_by"] = "chance"
+    benchmarks.run("quality", out=parts, peers="peers", **options)
+    for name in ("quality.json", "quality.md", "quality.svg"):
+        assert (parts / name).read_text() == (whole / name).read_text()
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_lines_beside_another_edcn_do_not_stay(four, tmp_path, capsys):
+    options = {"out": tmp_path, "seeds": 1, "data": ["flights"]}
+    benchmarks.run("quality", **options)
+    path = tmp_path / "quality.json"
+    known = json.loads(path.read_text())
+    known["results"]["flights-time"]["models"]["edcn"]["auc"] = [0.5]
+    path.write_text(json.dumps(known))
+    benchmarks.run("quality", models=["edcn"], **options)
+    told = "flights-time: dcn left out, which another EDCN was beside"
+    assert told in capsys.readouterr().out
+    found = json.loads(path.read_text())["results"]
+    assert list(found["flights-time"]["models"]) == ["edcn"]
+    assert list(found["flights-chance"]["models"]) == ["dcn", "edcn"]
+
+
+def test_figures_of_other_seeds_do_not_stay(four, tmp_path, capsys):
+    benchmarks.run("quality", out=tmp_path, seeds=1, data=["flights"])
+    assert "written anew" not in capsys.readouterr().out
+    benchmarks.run("quality", out=tmp_path, seeds=2, data=["movielens"])
+    assert "quality.json: is of other seeds" in capsys.readouterr().out
+    written = json.loads((tmp_path / "quality.json").read_text())
+    assert list(written["results"]) == ["movielens-chance", "movielens-time"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"models": ["dcm"]}, "There is no model 'dcm' to compare; known are logistic_"),
+        ({"models": ["edcn", "catboost"]}, "catboost is a peer, which needs --peers"),
+        ({"split_by": "user"}, "split_by must be one of .* Received: 'user'"),
+        (
+            {"data": ["synthetic"], "split_by": "time"},
+            "No data set that is asked for has a split by time. Received: synthetic",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_for(four, tmp_path, options, told):
+    with pytest.raises(InputError, match=told):
+        benchmarks.run("quality", out=tmp_path, seeds=1, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_the_environments_that_are_asked_for_are_made(monkeypatch, tmp_path):
+    made = []
+    monkeypatch.setattr(
+        peers, "python_of", lambda _, name, needed: made.append((name, needed))
+    )
+    monkeypatch.setattr(
+        peers, "peers_in", lambda _, names: {"DeepCTR": made.append(names) or (0, 0)}
+    )
+    found = peers.peer_contenders(tmp_path, ["catboost"])
+    assert list(found) == ["catboost"] and [name for name, _ in made] == ["trees"]
+    made.clear()
+    assert list(peers.peer_contenders(tmp_path, ["deepctr"])) == ["deepctr"]
+    assert made == [["DeepCTR"]]
+    assert tuple(peers.peer_contenders(tmp_path)) == peers.PEERS
+
+
+def test_trees_have_an_equal_search(monkeypatch, tmp_path):
+    """Each library its defaults and as many settings more, no two of them the same."""
+    monkeypatch.setattr(peers, "python_of", lambda *_: None)
+    tried = [each.settings for each in peers.tree_contenders(tmp_path).values()]
+    assert {len(settings) for settings in tried} == {3}
+    for settings in tried:
+        assert settings[0] == {}
+        assert len({json.dumps(each) for each in settings}) == 3
 
 
 def test_a_run_of_another_setting_is_not_taken_for_this_one(monkeypatch, tmp_path):
@@ -285,6 +402,7 @@ def test_histories_are_compared_with_the_kind_that_is_best_on_validation(
         scores = LABELS * (0.5 + 0.1 * best) + np.linspace(0, 1, len(LABELS))
         return {
             "settings": {},
+            "settings_tried": 4,
             **dict.fromkeys(("auc", "valid_auc"), [0.7 + 0.1 * best] * seeds),
             **dict.fromkeys(("log_loss", "training_seconds"), [0.5] * seeds),
             "scores": [(LABELS, scores)] * seeds,

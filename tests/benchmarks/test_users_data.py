@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from edcn_tf import benchmarks
 from edcn_tf.benchmarks import data, quality, runs
-from edcn_tf.logs.datasets import frappe
+from edcn_tf.logs.datasets import frappe, open_bandit
 
 
 @pytest.fixture
@@ -17,8 +20,8 @@ def judged(monkeypatch, tmp_path):
     monkeypatch.setattr(quality, "PARTS", [("frappe_x1", "chance"), ("movielens", "x")])
     monkeypatch.setattr(quality, "our_contenders", lambda: {})
     monkeypatch.setattr(quality, "draw", lambda *_: None)
-    monkeypatch.setattr(quality, "compared", lambda _: {})
-    monkeypatch.setattr(quality, "_section", lambda result, _: result["title"])
+    monkeypatch.setattr(quality, "compared", lambda _: {"models": {}})
+    monkeypatch.setattr(quality, "section", lambda result, *_: result["title"])
     monkeypatch.setattr(
         quality, "prepared", lambda folder, name, *_, **__: prepared.append(name)
     )
@@ -76,3 +79,38 @@ def test_frappe_is_prepared_in_its_own_splits_where_the_user_has_it(
         logs = {split: [f"tfds:frappe_x1[{split}]"] for split in splits}
         assert asked[1][:3] == (logs, frappe.SCHEMA, None)
         assert os.environ.get(data.TFDS_DATA_DIR) == before
+
+
+def test_open_bandit_is_split_by_chance_and_by_time_where_the_user_has_it(
+    tmp_path, monkeypatch
+):
+    """Its stand-in, with twenty rows more, of which the newest are to test on."""
+    own = tmp_path / "tfds/downloads/manual"
+    monkeypatch.setenv(data.TFDS_DATA_DIR, str(tmp_path / "tfds"))
+    monkeypatch.setattr(open_bandit, "PACKAGE", "no_such_package")
+    users = data.USERS_DATA["open_bandit"]
+    assert not users.is_there()
+    shutil.copytree(Path(__file__).parents[1] / "data/open_bandit_fake", own)
+    assert users.is_there()
+    with open(own / "open_bandit/random/men/men.csv", "a") as file:
+        for i in range(20):
+            file.write(f"{i},2019-12-01 00:00:{i:02}+00:00,1,2,0,0.5,,,,,0.0,0.0\n")
+    assert [by for name, by in quality.PARTS if name == "open_bandit"] == [
+        *("chance", "time")
+    ]
+    monkeypatch.setattr(runs, "encode_rows", lambda *_: None)
+    runs.prepared(tmp_path / "out", "open_bandit", split_by="time")
+    rows, times = 0, {}
+    for split in ("train", "valid", "test"):
+        records = tf.data.TFRecordDataset(f"{tmp_path}/out/data/{split}-00000.tfrecord")
+        for record in records:
+            features = tf.train.Example.FromString(record.numpy()).features.feature
+            [time] = features["timestamp"].int64_list.value
+            times.setdefault(split, []).append(time)
+            rows += 1
+    assert rows == 27
+    assert max(times["train"]) < min(times["valid"])
+    assert max(times["valid"]) < min(times["test"])
+    assert times["test"][-1] == 1575158419000000  # microseconds, UTC
+    assert features["item"].bytes_list.value == [b"men/1"]
+    assert "propensity_score" not in features

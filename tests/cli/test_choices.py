@@ -10,6 +10,7 @@ import pytest
 import edcn
 from edcn_tf import benchmarks, choices
 from edcn_tf.benchmarks.data import DATA as BENCHMARK_DATA
+from edcn_tf.benchmarks.quality import MODELS
 from edcn_tf.demo.data import DATA
 from edcn_tf.evaluation.calibration import METHODS
 from edcn_tf.tuning.oracles import ORACLES
@@ -30,6 +31,8 @@ OWNERS = {
     ("request", "--format"): choices.FORMATS,
     ("benchmark", "what"): benchmarks.BENCHMARKS,
     ("benchmark", "--data"): BENCHMARK_DATA,
+    ("benchmark", "--split-by"): choices.SPLIT_BY,
+    ("benchmark", "--models"): MODELS,
 }
 
 

@@ -10,9 +10,9 @@ import tensorflow_datasets as tfds
 from edcn_tf.errors import InputError
 from edcn_tf.field import Field
 from edcn_tf.logs.formats import TEXT
+from edcn_tf.logs.normalizing import normalized
 from edcn_tf.logs.opening import input_errors
-from edcn_tf.logs.reading import LogPart, read_part
-from edcn_tf.logs.text import header
+from edcn_tf.logs.text import header, read_text
 from edcn_tf.schema import Schema
 
 POLICIES = ("random", "bts")
@@ -156,7 +156,11 @@ def _files(folder):
 def _rows(path, campaign):
     """Yields the columns of each row of a log."""
     with input_errors(path, "csv"):
-        names = header(path, TEXT["csv"])
+        yield from _read(path, campaign)
+
+
+def _read(path, campaign):
+    names = header(path, TEXT["csv"])
     items = max(1, sum(name.startswith(_AFFINITY) for name in names))
     affinities = [
         Field(name=f"affinity_{item}", column=f"{_AFFINITY}{item}", kind="numeric")
@@ -173,7 +177,9 @@ def _rows(path, campaign):
             *affinities,
         ),
     )
-    for first, batch in read_part(LogPart(path), schema, "csv"):
+    columns = [schema.column(name) for name in schema.columns]
+    batches = read_text(path, TEXT["csv"], columns, lambda _: None)
+    for first, batch in normalized(batches, schema, schema.columns, path):
         shown = _shown(batch, items, path, first)
         scores = np.stack(
             [batch[field.name].to_numpy(zero_copy_only=False) for field in affinities],
