@@ -9,9 +9,10 @@ from edcn_tf.files import replaced, write_json
 from edcn_tf.models import FAMILY
 from edcn_tf.models.parts import HISTORIES
 
-from .quality import SPLIT_SEED, compared, judged_on, table_of
+from .quality import SPLIT_SEED, compared, judged_on
 from .quality.contenders import LINEAR, contender
 from .quality.peers import peers_with_history
+from .quality.table import table_of
 from .runs import Entry, prepared
 
 SEEDS = 3

@@ -17,7 +17,7 @@ from ..runs import chosen, prepared
 from .contenders import SETTINGS, our_contenders
 from .figure import draw
 from .peers import PEERS, peer_contenders
-from .table import section, table_of
+from .table import section
 
 SPLIT_SEED = 2021
 SEEDS = 5

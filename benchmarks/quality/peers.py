@@ -36,9 +36,9 @@ DEEPCTR_DIN = tuple(
 )
 
 
-# Boosted trees, on the values of the log: as many settings for each of the two, their
-# defaults first. Above all they say how much a category of few rows may tell. CatBoost's
-# learning rate follows from the rows.
+# Boosted trees, on the values of the log. Each of the two has as many settings, its
+# defaults first; the others say above all how much a category of few rows may tell.
+# CatBoost's learning rate follows from the rows.
 TREES = {"catboost": "1.2.10", "lightgbm": "4.7.0"}
 CATBOOST = ({}, {"depth": 8}, {"l2_leaf_reg": 10.0})
 LIGHTGBM = (

@@ -258,7 +258,10 @@ def test_figures_of_other_seeds_do_not_stay(four, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"models": ["dcm"]}, "There is no model 'dcm' to compare; known are logistic_"),
+        (
+            {"models": ["dcm"]},
+            "no model 'dcm' to compare; known are logistic_",
+        ),
         ({"models": ["edcn", "catboost"]}, "catboost is a peer, which needs --peers"),
         ({"split_by": "user"}, "split_by must be one of .* Received: 'user'"),
         (
