@@ -453,15 +453,21 @@ def test_open_bandit_is_there_where_all_its_files_are(bandit_files, tmp_path):
 def test_open_bandit_is_found_in_an_installed_package(tmp_path, monkeypatch):
     """Without an import of it; the user's own files come first."""
     monkeypatch.setattr(open_bandit, "PACKAGE", "fake_obp")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     assert not open_bandit.is_there(tmp_path)
+    with pytest.raises(InputError, match="not exist or is empty.* Install the package"):
+        list(read_log(["tfds:open_bandit"], open_bandit.SCHEMA))
     package = tmp_path / "site/fake_obp"
     shutil.copytree(OPEN_BANDIT / "open_bandit", package / "dataset/obd")
     (package / "__init__.py").write_text("raise ImportError('no torch')")
     monkeypatch.syspath_prepend(tmp_path / "site")
+    manual = tmp_path / "downloads/manual"
     assert open_bandit.is_there(tmp_path)
-    assert open_bandit.folder_in(tmp_path) == package / "dataset/obd"
-    (tmp_path / "open_bandit").mkdir()
-    assert open_bandit.folder_in(tmp_path) == tmp_path / "open_bandit"
+    assert open_bandit.folder_in(manual) == package / "dataset/obd"
+    [batch] = read_log(["tfds:open_bandit"], open_bandit.SCHEMA)
+    assert batch.num_rows == 7
+    (manual / "open_bandit").mkdir(parents=True)
+    assert open_bandit.folder_in(manual) == manual / "open_bandit"
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,12 @@ class OpenBandit(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        folder = folder_in(dl_manager.manual_dir)
+        try:
+            folder = folder_in(dl_manager.manual_dir)
+        except AssertionError:  # TFDS's, where that is not there, or empty
+            folder = _folder_of_package()
+            if folder is None:
+                raise
         for path in _files(folder).values():
             if not path.exists():
                 what_to_do = " ".join(self.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
@@ -138,9 +143,14 @@ def is_there(data_dir=None):
 def folder_in(directory):
     """The folder of the files: in the directory of such, or else the package's."""
     own = Path(directory, FOLDER)
-    package = None if own.exists() else importlib.util.find_spec(PACKAGE)
+    return own if own.exists() else _folder_of_package() or own
+
+
+def _folder_of_package():
+    """None if it is not installed. It is not imported, as it needs much else."""
+    package = importlib.util.find_spec(PACKAGE)
     if package is None or package.origin is None:
-        return own
+        return None
     return Path(package.origin).parent / "dataset" / "obd"
 
 
