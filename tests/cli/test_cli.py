@@ -155,6 +155,7 @@ def test_help_shows_an_example_of_every_command(command, capsys):
         ("describe data --set gate=lock", "Received: 'lock'"),
         ("describe data --figure log.csv", "must end in one of .svg"),
         ("benchmark models", "needs --out"),
+        ("benchmark models --out x --split-by time", "--split-by does not go with"),
         ("evaluate no data", "no/model.keras: cannot be loaded"),
         ("evaluate run no", "no such TFRecord file"),
         ("evaluate run foreign", "was prepared without the column 'user'"),
