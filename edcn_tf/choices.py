@@ -8,5 +8,6 @@ FORMATS = ("csv", "tsv", "jsonl", "parquet", "tfrecord", "criteo", "avazu")  # o
 SPLITS = ("train", "valid", "test")
 SPLIT_BY = ("chance", "time")
 PROTOCOLS = ("frozen", "running")  # of statistics in validation and test rows
+CHOOSING = ("auto",)  # of the statistics that a schema gets
 STRATEGIES = ("mirrored", "multi_worker")  # of tf.distribute
 OBJECTIVES = ("auc", "log_loss")  # of a search

@@ -22,12 +22,15 @@ class PreparedData:
     Attributes:
         features: The FeatureSpec's directory (`edcn_tf.FeatureSpec.load`).
         summary: What was prepared, and how; a JSON file.
+        statistics: Which statistics and crosses were tried and added; a JSON file, there
+            if they were chosen (`prepare(..., statistics="auto")`).
     """
 
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
         self.features = self.path / "features"
         self.summary = self.path / "summary.json"
+        self.statistics = self.path / "statistics.json"
 
     def records(self, split: str) -> str:
         """Glob pattern of a split's TFRecord files."""

@@ -168,6 +168,7 @@ OWNED = {
     "config.yaml": {"edcn_tf.directories"},
     "model.keras": {"edcn_tf.directories"},
     "summary.json": {"edcn_tf.directories"},
+    "statistics.json": {"edcn_tf.directories"},
     "calibration.json": {"edcn_tf.directories"},
     "sample.tfrecord": {"edcn_tf.directories"},
     "warm_start.json": {"edcn_tf.directories"},

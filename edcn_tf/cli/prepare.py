@@ -4,6 +4,7 @@ import contextlib
 import shlex
 
 from edcn.options import (
+    CHOOSING,
     FORMATS,
     PROTOCOLS,
     SPLITS,
@@ -112,6 +113,12 @@ def add(command):
         metavar="FIELD",
         help="with --vocabulary-of: numeric fields whose ranges are fitted anew",
     )
+    parser.add_argument(
+        "--statistics",
+        choices=CHOOSING,
+        help="auto: add the statistics and crosses that help on training rows that they "
+        "were not counted on; default: those of the schema",
+    )
     parser.add_argument("--gzip", action="store_true", help="compress the records")
     parser.set_defaults(action=run)
 
@@ -158,6 +165,7 @@ def run(args):
             refit=args.refit,
             history=args.history,
             protocol=args.protocol,
+            statistics=args.statistics,
         )
     print_summary(summary)
     goes_on = ["--warm-start", "RUN"] if args.vocabulary_of else []

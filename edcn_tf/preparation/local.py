@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from edcn_tf import console
-from edcn_tf.choices import PROTOCOLS, SPLITS
+from edcn_tf.choices import CHOOSING, PROTOCOLS, SPLITS
 from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.features.counting import ValueCounts
@@ -21,6 +21,7 @@ from edcn_tf.features.growth import Growth
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import StrPath, new_directory, refuse_existing
 from edcn_tf.logs.reading import LogPart, log_bytes, log_files
+from edcn_tf.preparation.choosing.plan import with_chosen
 from edcn_tf.preparation.groups import number_of_groups
 from edcn_tf.preparation.histories import History
 from edcn_tf.preparation.plan import COUNTS, HISTORIES, Counts, Plan
@@ -52,6 +53,7 @@ def prepare(
     refit: Iterable[str] = (),
     history: str | None = None,
     protocol: str = "frozen",
+    statistics: str | None = None,
 ) -> dict[str, Any]:
     """Writes TFRecord splits, the FeatureSpec and a summary of raw logs.
 
@@ -93,6 +95,9 @@ def prepare(
             that its user clicked strictly before its time, in any of the logs
             (`edcn_tf.preparation.histories`), as the schema's sequence `of` ITEM, or
             as a new one, `ITEM_history`.
+        statistics: `"auto"`: the schema gets the statistics and crosses that take
+            something off the log loss of training rows that they were not counted on
+            (`edcn_tf.preparation.choosing`), printed as a table. By default none.
 
     Returns:
         The summary, a dict: rows and click rate of each split, and how many rows and
@@ -109,6 +114,16 @@ def prepare(
     if protocol not in PROTOCOLS:
         raise InputError(
             f"The protocol must be one of {list(PROTOCOLS)}. Received: {protocol!r}"
+        )
+    if statistics is not None and statistics not in CHOOSING:
+        raise InputError(
+            f"Statistics are chosen by 'auto', or not at all. Received: {statistics!r}"
+        )
+    if statistics and vocabulary_of:
+        raise InputError(
+            "Statistics cannot be chosen anew for data that goes on from an earlier "
+            "vocabulary: its schema is taken as it is; leave --statistics out. "
+            f"Received: {statistics!r}"
         )
     built = None
     if history:
@@ -133,9 +148,11 @@ def prepare(
         negative_sampling_rate=negative_sampling_rate,
     )
     total = log_bytes(plan.logs)
+    if runner and workers:
+        raise InputError("--runner and --workers exclude each other")
+    if statistics:
+        plan = with_chosen(plan, protocol)
     if runner:
-        if workers:
-            raise InputError("--runner and --workers exclude each other")
         from edcn_tf.preparation.beam import prepare_on_beam
 
         summary = prepare_on_beam(plan, directory, runner, runner_options)
@@ -143,13 +160,13 @@ def prepare(
     if workers is None:
         workers = 1 if total < ONE_PROCESS_BYTES else os.cpu_count() or 1
     parts = list(enumerate(map(LogPart, plan.logs)))  # each log whole
-    if plan.splitter.needs_times:
+    if plan.splitter.needs_times and plan.splitter.times is None:
         times = ValueCounts()
         with console.progress_bar("Reading timestamps", total) as bar:
             for _, part in parts:
                 plan.count_times(part, times, bar.update)
         plan = plan.with_times(times)
-    counts = Counts(schema)
+    counts = Counts(plan.schema)
     with (
         new_directory(directory) as partial,
         tempfile.TemporaryDirectory(dir=partial) as work,

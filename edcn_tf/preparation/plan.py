@@ -7,6 +7,7 @@ prepares a part into `Counts`, these merge, and `Plan.write` writes what they sa
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -37,6 +38,8 @@ class Plan:
         growth: How the FeatureSpec goes on from an earlier one, or None.
         history: The `History` that rows get, or None.
         statistics: How the schema's `Statistics` are counted, if it has some, or None.
+        chosen: What `edcn_tf.preparation.choosing` tells of how the schema got fields
+            of its own choice, JSON; or None.
     """
 
     logs: tuple[str, ...]
@@ -47,6 +50,7 @@ class Plan:
     growth: Growth | None = None
     history: History | None = None
     statistics: Statistics | None = None
+    chosen: dict[str, Any] | None = None
 
     @property
     def schema(self):
@@ -145,6 +149,9 @@ class Plan:
             summary["history"] = self.history.text
         if self.statistics:
             summary["statistics"] = spec.statistics_summary()
+        if self.chosen:
+            summary["added"] = [field["name"] for field in self.chosen["added"]]
+            write_json(data.statistics, self.chosen)
         if growth:
             summary["vocabulary_of"] = str(growth.directory)
             summary["day"] = growth.day

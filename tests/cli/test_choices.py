@@ -20,6 +20,7 @@ OWNERS = {
     ("demo", "--split-by"): choices.SPLIT_BY,
     ("prepare", "--format"): choices.FORMATS,
     ("prepare", "--split-by"): choices.SPLIT_BY,
+    ("prepare", "--statistics"): choices.CHOOSING,
     ("train", "--strategy"): choices.STRATEGIES,
     ("evaluate", "--split"): choices.SPLITS,
     ("calibrate", "--method"): METHODS,

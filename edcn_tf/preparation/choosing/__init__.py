@@ -1,0 +1,1 @@
+"""Which statistics and crosses a schema should have: `edcn prepare --statistics auto`."""
