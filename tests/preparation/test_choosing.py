@@ -95,6 +95,22 @@ def test_nothing_is_taken_where_only_the_rate_of_all_drifts(tmp_path, seed, prot
     assert prepare(log, schema, tmp_path / "data", **options)["added"] == []
 
 
+def test_a_cross_needs_rows_of_its_combinations(tmp_path):
+    """A model would learn those of a few by heart; it can look up their rates."""
+    for name, count, kind in (("few", 12_000, "statistic"), ("many", 90_000, "cross")):
+        sizes = (60, 40, 5) if name == "few" else (30, 30, 5)
+        columns, random = drawn(0, count, sizes)
+        effects = random.normal(0, 2, sizes[:2])
+        columns["click"] = of_logits(effects[columns["a"], columns["b"]], random)
+        log = write(tmp_path / f"{name}.csv", columns)
+        prepare(log, SCHEMA, tmp_path / name, statistics="auto")
+        stored = read_json(PreparedData(tmp_path / name).statistics)
+        gains_of = stored["rounds"][0]["gains"]
+        tried = {gain["kind"] for gain in gains_of if {*gain["of"]} == {"a", "b"}}
+        assert ("cross" in tried) == (kind == "cross")
+        assert stored["added"][0]["kind"] == kind
+
+
 def test_a_cross_of_three_comes_after_that_of_two(tmp_path):
     columns, random = drawn(3, 30_000, (12, 12, 8))
     pairs = random.normal(0, 1.5, (12, 12))
@@ -316,7 +332,8 @@ def test_many_pairs_are_screened_by_fewer_rows(tmp_path, monkeypatch):
     log = pair_log(tmp_path / "log.csv")
     prepare(log, SCHEMA, tmp_path / "data", statistics="auto")
     stored = read_json(PreparedData(tmp_path / "data").statistics)
-    assert stored["rounds"][0]["tried"] == len(NAMES) + 2
+    of = [tuple(sorted(gain["of"])) for gain in stored["rounds"][0]["gains"]]
+    assert {each for each in of if len(each) > 1} == {("a", "b")}
     assert set(stored["added"][0]["of"]) == {"a", "b"}
 
 
@@ -384,3 +401,15 @@ def test_the_command_line_chooses(tmp_path, capsys):
     (field,) = added(tmp_path / "data")
     fields = json.loads(PreparedData(tmp_path / "data").summary.read_text())["fields"]
     assert fields[-1]["name"] == field["name"]
+
+
+def test_a_pipeline_has_the_same_choice(tmp_path):
+    pytest.importorskip("apache_beam")
+    log = pair_log(tmp_path / "log.csv")
+    here = prepare(log, SCHEMA, tmp_path / "here", statistics="auto")
+    there = prepare(
+        log, SCHEMA, tmp_path / "there", runner="DirectRunner", statistics="auto"
+    )
+    assert here["added"] == there["added"] != []
+    assert added(tmp_path / "here") == added(tmp_path / "there")
+    assert [f["name"] for f in there["fields"]][-1] == there["added"][-1]

@@ -11,6 +11,7 @@ import numpy as np
 from edcn_tf.features.statistics.smoothing import learned_strengths, smoothed
 
 RATES = 24  # ranges of a rate, beside that of keys of which nothing is known
+LEAST_OF_CROSS = 30  # training rows that have the combination of the row in the middle
 SMOOTHED_ROWS = 20_000  # by which smoothing is learned
 
 
@@ -54,6 +55,19 @@ class Tables:
         if candidate.kind == "cross":
             return self.keys(candidate.of).astype(np.int32)
         return self._ranges(candidate.of)
+
+    def fits(self, candidate):
+        """Whether a model can learn it: a cross needs enough rows of a combination.
+
+        Embeddings of combinations that are seen a few times learn these rows by heart,
+        however well a shrunk table of them does; their statistics do not.
+        """
+        if candidate.kind == "statistic":
+            return True
+        keys = self.keys(candidate.of)[: self.rows.fitted]
+        seen = np.bincount(keys + 1)[1:]
+        of_rows = np.sort(np.repeat(seen, seen)) * self.rows.total / self.rows.fitted
+        return len(of_rows) > 0 and of_rows[len(of_rows) // 2] >= LEAST_OF_CROSS
 
     def keys(self, of):
         """The combinations' numbers, `[N]` int64, -1 where a value is missing."""

@@ -55,7 +55,7 @@ def choose(rows, names, present, most):
 
         def offer(candidates):
             for candidate in candidates:
-                if candidate not in present:
+                if candidate not in present and tables.fits(candidate):
                     tried[candidate] = tables.table(candidate)
                     bar.update(1)
 
