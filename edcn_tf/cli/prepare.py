@@ -116,8 +116,8 @@ def add(command):
     parser.add_argument(
         "--statistics",
         choices=CHOOSING,
-        help="auto: add the statistics and crosses that help on training rows that they "
-        "were not counted on; default: those of the schema",
+        help="auto: add the statistics and crosses that help on training rows that "
+        "they were not counted on; default: those of the schema",
     )
     parser.add_argument("--gzip", action="store_true", help="compress the records")
     parser.set_defaults(action=run)

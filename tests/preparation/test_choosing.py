@@ -125,7 +125,7 @@ def test_a_cross_of_three_comes_after_that_of_two(tmp_path):
 
 
 def drifting_log(path):
-    """New values of `a` all the time, each with a rate of its own, seen for ten days."""
+    """Values of `a` that come and go in ten days, each with a rate of its own."""
     random = np.random.default_rng(4)
     count = 12_000
     times = np.sort(random.integers(0, 100 * DAY, count))
@@ -224,7 +224,9 @@ def test_a_number_and_a_list_are_what_the_baseline_has(tmp_path):
         Field(name="number", kind="numeric"),
         Field(name="tags", multiple=True),
     )
-    prepare(log, Schema(label="click", fields=fields), tmp_path / "d", statistics="auto")
+    prepare(
+        log, Schema(label="click", fields=fields), tmp_path / "d", statistics="auto"
+    )
     stored = read_json(PreparedData(tmp_path / "d").statistics)
     assert stored["rounds"][0]["log_loss"] < 0.5 and stored["added"] == []
 
@@ -346,7 +348,9 @@ def test_of_many_rows_the_newest_or_those_drawn_first_are_looked_at(
     seen = []
     as_rows = rows._as_rows
     monkeypatch.setattr(
-        rows, "_as_rows", lambda table, *rest: seen.append(table) or as_rows(table, *rest)
+        rows,
+        "_as_rows",
+        lambda table, *rest: seen.append(table) or as_rows(table, *rest),
     )
     for name, by in (("time", "time"), ("chance", "chance")):
         prepare(log, schema, tmp_path / name, split_by=by, statistics="auto")

@@ -1,1 +1,1 @@
-"""Which statistics and crosses a schema should have: `edcn prepare --statistics auto`."""
+"""Which statistics and crosses help: `edcn prepare --statistics auto`."""

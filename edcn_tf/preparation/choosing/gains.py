@@ -7,6 +7,7 @@ what serves the fitted rows best when each is left out of its own bin. The gain 
 the correction takes off the log loss of the judged rows.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ class Logits:
         if rows.by_time and rows.running:  # then the last of the fitted judge as well
             ends.insert(0, int(usable[: rows.fitted].argmax() + rows.fitted) // 2)
         self.fits = [places[usable & (places < end)] for end in ends[:-1]]
-        self.judged = [places[a:b] for a, b in zip(ends, ends[1:])]
+        self.judged = [places[a:b] for a, b in itertools.pairwise(ends)]
         self._refresh()
 
     def thinned(self, step):

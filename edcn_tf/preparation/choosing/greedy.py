@@ -84,13 +84,17 @@ def enough(gain, loss):
 
 
 def _best(gains, loss):
-    """Of those that are as good as the best but for its error, the simplest."""
-    good = {each: gain for each, gain in gains.items() if enough(gain, loss)}
+    """Of those that are as good as the best but for its error, the simplest.
+
+    The simplest may have the larger error: what they tell is much the same.
+    """
+    good = [gain for gain in gains.values() if enough(gain, loss)]
     if not good:
         return None
-    best = max(good.values(), key=lambda gain: gain.nats)
-    close = [each for each in good if good[each].nats >= best.nats - best.error]
-    return min(close, key=lambda each: (len(each.of), -good[each].nats, each))
+    best = max(good, key=lambda gain: gain.nats)
+    least = max(best.nats - best.error, LEAST_SHARE * loss)
+    close = [each for each, gain in gains.items() if gain.nats >= least]
+    return min(close, key=lambda each: (len(each.of), -gains[each].nats, each))
 
 
 def _pairs(rows, names, first, state):

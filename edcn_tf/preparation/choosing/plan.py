@@ -84,7 +84,9 @@ def _combined(schema):
 
 def _most(schema):
     fields = len(schema.fields)
-    return min(MOST_ADDED, MOST_FIELDS - fields) if fields <= MOST_FIELDS else MOST_ADDED
+    return (
+        min(MOST_ADDED, MOST_FIELDS - fields) if fields <= MOST_FIELDS else MOST_ADDED
+    )
 
 
 def _field(candidate, fields, delay):
