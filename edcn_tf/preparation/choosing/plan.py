@@ -44,7 +44,8 @@ def with_chosen(plan: Plan, protocol: str) -> Plan:
     names, present = _combined(schema)
     rounds = choose(rows, names, present, _most(schema))
     delay = DELAY if by_chance and by_time else None  # else by default
-    added, taken = [], [each.taken for each in rounds if each.taken]
+    taken = [each.taken for each in rounds if each.taken]
+    added: list[Field] = []
     for candidate in taken:
         added.append(_field(candidate, [*schema.fields, *added], delay))
     told = report.as_json(rows, rounds, added, protocol)
