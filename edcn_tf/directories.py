@@ -22,8 +22,8 @@ class PreparedData:
     Attributes:
         features: The FeatureSpec's directory (`edcn_tf.FeatureSpec.load`).
         summary: What was prepared, and how; a JSON file.
-        statistics: Which statistics and crosses were tried and added; a JSON file, there
-            if they were chosen (`prepare(..., statistics="auto")`).
+        statistics: Which statistics and crosses were tried and added; a JSON file,
+            there if they were chosen (`prepare(..., statistics="auto")`).
     """
 
     def __init__(self, path: StrPath) -> None:

@@ -101,15 +101,18 @@ class Tables:
         rows, keys = self.rows, self.keys(of)
         size = len(rows) + 1
         # Rows are in order, so a key's are where its number and theirs are in order.
-        places = keys * size + np.arange(len(rows))
         order = np.argsort(keys, kind="stable")
-        asked = np.searchsorted(places[order], keys[order] * size + rows.known[order])
-        first = np.searchsorted(keys[order], keys[order])
+        ordered = keys[order]
+        asked = np.searchsorted(
+            ordered * size + order, ordered * size + rows.known[order]
+        )
+        is_first = np.diff(ordered, prepend=ordered[0] - 1) != 0
+        first = np.maximum.accumulate(np.where(is_first, np.arange(len(rows)), 0))
         found = np.zeros((len(rows), 2), np.float32)
         for column, amounts in enumerate((rows.weights * rows.labels, rows.weights)):
             sums = np.concatenate([[0.0], np.cumsum(amounts[order])])
             found[order, column] = sums[asked] - sums[first]
         found[keys < 0] = 0
-        if len(of) == 1:
+        if len(of) <= 2:  # those of three back off to it
             self._counts[of] = found
         return found
