@@ -57,7 +57,16 @@ def chosen(data, known):
     return [name for name in known if not data or name in data]
 
 
-def prepared(folder, name, rows=None, *, split_by="chance", seed=0, history=False):
+def prepared(
+    folder,
+    name,
+    rows=None,
+    *,
+    split_by="chance",
+    seed=0,
+    history=False,
+    statistics=None,
+):
     """Prepares a data set as `folder/data`, unless it is there.
 
     Its rows are also encoded, in `folder/encoded`, once for all runs on them.
@@ -69,6 +78,7 @@ def prepared(folder, name, rows=None, *, split_by="chance", seed=0, history=Fals
         split_by: `"chance"` or `"time"`.
         seed: Of the split, and of a synthetic log.
         history: Whether rows also have what their user clicked before.
+        statistics: `"auto"` to have some chosen: by time running ones.
 
     Returns:
         The best possible AUC of the test split, or None where nobody knows it.
@@ -101,6 +111,8 @@ def prepared(folder, name, rows=None, *, split_by="chance", seed=0, history=Fals
             split_by=split_by,
             seed=seed,
             history=data.history if history else None,
+            statistics=statistics,
+            protocol="running" if statistics and split_by == "time" else "frozen",
         )
     encode_rows(folder / "data", folder / "encoded")
     best = best and best["auc"]

@@ -14,7 +14,7 @@ from edcn_tf.files import read_json, replaced, write_json
 
 from ..data import DATA, USERS_DATA
 from ..runs import chosen, prepared
-from .contenders import SETTINGS, our_contenders
+from .contenders import SETTINGS, STATISTICS, our_contenders
 from .figure import draw
 from .peers import PEERS, peer_contenders
 from .table import section
@@ -29,7 +29,7 @@ PARTS = (
     ("frappe_x1", "chance"),  # as BARS did
     *itertools.product(("open_bandit",), ("chance", "time")),
 )
-MODELS = (*SETTINGS, *PEERS)  # in the table's order
+MODELS = (*SETTINGS, STATISTICS, *PEERS)  # in the table's order
 OURS = "edcn"
 
 

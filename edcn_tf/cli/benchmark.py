@@ -60,6 +60,7 @@ def add(command):
         nargs="+",
         choices=(
             *("logistic_regression", "deepfm", "dcn", "dcn_v2", "edcn"),
+            "edcn_statistics",
             *("deepctr", "catboost", "lightgbm"),
         ),
         help="for quality: only these beside EDCN, the last three with --peers; the "
