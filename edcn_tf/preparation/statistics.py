@@ -39,6 +39,8 @@ A_SECOND = {"seconds": 1, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds
 FUTURE = 86_400  # seconds that a clock may be ahead
 KEY, TIME, CLICKS, SHOWN, TRAINS = "key", "time", "clicks", "shown", "trains"
 WRITTEN_ROWS = 1 << 16  # of the files of counts
+MOST_KEYS = 1 << 27  # of all counters: their table takes 3 GB where it is read
+BYTES_PER_KEY = 24
 
 
 class Totals:
@@ -321,8 +323,12 @@ class Counted:
         return self.totals.clicks / max(self.totals.shown, 1e-9)
 
     def write(self, directory):
-        """Writes the tables; returns what `features.json` says of them."""
-        stored = []
+        """Writes the tables; returns what `features.json` says of them.
+
+        Raises:
+            InputError: If there are more keys than a table should have.
+        """
+        stored, total = [], 0
         for number, counter in enumerate(self.statistics.counters):
             keys, counts, waiting = [np.zeros(0, np.int64)], [np.zeros((0, 2))], []
             for path in sorted(Path(self.folder).glob(_file_name(number, "*.npz"))):
@@ -330,6 +336,17 @@ class Counted:
                     keys.append(piece["table"])
                     counts.append(piece["counts"])
                     waiting.append(Events(*(piece[name] for name in Events._fields)))
+            kept = sum(map(len, keys))
+            kept = min(kept, counter.max_size or kept)
+            total += kept
+            if total > MOST_KEYS:
+                raise InputError(
+                    f"The statistics of {' x '.join(counter.of)} have {kept:,} keys, "
+                    f"with those before {total:,}, which take "
+                    f"{total * BYTES_PER_KEY / 1e9:.1f} GB wherever they are served; "
+                    "set their `max_size` or `hash_buckets`, or leave some out. "
+                    f"Received: more than {MOST_KEYS:,}"
+                )
             as_of = None
             if self.statistics.by_time(counter):
                 delay, _ = self.statistics._durations(counter, self.totals)

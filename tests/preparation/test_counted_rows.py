@@ -16,7 +16,7 @@ from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.features.statistics.smoothing import smoothed
 from edcn_tf.field import Field
-from edcn_tf.preparation import groups
+from edcn_tf.preparation import groups, statistics
 from edcn_tf.preparation.updating import update_statistics
 from edcn_tf.records.encoded import encode_rows
 from edcn_tf.schema import Schema
@@ -393,6 +393,17 @@ def test_bad_input(times, options, message, log, tmp_path):
     with pytest.raises(InputError, match=message):
         edcn_tf.prepare(path, BY_TIME, tmp_path / "data", **options)
     assert not (tmp_path / "data").exists()
+
+
+def test_more_keys_than_a_table_should_have(log, tmp_path, monkeypatch):
+    monkeypatch.setattr(statistics, "MOST_KEYS", 30)
+    path = write(tmp_path / "log.csv", log)
+    told = r"item x user have 61 keys, with those before 70, .* `max_size` or"
+    with pytest.raises(InputError, match=told):
+        edcn_tf.prepare(path, SCHEMA, tmp_path / "data", split=(1, 0, 0))
+    small = [dataclasses.replace(f, hash_buckets=5, smoothing=None) for f in STATISTICS]
+    schema = dataclasses.replace(SCHEMA, fields=(*FIELDS, *small))
+    edcn_tf.prepare(path, schema, tmp_path / "data", split=(1, 0, 0))
 
 
 def test_update_of_what_has_none(log, tmp_path):
