@@ -34,6 +34,7 @@ MISSING: dict[str | None, Any] = {
 }
 SEQUENCE_LENGTH = 50  # by default
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")  # "1d", "6h", "30m", "45s"
+NEXT_DAY = "day"  # a delay: known from the next day on
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -88,10 +89,11 @@ class Field:
         buckets: Numeric. At most this many ranges. Statistic: of the rate, and of the
             impressions.
         delay: Statistic. How long after a row its label is known: `"1d"`, `"6h"`,
-            `"30m"`, `"45s"`, or a number in the timestamp's unit. What is counted of a
-            row is of rows more than that before it. By default a day where rows are
-            not split by chance and the schema has a timestamp; where there is none,
-            rows are counted in an order that is drawn.
+            `"30m"`, `"45s"`, or a number in the timestamp's unit: what is counted of a
+            row is of rows more than that before it. Or `"day"`: of rows of the days
+            before it (UTC). By default `"1d"` where rows are not split by chance and
+            the schema has a timestamp; where there is none, rows are counted in an
+            order that is drawn.
         half_life: Statistic. A time after which a click or impression counts half,
             written as `delay`; by default they do not age.
         smoothing: Statistic. A of (clicks + A * rate before) / (impressions + A), in
@@ -245,7 +247,7 @@ class Field:
 
     def _check_duration(self, key: str, least: float | None) -> None:
         value = getattr(self, key)
-        if value is None:
+        if value is None or (key == "delay" and value == NEXT_DAY):
             return
         number: Any = value
         if isinstance(value, str):
@@ -256,7 +258,7 @@ class Field:
             self._fail(
                 f"`{key}` must be a time {'of at least' if least == 0 else 'above'} 0: "
                 'text such as "1d", "6h", "30m" or "45s", or a number in the '
-                "timestamp's unit",
+                f"timestamp's unit{f', or {NEXT_DAY!r}' * (key == 'delay')}",
                 value,
             )
 

@@ -13,7 +13,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.features.statistics.counter import counters_of
 from edcn_tf.features.statistics.statistic import StatisticSpec
 from edcn_tf.features.statistics.tables import CounterTable, stored_tables
-from edcn_tf.field import Field
+from edcn_tf.field import NEXT_DAY, Field
 from edcn_tf.files import StrPath, read_json
 from edcn_tf.schema import Schema
 
@@ -212,7 +212,9 @@ class FeatureSpec:
         delays = dict.fromkeys(table.known_after for table in self.counters)
         if not delays:
             return ""
-        known = [str(delay) for delay in delays if delay is not None]
+        known = [
+            "the day" if delay == NEXT_DAY else str(delay) for delay in delays if delay
+        ]
         orders = [f"labels known after {' or '.join(known)}"] if known else []
         if None in delays:
             orders.append("training rows in a drawn order")

@@ -29,7 +29,7 @@ from edcn_tf.features.statistics.counter import (
 )
 from edcn_tf.features.statistics.counts import Events, counts_at, counts_before
 from edcn_tf.features.statistics.tables import write_table
-from edcn_tf.field import DURATION, SECONDS
+from edcn_tf.field import DURATION, NEXT_DAY, SECONDS
 from edcn_tf.preparation.groups import ROW, GroupWriters, SortedRows
 from edcn_tf.preparation.splitting import TimeSpan
 from edcn_tf.schema import Schema
@@ -99,6 +99,19 @@ class Totals:
                 f"Received: timestamps from {self.span.first:.15g} on"
             )
         return float(number) * SECONDS[unit] * A_SECOND[self.span.unit]
+
+    def known_before(self, times, delay):
+        """The times strictly before which labels are known at these: `[N]`."""
+        if delay != NEXT_DAY:
+            return times - self.duration(delay, "delay")
+        day = self.duration("1d", "delay")
+        return np.floor(times / day) * day
+
+    def as_of(self, delay):
+        """The time up to which labels are known at the last training row."""
+        if delay != NEXT_DAY:
+            return self.last - self.duration(delay, "delay")
+        return float(np.nextafter(self.known_before(self.last, delay), -np.inf))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +240,7 @@ class Statistics:
         times, keys = rows[TIME].to_numpy(), rows[KEY].to_numpy()
         trains = rows[TRAINS].to_numpy(zero_copy_only=False)
         amounts = np.column_stack([rows[CLICKS].to_numpy(), rows[SHOWN].to_numpy()])
-        delay, half_life = self._durations(counter, totals)
+        half_life = totals.duration(counter.half_life, "half_life")
         events = Events(keys, times, amounts)
         trained = Events.joined([before, events.of(trains)])
         counting = trained
@@ -235,25 +248,21 @@ class Statistics:
         if self.protocol == "running":
             counting = Events.joined([before, events])
             has_counts = np.ones_like(trains)
-        asked = keys[has_counts], times[has_counts] - delay
-        known = counts_before(counting, *asked, half_life)
+        asked = times[has_counts]
+        if self.by_time(counter):
+            asked = totals.known_before(asked, self.known_after(counter))
+        known = counts_before(counting, keys[has_counts], asked, half_life)
         row_numbers, parts = rows[ROW].to_numpy()[has_counts], parts[has_counts]
         for part in np.unique(parts):
             mine = parts == part
             _write_counts(folders[part], name, row_numbers[mine], known[mine])
-        as_of = np.inf if not self.by_time(counter) else totals.last - delay
+        as_of = np.inf
+        if self.by_time(counter):
+            as_of = totals.as_of(self.known_after(counter))
         keys, counts = counts_at(trained, as_of, half_life)
         waiting = trained.of(trained.times > as_of)
         np.savez(
             Path(tables, f"{name}.npz"), table=keys, counts=counts, **waiting._asdict()
-        )
-
-    def _durations(self, counter, totals):
-        if not self.by_time(counter):
-            return 0.0, None
-        return (
-            totals.duration(self.known_after(counter), "delay"),
-            totals.duration(counter.half_life, "half_life"),
         )
 
     def known_after(self, counter):
@@ -349,8 +358,7 @@ class Counted:
                 )
             as_of = None
             if self.statistics.by_time(counter):
-                delay, _ = self.statistics._durations(counter, self.totals)
-                as_of = self.totals.last - delay
+                as_of = self.totals.as_of(self.statistics.known_after(counter))
             stored.append(
                 write_table(
                     directory,

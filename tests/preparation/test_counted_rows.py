@@ -180,6 +180,26 @@ def test_what_is_looked_up_is_what_was_known_in_the_end(log, tmp_path):
             assert list(ids[place, 2 * number : 2 * number + 2]) == wanted
 
 
+@pytest.mark.parametrize("protocol", ["frozen", "running"])
+def test_counters_that_are_refreshed_at_midnight(protocol, log, tmp_path):
+    field = Field(name="item_rate", kind="statistic", of="item", delay="day")
+    schema = dataclasses.replace(BY_TIME, fields=(*FIELDS, field))
+    path = write(tmp_path / "log.csv", log)
+    options = {"split": (1, 0, 0), "split_by": "time", "protocol": protocol}
+    summary = edcn_tf.prepare(path, schema, tmp_path / "data", **options)
+    assert "labels known after the day" in summary["statistics"]["told"]
+    rows = by_row(log)
+    assert {row["time"] % DAY for row in log} - {0}
+    for number, counts in stored(tmp_path / "data")["train"].items():
+        row = rows[number]
+        known = row["time"] // DAY * DAY
+        wanted = expected(log, row, known, lambda r: r["time"], [field])
+        assert counts["item_rate"] == wanted["item_rate"]
+    [table] = FeatureSpec.load(tmp_path / "data/features").counters
+    last = max(row["time"] for row in log) // DAY * DAY
+    assert table.load()[1][:, 1].sum() == sum(row["time"] < last for row in log)
+
+
 def test_half_life(log, tmp_path):
     fields = (
         Field(name="aged", kind="statistic", of="item", half_life="12h", delay="6h"),
