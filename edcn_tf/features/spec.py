@@ -213,7 +213,9 @@ class FeatureSpec:
         if not delays:
             return ""
         known = [
-            "the day" if delay == NEXT_DAY else str(delay) for delay in delays if delay
+            "the day" if delay == NEXT_DAY else str(delay)
+            for delay in delays
+            if delay is not None
         ]
         orders = [f"labels known after {' or '.join(known)}"] if known else []
         if None in delays:
