@@ -134,7 +134,19 @@ class Statistics:
     growth: Growth | None = None
 
     def __post_init__(self):
-        drawn = [field for field in self.schema.statistics if not self.by_time(field)]
+        for counter in self.counters:
+            earlier = self._earlier(counter)
+            timed = earlier and earlier.known_after is not None
+            if timed and self.schema.timestamp is None:
+                raise InputError(
+                    f"The days before counted {' x '.join(counter.of)} by time, so the "
+                    "schema must name the column: `timestamp`"
+                )
+        drawn = [
+            field
+            for field in self.schema.statistics
+            if not self.by_time(levels_of(field)[0])
+        ]
         if self.protocol == "running" and drawn:
             raise InputError(
                 f"Field {drawn[0].name!r}: a running statistic needs rows in the order "
@@ -143,9 +155,16 @@ class Statistics:
             )
 
     def by_time(self, counter):
-        """Whether a counter, or a field, goes by time and not by an order drawn."""
+        """Whether a counter goes by time and not by an order drawn.
+
+        As it did on the days before, however this day is split: what was counted by
+        time cannot go on in an order that is drawn.
+        """
         if self.schema.timestamp is None:
             return False
+        earlier = self._earlier(counter)
+        if earlier:
+            return earlier.known_after is not None
         told = counter.delay is not None or counter.half_life is not None
         return told or not self.by_chance
 
@@ -256,9 +275,8 @@ class Statistics:
         for part in np.unique(parts):
             mine = parts == part
             _write_counts(folders[part], name, row_numbers[mine], known[mine])
-        as_of = np.inf
-        if self.by_time(counter):
-            as_of = totals.as_of(self.known_after(counter))
+        as_of = self.as_of(counter, totals)
+        as_of = np.inf if as_of is None else as_of
         keys, counts = counts_at(trained, as_of, half_life)
         waiting = trained.of(trained.times > as_of)
         np.savez(
@@ -271,13 +289,35 @@ class Statistics:
             return None
         return DELAY if counter.delay is None else counter.delay
 
+    def as_of(self, counter, totals):
+        """Up to when labels are known in the end; None if it does not go by time.
+
+        Not before the days before: logs that came late take nothing away from it.
+        """
+        if not self.by_time(counter):
+            return None
+        earlier = self._earlier(counter)
+        known = -np.inf if earlier is None or earlier.as_of is None else earlier.as_of
+        return max(totals.as_of(self.known_after(counter)), known)
+
+    def _earlier(self, counter):
+        """The `CounterTable` of the days before; how many keys it kept is nothing."""
+        tables = self.growth.spec.counters if self.growth else ()
+        whole = dataclasses.replace(counter, max_size=None)
+        found = [
+            table
+            for table in tables
+            if dataclasses.replace(table.counter, max_size=None) == whole
+        ]
+        same = [table for table in found if table.counter == counter]
+        return next(iter(same or found), None)
+
     def _before(self, counter, group, groups):
         """What the days before counted of a group's keys: `Events`."""
-        tables = self.growth.spec.counters if self.growth else ()
-        found = [table for table in tables if table.counter == counter]
-        if not found:
+        earlier = self._earlier(counter)
+        if earlier is None:
             return Events.none()
-        events = found[0].before()
+        events = earlier.before()
         return events.of(events.keys % groups == group)
 
     def added(self, batches, folder, plan, log):
@@ -356,9 +396,6 @@ class Counted:
                     "set their `max_size` or `hash_buckets`, or leave some out. "
                     f"Received: more than {MOST_KEYS:,}"
                 )
-            as_of = None
-            if self.statistics.by_time(counter):
-                as_of = self.totals.as_of(self.statistics.known_after(counter))
             stored.append(
                 write_table(
                     directory,
@@ -367,7 +404,7 @@ class Counted:
                     np.concatenate(keys),
                     np.concatenate(counts),
                     Events.joined(waiting),
-                    as_of,
+                    self.statistics.as_of(counter, self.totals),
                     self.statistics.known_after(counter),
                 )
             )

@@ -364,6 +364,63 @@ def test_days_one_after_the_other_know_what_all_at_once_do(split_by, tmp_path):
     ]
 
 
+def _two_days(tmp_path):
+    log = sorted(drawn(300, days=6), key=lambda row: row["time"])
+    first = [row for row in log if row["time"] < 1_700_000_000 + 3 * DAY]
+    parts = (("first", first), ("second", log[len(first) :]), ("all", log))
+    return [write(tmp_path / f"{name}.csv", part) for name, part in parts]
+
+
+def test_a_day_that_is_split_by_chance_goes_on_by_time(tmp_path):
+    """As `prepare` splits by default; else its rows would know nothing of before."""
+    first, second, both = _two_days(tmp_path)
+    whole = {"split": (1, 0, 0)}
+    edcn_tf.prepare(first, BY_TIME, tmp_path / "one", split_by="time", **whole)
+    edcn_tf.prepare(
+        second, BY_TIME, tmp_path / "two", vocabulary_of=tmp_path / "one", **whole
+    )
+    edcn_tf.prepare(both, BY_TIME, tmp_path / "all", split_by="time", **whole)
+    everything = stored(tmp_path / "all")["train"]
+    for number, counts in stored(tmp_path / "two")["train"].items():
+        assert counts == everything[number]
+    told = FeatureSpec.load(tmp_path / "two/features").statistics_told()
+    assert "labels known after 1d" in told
+    with pytest.raises(InputError, match="counted item by time, so the schema must"):
+        edcn_tf.prepare(
+            second, SCHEMA, tmp_path / "no", vocabulary_of=tmp_path / "one", **whole
+        )
+
+
+def test_logs_that_come_late_take_nothing_away(tmp_path):
+    first, second, both = _two_days(tmp_path)
+    whole = {"split": (1, 0, 0), "split_by": "time"}
+    edcn_tf.prepare(second, BY_TIME, tmp_path / "one", **whole)
+    edcn_tf.prepare(both, BY_TIME, tmp_path / "all", **whole)
+    update_statistics(tmp_path / "one", first, tmp_path / "late")
+    late, at_once = (
+        FeatureSpec.load(tmp_path / name / "features").counters
+        for name in ("late", "all")
+    )
+    for mine, other in zip(late, at_once, strict=True):
+        assert mine.as_of == other.as_of
+        for a, b in zip(mine.load(), other.load()):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_more_keys_may_be_kept_from_a_day_on(tmp_path):
+    first, second, _ = _two_days(tmp_path)
+    whole = {"split": (1, 0, 0), "split_by": "time"}
+    fields = [*STATISTICS[1:], dataclasses.replace(STATISTICS[0], max_size=100)]
+    schema = dataclasses.replace(BY_TIME, fields=(*FIELDS, *fields))
+    more = dataclasses.replace(fields[-1], max_size=200)
+    longer = dataclasses.replace(BY_TIME, fields=(*FIELDS, *fields[:-1], more))
+    edcn_tf.prepare(first, schema, tmp_path / "one", **whole)
+    one = tmp_path / "one"
+    edcn_tf.prepare(second, schema, tmp_path / "same", vocabulary_of=one, **whole)
+    edcn_tf.prepare(second, longer, tmp_path / "more", vocabulary_of=one, **whole)
+    assert stored(tmp_path / "more") == stored(tmp_path / "same")
+
+
 def test_most_keys_and_hashed_ones(log, tmp_path):
     fields = (
         Field(name="few", kind="statistic", of="item", max_size=3),
