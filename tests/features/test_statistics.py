@@ -149,6 +149,21 @@ def test_ageing_has_no_limit_of_time():
     assert found[0, 0] == pytest.approx(0.25 / (1 - 0.25))
 
 
+def test_weights_of_other_keys_round_nothing_away():
+    """A key whose rows all clicked would have more clicks than impressions."""
+    random = np.random.default_rng(4)
+    keys, times = random.integers(0, 20, 3000), random.random(3000)
+    weights = np.where(keys < 10, 1e9, 1e-3) * random.random(3000)
+    amounts = np.column_stack([weights * (keys % 3 == 0), weights])
+    events = Events(keys, times, amounts)
+    found = counts_before(events, keys, times)
+    assert (found[:, 0] <= found[:, 1]).all()
+    for row in range(0, 3000, 50):
+        before = (keys == keys[row]) & (times < times[row])
+        right = amounts[before].sum(axis=0)
+        np.testing.assert_allclose(found[row], right, rtol=1e-12, atol=0)
+
+
 def test_smoothing_by_hand():
     # Of three fields, of two, of the first alone.
     counts = np.array([[[1, 2], [3, 10], [20, 100]], [[0, 0], [0, 0], [0, 0]]])

@@ -63,11 +63,11 @@ def counts_before(events, keys, times, half_life=None):
     is_first = np.ones(len(order), bool)
     is_first[1:] = all_keys[1:] != all_keys[:-1]
     found = np.empty_like(amounts)
-    if half_life is None:
+    if half_life is None and (amounts == np.rint(amounts)).all():
         totals = np.cumsum(amounts, axis=0)
         starts = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
         found[order] = totals - (totals - amounts)[starts]
-    else:
+    else:  # a sum over all keys would be rounded by the weights of others
         found[order] = _aged(amounts, all_times, is_first, half_life)
     return found[:asked]
 
@@ -98,11 +98,14 @@ def counts_at(events, time, half_life=None):
 def _aged(amounts, times, is_first, half_life):
     """Running sums in which what came before has aged, anew for each key.
 
+    Without a half-life it stays as it is: d_i is 1 but at a key's first, where it is 0.
     s_i = a_i + d_i s_(i-1) by doubling the reach of the sums, log2 of the longest run
     of a key times.
     """
-    gaps = np.diff(times, prepend=times[:1])
-    decay = np.where(is_first, 0.0, 0.5 ** (np.where(is_first, 0.0, gaps) / half_life))
+    decay = np.where(is_first, 0.0, 1.0)
+    if half_life is not None:
+        gaps = np.where(is_first, 0.0, np.diff(times, prepend=times[:1]))
+        decay *= 0.5 ** (gaps / half_life)
     sums, decay, step = amounts.copy(), decay[:, None], 1
     starts = np.flatnonzero(is_first)
     longest = np.diff(starts, append=len(times)).max(initial=0)
