@@ -248,6 +248,8 @@ class _Joined:
                         log, part, self.plan, self.groups, target, bar.update
                     )
                 )
+        if told := statistics.overlap(totals):
+            print(told)
         with console.progress_bar("Counting statistics", self.groups) as bar:
             for group in range(self.groups):
                 statistics.join(group, self.groups, totals, gathered, joined, tables)

@@ -300,6 +300,31 @@ class Statistics:
         known = -np.inf if earlier is None or earlier.as_of is None else earlier.as_of
         return max(totals.as_of(self.known_after(counter)), known)
 
+    def overlap(self, totals):
+        """A line for people if rows are no later than those of the days before.
+
+        Such rows came late, or their log is counted a second time.
+
+        Raises:
+            InputError: If the days before had times of another unit.
+        """
+        for counter in self.counters:
+            earlier = self._earlier(counter)
+            if earlier is None or earlier.as_of is None:
+                continue
+            span = TimeSpan()
+            span.merge(totals.span)
+            span.add(pa.array([earlier.as_of]))
+            span.check()
+            end = earlier.as_of + totals.duration(earlier.known_after, "delay")
+            if totals.span.first <= end:
+                return (
+                    f"There are rows from {totals.span.first:.15g} on, and the days "
+                    f"before were counted up to {end:.15g}: what is in both counts "
+                    "twice, and a row before the end knows nothing of those days"
+                )
+        return None
+
     def _earlier(self, counter):
         """The `CounterTable` of the days before; how many keys it kept is nothing."""
         tables = self.growth.spec.counters if self.growth else ()

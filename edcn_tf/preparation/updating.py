@@ -91,6 +91,8 @@ def _counted(plan: Plan, statistics: Statistics, work: Path) -> Counted:
         for log, folder in enumerate(folders):
             part = LogPart(plan.logs[log])
             totals.merge(statistics.gather(log, part, plan, groups, folder, bar.update))
+    if told := statistics.overlap(totals):
+        print(told)
     with console.progress_bar("Counting statistics", groups) as bar:
         for group in range(groups):
             # What the rows themselves knew is not asked for.

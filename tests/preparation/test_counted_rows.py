@@ -407,6 +407,23 @@ def test_logs_that_come_late_take_nothing_away(tmp_path):
             np.testing.assert_array_equal(a, b)
 
 
+def test_a_log_that_was_counted_already_is_told(tmp_path, capsys):
+    first, second, _ = _two_days(tmp_path)
+    whole = {"split": (1, 0, 0), "split_by": "time"}
+    one, two = tmp_path / "one", tmp_path / "two"
+    edcn_tf.prepare(first, BY_TIME, one, **whole)
+    update_statistics(one, second, two)
+    assert "counts twice" not in capsys.readouterr().out
+    update_statistics(two, second, tmp_path / "again")
+    assert "were counted up to 1700496800: what is in both" in capsys.readouterr().out
+    edcn_tf.prepare(second, BY_TIME, tmp_path / "no", vocabulary_of=two, **whole)
+    assert "what is in both counts twice" in capsys.readouterr().out
+    later = [{**row, "time": row["time"] * 1000} for row in drawn(start=1_700_600_000)]
+    path = write(tmp_path / "milliseconds.csv", later)
+    with pytest.raises(InputError, match="of two units"):
+        update_statistics(one, path, tmp_path / "units")
+
+
 def test_more_keys_may_be_kept_from_a_day_on(tmp_path):
     first, second, _ = _two_days(tmp_path)
     whole = {"split": (1, 0, 0), "split_by": "time"}
