@@ -296,7 +296,7 @@ def test_ids_that_cannot_be_are_of_a_key_that_nothing_is_known_of(place, session
     assert scores[0] == scores[1]
 
 
-def test_a_new_day_is_served_without_training(place, tmp_path):
+def test_a_new_day_is_served_without_training(place, tmp_path, capsys):
     day2 = write(tmp_path / "day2.csv", drawn(600, seed=3, first_day=10, days=2))
     run, out = place / "run", tmp_path / "run"
     shown = known(FeatureSpec.load(run / "features"), ("item",), "3")[1]
@@ -305,6 +305,11 @@ def test_a_new_day_is_served_without_training(place, tmp_path):
     export_run(out, tmp_path / "models")
     told = verify_saved_model(tmp_path / "models" / "1")
     assert told["largest_difference"] <= 1e-6
+    # Rows of a frozen split would be judged by what came after them.
+    assert main(["evaluate", str(out), str(place / "frozen")]) == 0
+    assert f"The run's tables hold all rows of {day2}" in capsys.readouterr().out
+    assert main(["evaluate", str(run), str(place / "frozen")]) == 0
+    assert "The run's tables" not in capsys.readouterr().out
     before, after = (
         evaluate_run(each, place / "running")["auc"] for each in (run, out)
     )

@@ -23,6 +23,19 @@ def add(command):
     parser.set_defaults(action=run)
 
 
+def print_updated(run):
+    """That a run's tables know later logs; nothing where they do not."""
+    from edcn_tf.directories import Run
+    from edcn_tf.features.spec import FeatureSpec
+
+    updated = FeatureSpec.load(Run(run).features).counted.get("updated")
+    if updated:
+        print(
+            f"The run's tables hold all rows of {', '.join(updated)}: where they are "
+            "looked up, figures of these rows, or of earlier ones, are too good"
+        )
+
+
 def run(args):
     import edcn_tf
     from edcn_tf.files import write_json
@@ -32,6 +45,7 @@ def run(args):
     )
     print_skipped(figures)
     print_statistics_of(args.data)
+    print_updated(args.run)
     for name, value in figures.items():
         if name in ("skipped", "lost_rows"):
             continue

@@ -134,7 +134,8 @@ class FeatureSpec:
         day: How many logs, each a day, it goes on from, this one included.
         counters: A `CounterTable` for each counter of the schema's statistics.
         counted: How these were counted, a dict: `protocol`, one of
-            `edcn_tf.choices.PROTOCOLS`.
+            `edcn_tf.choices.PROTOCOLS`; and `updated`, the logs whose rows were added
+            to the tables without training, where there are some.
     """
 
     def __init__(
@@ -225,7 +226,10 @@ class FeatureSpec:
             "running": "as of each row's time",
         }
         protocol = self.counted["protocol"]
-        return f"{protocol}: {until[protocol]}; {', '.join(orders)}"
+        told = f"{protocol}: {until[protocol]}; {', '.join(orders)}"
+        if self.counted.get("updated"):
+            told += f"; the tables with all rows of {', '.join(self.counted['updated'])}"
+        return told
 
     @classmethod
     def load(cls, directory: StrPath) -> "FeatureSpec":

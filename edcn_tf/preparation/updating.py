@@ -73,10 +73,16 @@ def update_statistics(
             stored = {
                 **counted.write(features),
                 "protocol": spec.counted["protocol"],
+                "updated": [*spec.counted.get("updated", ()), *map(str, names)],
             }
         with replaced(features / FILE) as path:
             write_json(path, {**read_json(features / FILE), "statistics": stored})
-    return FeatureSpec.load(PreparedData(out).features).statistics_summary()
+        summary = FeatureSpec.load(features).statistics_summary()
+        path = PreparedData(partial).summary
+        if path.exists():  # prepared data, and no run
+            with replaced(path) as changed:
+                write_json(changed, {**read_json(path), "statistics": summary})
+    return summary
 
 
 def _counted(plan: Plan, statistics: Statistics, work: Path) -> Counted:

@@ -16,6 +16,7 @@ from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.features.statistics.smoothing import smoothed
 from edcn_tf.field import Field
+from edcn_tf.files import read_json
 from edcn_tf.preparation import groups, statistics
 from edcn_tf.preparation.updating import update_statistics
 from edcn_tf.records.encoded import encode_rows
@@ -412,7 +413,9 @@ def test_a_log_that_was_counted_already_is_told(tmp_path, capsys):
     whole = {"split": (1, 0, 0), "split_by": "time"}
     one, two = tmp_path / "one", tmp_path / "two"
     edcn_tf.prepare(first, BY_TIME, one, **whole)
-    update_statistics(one, second, two)
+    told = update_statistics(one, second, two)
+    assert read_json(two / "summary.json")["statistics"] == told
+    assert told["told"].endswith(f"the tables with all rows of {second}")
     assert "counts twice" not in capsys.readouterr().out
     update_statistics(two, second, tmp_path / "again")
     assert "were counted up to 1700496800: what is in both" in capsys.readouterr().out
