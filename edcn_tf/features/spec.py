@@ -228,7 +228,9 @@ class FeatureSpec:
         protocol = self.counted["protocol"]
         told = f"{protocol}: {until[protocol]}; {', '.join(orders)}"
         if self.counted.get("updated"):
-            told += f"; the tables with all rows of {', '.join(self.counted['updated'])}"
+            told += (
+                f"; the tables with all rows of {', '.join(self.counted['updated'])}"
+            )
         return told
 
     @classmethod
