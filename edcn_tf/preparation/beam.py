@@ -76,7 +76,8 @@ def prepare_on_beam(plan, directory, runner, options=()):
     with new_directory(directory) as partial:
         (partial / WORK).mkdir()
         pipeline = _pipeline(runner, options)
-        groups = number_of_groups(size)
+        kinds = len(plan.statistics.counters) if plan.statistics else 1
+        groups = number_of_groups(size, kinds)
         _build(pipeline, plan, parts, ranges, groups, str(partial.absolute()))
         try:
             pipeline.run().wait_until_finish()

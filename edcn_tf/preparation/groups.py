@@ -13,12 +13,17 @@ import pyarrow as pa
 
 BYTES_PER_GROUP = 1 << 28  # of logs: the users of a group are in memory together
 MOST_GROUPS = 256
+MOST_OPEN = 512  # files at once: a process may often have 1,024
 ROW = "row"  # of its part
 
 
-def number_of_groups(size):
-    """How many groups the users, or keys, of so many bytes of logs are divided into."""
-    return min(1 + size // BYTES_PER_GROUP, MOST_GROUPS)
+def number_of_groups(size, kinds=1):
+    """How many groups the users, or keys, of so many bytes of logs are divided into.
+
+    Of each kind of keys a group has a file, and all are open while they are written.
+    """
+    most = min(MOST_GROUPS, max(MOST_OPEN // max(kinds, 1), 1))
+    return min(1 + size // BYTES_PER_GROUP, most)
 
 
 class GroupWriters:

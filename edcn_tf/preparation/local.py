@@ -207,7 +207,8 @@ class _Joined:
     ) -> None:
         self.plan, self.parts, self.work = plan, parts, work
         self.total = log_bytes(plan.logs)
-        self.groups = number_of_groups(self.total)
+        kinds = len(plan.statistics.counters) if plan.statistics else 1
+        self.groups = number_of_groups(self.total, kinds)
         self.counted: Counted | None = None
         if plan.history:
             self._find_histories(plan.history)

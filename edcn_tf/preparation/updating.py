@@ -88,7 +88,8 @@ def update_statistics(
 def _counted(plan: Plan, statistics: Statistics, work: Path) -> Counted:
     """What is known of all keys when the logs have been counted too."""
     total = log_bytes(plan.logs)
-    groups, totals = number_of_groups(total), Totals()
+    groups = number_of_groups(total, len(statistics.counters))
+    totals = Totals()
     folders = [work / str(log) for log in range(len(plan.logs))]
     joined, tables = work / "joined", work / "tables"
     for folder in (*folders, joined, tables):

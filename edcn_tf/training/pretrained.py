@@ -132,6 +132,8 @@ def _spec_of(spec, field):
     if not specs[field].vocabulary:
         able = [name for name, own in specs.items() if own.vocabulary]
         kind = "hashed" if specs[field].field.hash_buckets else "numeric"
+        if specs[field].statistic:
+            kind = "a statistic"
         raise InputError(
             f"Field {field!r} is {kind}: its rows are not those of single values; "
             f"choose one of {able}"

@@ -285,6 +285,24 @@ def test_groups_of_keys_are_counted_apart(log, tmp_path, monkeypatch):
     assert content(several / "features") == content(tmp_path / "one/data/features")
 
 
+def test_no_more_files_are_open_than_a_process_may_have(log, tmp_path, monkeypatch):
+    monkeypatch.setattr(groups, "BYTES_PER_GROUP", 100)
+    monkeypatch.setattr(groups, "MOST_OPEN", 20)
+    written, most = groups.GroupWriters.write, []
+
+    def write_and_look(self, name, table):
+        written(self, name, table)
+        most.append(len(self.open))
+
+    monkeypatch.setattr(groups.GroupWriters, "write", write_and_look)
+    data = _prepared(log, tmp_path / "data")
+    assert 10 < max(most) <= 20
+    most.clear()
+    path = write(tmp_path / "more.csv", log)
+    update_statistics(data, path, tmp_path / "updated")
+    assert 10 < max(most) <= 20
+
+
 def test_labels_by_chance_tell_nothing(tmp_path):
     """Of training rows and of test rows, by the statistic that has most of a row."""
     random = np.random.default_rng(0)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import edcn_tf
 from edcn_tf import Encoder, FeatureSpec, FieldEmbedding, InputError, Schema
+from edcn_tf.field import Field
 from edcn_tf.training.pretrained import Pretrained, load_pretrained
 
 D = 3
@@ -226,6 +227,17 @@ def test_a_field_without_values_of_its_own(embedding, spec, field, kind):
     message = rf"'{field}' is {kind}.*choose one of \['name', 'site', 'tags', 'once'\]"
     with pytest.raises(InputError, match=message):
         load_pretrained(embedding, spec, field, "e.csv")
+
+
+def test_a_statistic_has_no_values(tmp_path, embedding):
+    log = tmp_path / "log.csv"
+    log.write_text("click,name\n" + "0,x\n1,y\n" * 9)
+    rate = Field(name="rate", kind="statistic", of="name")
+    schema = Schema(label="click", fields=(Field(name="name"), rate))
+    edcn_tf.prepare(log, schema, tmp_path / "data", split=(1, 0, 0))
+    spec = FeatureSpec.load(tmp_path / "data/features")
+    with pytest.raises(InputError, match="'rate' is a statistic: its rows"):
+        load_pretrained(embedding, spec, "rate", "e.csv")
 
 
 def test_a_model_of_another_spec(spec):
