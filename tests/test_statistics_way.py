@@ -354,6 +354,22 @@ def test_reports_and_figures_say_how_statistics_were_counted(place, tmp_path, ca
     assert "Statistics running: as of each row's time" in capsys.readouterr().out
 
 
+def test_data_of_other_statistics_is_refused(place, tmp_path):
+    """Whose rows would hold the counts of something else by the same name."""
+    log, run = place / "log.csv", place / "run"
+    other = [dict(field) for field in SCHEMA["fields"]]
+    other[0]["delay"] = "2d"
+    later = edcn_tf.Schema.from_dict({**SCHEMA, "fields": other})
+    edcn_tf.prepare(log, later, tmp_path / "later", split_by="time")
+    with pytest.raises(edcn_tf.InputError, match="'user_item' is not what .*'6h'"):
+        evaluate_run(run, tmp_path / "later")
+    without = edcn_tf.Schema.from_dict({**SCHEMA, "fields": FIELDS})
+    edcn_tf.prepare(log, without, tmp_path / "without", split_by="time")
+    assert 0 < evaluate_run(run, tmp_path / "without")["auc"] < 1
+    with pytest.raises(edcn_tf.InputError, match="a training row must hold"):
+        evaluate_run(run, tmp_path / "without", "train")
+
+
 def test_rows_that_were_encoded_once_are_the_same(place):
     """Which a search reads."""
     data = place / "running"

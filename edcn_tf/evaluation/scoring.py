@@ -181,6 +181,7 @@ def score_split(
     _check_columns(spec.schema, prepared)
     pattern, group = prepared.records(split), spec.schema.group is not None
     files, rows, skipped, lost = pattern, _rows(prepared, split), None, 0
+    counted = split == "train"  # looked up, such rows would hold their own labels
     if skip_corrupt is not None:
         files, rows, skipped, lost = check_records(
             record_files(pattern),
@@ -188,9 +189,10 @@ def score_split(
             group=group,
             allowed=skip_corrupt,
             prepared=rows,
+            counted=counted,
         )
-    with reading(files, spec, rows):
-        dataset = read_records(files, spec, BATCH_ROWS, group=group)
+    with reading(files, spec, rows, counted=counted):
+        dataset = read_records(files, spec, BATCH_ROWS, group=group, counted=counted)
         scores = scorer(dataset, look)
         check_rows(len(scores.labels), rows)
     return scores._replace(skipped=skipped, lost=lost)
@@ -208,7 +210,18 @@ def _check_columns(schema: Schema, data: PreparedData) -> None:
     """
     if not data.features.exists():
         return
-    present = FeatureSpec.load(data.features).schema.columns
+    of_data = FeatureSpec.load(data.features).schema
+    present = of_data.columns
+    by_name = {field.name: field for field in of_data.fields}
+    for field in schema.statistics:
+        other = by_name.get(field.name, field)
+        for key in ("kind", "of", "delay", "half_life", "hash_buckets"):
+            if getattr(field, key) != getattr(other, key):
+                raise InputError(
+                    f"{data.path}: its {field.name!r} is not what the model was "
+                    f"trained with, whose `{key}` is {getattr(field, key)!r}; prepare "
+                    f"it with that schema. Received: {getattr(other, key)!r}"
+                )
     lacking = [name for name in schema.columns if name not in present]
     if lacking:
         raise InputError(

@@ -227,10 +227,9 @@ class FeatureSpec:
         }
         protocol = self.counted["protocol"]
         told = f"{protocol}: {until[protocol]}; {', '.join(orders)}"
-        if self.counted.get("updated"):
-            told += (
-                f"; the tables with all rows of {', '.join(self.counted['updated'])}"
-            )
+        updated = self.counted.get("updated")
+        if updated:
+            told += f"; the tables with all rows of {', '.join(updated)}"
         return told
 
     @classmethod

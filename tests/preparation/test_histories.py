@@ -10,7 +10,7 @@ import edcn_tf
 from edcn_tf.errors import InputError
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.field import Field
-from edcn_tf.preparation import histories
+from edcn_tf.preparation import groups, histories
 from edcn_tf.preparation.histories import History
 from edcn_tf.schema import Schema
 
@@ -138,7 +138,7 @@ def test_few_users_in_memory_give_the_same(tmp_path, monkeypatch):
     log = made_up()
     path = write(tmp_path / "log.csv", log)
     prepare(path, tmp_path / "one")
-    monkeypatch.setattr(histories, "BYTES_PER_GROUP", 700)
+    monkeypatch.setattr(groups, "BYTES_PER_GROUP", 700)
     monkeypatch.setattr(histories, "HISTORY_ROWS", 7)
     assert histories.number_of_groups(path.stat().st_size) > 5
     prepare(path, tmp_path / "many")
@@ -164,7 +164,7 @@ def test_across_logs_and_on_beam(tmp_path, monkeypatch):
     pq.write_table(table.slice(150), logs[1], row_group_size=90)
     prepare(logs, tmp_path / "here")
     assert by_time_alone(stored(tmp_path / "here")) == by_time_alone(expected(log))
-    monkeypatch.setattr(histories, "BYTES_PER_GROUP", 2000)
+    monkeypatch.setattr(groups, "BYTES_PER_GROUP", 2000)
     prepare(logs, tmp_path / "beam", runner="DirectRunner")
     assert stored(tmp_path / "beam") == stored(tmp_path / "here")
     counts = [
