@@ -140,7 +140,7 @@ def test_few_users_in_memory_give_the_same(tmp_path, monkeypatch):
     prepare(path, tmp_path / "one")
     monkeypatch.setattr(groups, "BYTES_PER_GROUP", 700)
     monkeypatch.setattr(histories, "HISTORY_ROWS", 7)
-    assert histories.number_of_groups(path.stat().st_size) > 5
+    assert groups.number_of_groups(path.stat().st_size) > 5
     prepare(path, tmp_path / "many")
     names = sorted(path.name for path in (tmp_path / "one").glob("*"))
     assert names == sorted(path.name for path in (tmp_path / "many").glob("*"))
