@@ -105,7 +105,7 @@ def _excess(bad, allowed):
 class _Fits:
     """Finds the records that do not fit the schema."""
 
-    def __init__(self, spec, group, counted):
+    def __init__(self, spec, group, counted=False):
         self.schema, self.counted = spec.schema, counted
         self.parsing = parsing_of(self.schema, group)
         # Fast, but its errors tell of its own code: `reasons` does without.

@@ -5,11 +5,19 @@ import shutil
 import tensorflow as tf
 import yaml
 
+from edcn_tf.config import TrainingConfig
 from edcn_tf.directories import PreparedData, Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import calibration
-from edcn_tf.files import new_directory, read_json, same_content, write_json
+from edcn_tf.files import (
+    new_directory,
+    read_json,
+    read_yaml,
+    same_content,
+    write_json,
+)
 from edcn_tf.framing import record_dataset
+from edcn_tf.models.options import OPTIONS
 from edcn_tf.training.checkpoints.checkpoint import latest_checkpoint
 from edcn_tf.training.optimizers import SparseAdam
 from edcn_tf.training.pretrained import load_pretrained
@@ -75,6 +83,17 @@ def sampling_correction(data):
         raise InputError(f"{data.summary}: {error}") from None
 
 
+def _began_with(path):
+    """The setting of a run that was begun, maybe before some options came to be.
+
+    Then it had what is their default now, whatever a preset has.
+    """
+    stored = read_yaml(path)
+    since = {name: option.default for name, option in OPTIONS.items()}
+    known = TrainingConfig.from_dict(stored).to_dict()
+    return {**known, **{k: v for k, v in since.items() if k in known}, **stored}
+
+
 def start_run(run, data, config, *, correction, sample_of, warm_start):
     """Makes the run directory, or sees that the one there is this run's.
 
@@ -108,7 +127,7 @@ def start_run(run, data, config, *, correction, sample_of, warm_start):
         raise InputError(f"{run}: exists already and is no run; choose another --out")
     elif directory.result.exists():
         raise InputError(f"{run}: holds a finished run; choose another --out")
-    elif directory.config.read_text(encoding="utf-8") != text:
+    elif _began_with(directory.config) != config.to_dict():
         raise InputError(
             f"{run}: holds an unfinished run of another setting; give that setting to "
             "go on with it, or choose another --out"

@@ -121,7 +121,7 @@ def stored_tables(directory: Path, stored: Any) -> tuple[CounterTable, ...]:
 
 def _loaded(path: Path) -> Any:
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = np.load(path)
         if path.suffix == ".npz":
             with loaded:
                 return {name: loaded[name] for name in Events._fields}
