@@ -86,12 +86,16 @@ class Totals:
     def duration(self, text, name):
         """A field's `delay` or `half_life` in the unit of the timestamps.
 
+        Of a delay until the next day the longest: a day.
+
         Raises:
             InputError: If it is text, and the timestamps do not tell their unit.
         """
         if not isinstance(text, str):
             return text
-        number, unit = DURATION.fullmatch(text).groups()
+        number, unit = (
+            (1, "d") if text == NEXT_DAY else DURATION.fullmatch(text).groups()
+        )
         if self.span.unit is None:
             raise InputError(
                 f"The timestamps do not tell their unit, so a {name} of {text!r} has "
@@ -102,16 +106,16 @@ class Totals:
 
     def known_before(self, times, delay):
         """The times strictly before which labels are known at these: `[N]`."""
-        if delay != NEXT_DAY:
-            return times - self.duration(delay, "delay")
-        day = self.duration("1d", "delay")
-        return np.floor(times / day) * day
+        longest = self.duration(delay, "delay")
+        if delay == NEXT_DAY:
+            return np.floor(times / longest) * longest
+        return times - longest
 
     def as_of(self, delay):
         """The time up to which labels are known at the last training row."""
-        if delay != NEXT_DAY:
-            return self.last - self.duration(delay, "delay")
-        return float(np.nextafter(self.known_before(self.last, delay), -np.inf))
+        known = self.known_before(self.last, delay)
+        # What is of the first moment of the day is of the day.
+        return float(np.nextafter(known, -np.inf)) if delay == NEXT_DAY else known
 
 
 @dataclasses.dataclass(frozen=True)

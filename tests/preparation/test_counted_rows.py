@@ -201,6 +201,39 @@ def test_counters_that_are_refreshed_at_midnight(protocol, log, tmp_path):
     assert table.load()[1][:, 1].sum() == sum(row["time"] < last for row in log)
 
 
+@pytest.mark.parametrize("protocol", ["frozen", "running"])
+def test_days_of_counters_that_are_refreshed_at_midnight(protocol, tmp_path, capsys):
+    log = sorted(drawn(200, days=6), key=lambda row: row["time"])
+    midnight = 1_700_000_000 // DAY * DAY + 3 * DAY
+    days = [
+        [row for row in log if (row["time"] >= midnight) == late] for late in (0, 1)
+    ]
+    field = Field(name="item_rate", kind="statistic", of="item", delay="day")
+    schema = dataclasses.replace(BY_TIME, fields=(*FIELDS, field))
+    options = {"split": (1, 0, 0), "split_by": "time", "protocol": protocol}
+    paths = [
+        write(tmp_path / f"{name}.csv", rows)
+        for name, rows in zip(("first", "second", "all"), (*days, log))
+    ]
+    one, two = tmp_path / "one", tmp_path / "two"
+    edcn_tf.prepare(paths[0], schema, one, **options)
+    edcn_tf.prepare(paths[1], schema, two, vocabulary_of=one, **options)
+    update_statistics(one, paths[1], tmp_path / "updated")
+    assert "There are rows from" not in capsys.readouterr().out
+    edcn_tf.prepare(paths[2], schema, tmp_path / "all", **options)
+    [wanted] = FeatureSpec.load(tmp_path / "all/features").counters
+    for folder in (two, tmp_path / "updated"):
+        [found] = FeatureSpec.load(folder / "features").counters
+        assert found.as_of == wanted.as_of
+        for mine, other in zip(found.load(), wanted.load()):
+            np.testing.assert_array_equal(mine, other)
+    at_once = stored(tmp_path / "all")["train"]
+    for number, counts in stored(two)["train"].items():
+        assert counts["item_rate"] == at_once[number]["item_rate"]
+    update_statistics(one, paths[0], tmp_path / "twice")
+    assert "There are rows from" in capsys.readouterr().out
+
+
 def test_half_life(log, tmp_path):
     fields = (
         Field(name="aged", kind="statistic", of="item", half_life="12h", delay="6h"),
