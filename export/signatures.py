@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from edcn_tf.features.encoder import TF_DTYPES, inner_shape
+from edcn_tf.features.encoder import TF_DTYPES, Encoder, inner_shape
 from edcn_tf.models import ClickModel
 
 ANY_BITS = (-(2**31), 2**31, 0, False)  # of a slot: see `slot_ranges`
@@ -135,22 +135,18 @@ def fresh_inputs(encoder):
     return inputs
 
 
-def _fresh(model, encoder, calibration):
-    def fresh(**features):
-        with tf.control_dependencies([_same_rows(features)]):
-            ids = encoder(features)
-        return {"probability": calibration(model(ids, training=False))}
+def _of_fields(inputs):
+    """A signature over raw fields, of what inputs an encoder says: a probability."""
 
-    return _concrete(fresh, fresh_inputs(encoder))
+    def make(model, encoder, calibration):
+        def of_fields(**features):
+            with tf.control_dependencies([_same_rows(features)]):
+                ids = encoder(features)
+            return {"probability": calibration(model(ids, training=False))}
 
+        return _concrete(of_fields, inputs(encoder))
 
-def _serving_default(model, encoder, calibration):
-    def serving_default(**features):
-        with tf.control_dependencies([_same_rows(features)]):
-            ids = encoder(features)
-        return {"probability": calibration(model(ids, training=False))}
-
-    return _concrete(serving_default, encoder.signature())
+    return make
 
 
 def _of_examples(outputs):
@@ -267,12 +263,12 @@ def _explain(model, encoder, calibration):
 
 
 SIGNATURES = {
-    "serving_default": _serving_default,
+    "serving_default": _of_fields(Encoder.signature),
     "examples": _of_examples(lambda p: {"probability": p}),
     "classify": _of_examples(_classes),
     # One output of this name: what TF Serving's regress API asks for.
     "regress": _of_examples(lambda p: {"outputs": p}),
-    "fresh": _fresh,
+    "fresh": _of_fields(fresh_inputs),
     "ids": _ids,
     "rank": _rank,
     "explain": _explain,

@@ -18,6 +18,7 @@ from edcn_tf.export.saved_model import export_run, verify_saved_model
 from edcn_tf.export.skew import compare_scores
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.training.pretrained import load_pretrained
+from helpers import raw_rows
 from helpers.prepared import content
 from helpers.serving_standin import Standin
 
@@ -104,14 +105,8 @@ def session(place):
 
 
 def raw(columns):
-    """Columns as `serving_default` takes them: the inputs alone."""
-    features = {}
-    for field in FIELDS:
-        missing = -(2**63) if field.get("dtype") == "int64" else ""
-        column = [missing if v is None else v for v in columns[field["name"]]]
-        dtype = np.int64 if field.get("dtype") == "int64" else object
-        features[field["name"]] = np.array(column, dtype)
-    return features
+    """As `serving_default` takes them: the inputs alone."""
+    return raw_rows.raw(FIELDS, columns)
 
 
 def test_csv_and_parquet_become_the_same_data(place):

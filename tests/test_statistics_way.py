@@ -21,6 +21,7 @@ from edcn_tf.features.statistics.counter import keys_of_columns
 from edcn_tf.preparation import groups
 from edcn_tf.preparation.updating import update_statistics
 from edcn_tf.records.encoded import encode_rows, read_encoded
+from helpers import raw_rows
 from helpers.prepared import content
 from helpers.serving_standin import Standin
 
@@ -121,21 +122,8 @@ def session(place):
 
 
 def raw(columns):
-    """Columns as `serving_default` takes them: the inputs alone."""
-    features = {}
-    for field in FIELDS:
-        column = columns[field["name"]]
-        if field["name"] == "tags":
-            lists = [value.split("|") if value else [] for value in column]
-            width = max(map(len, lists), default=0)
-            filled = [each + [""] * (width - len(each)) for each in lists]
-            features["tags"] = np.array(filled, object)
-            continue
-        whole = field.get("dtype") == "int64"
-        missing = -(2**63) if whole else ""
-        column = [missing if value is None else value for value in column]
-        features[field["name"]] = np.array(column, np.int64 if whole else object)
-    return features
+    """As `serving_default` takes them: the inputs alone."""
+    return raw_rows.raw(FIELDS, columns)
 
 
 def known(spec, of, *texts):

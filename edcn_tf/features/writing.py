@@ -64,7 +64,7 @@ class FeatureCounter:
             growth: `edcn_tf.features.growth.Growth`, to go on from an earlier
                 FeatureSpec.
             counted: What statistics are of, where the schema has some
-                (`edcn_tf.preparation.statistics.Counted`).
+                (`edcn_tf.preparation.counted.Counted`).
         """
         directory = Path(directory)
         if not self.rows:

@@ -29,9 +29,9 @@ from edcn_tf.errors import InputError
 from edcn_tf.features.counting import ValueCounts
 from edcn_tf.files import flush, new_directory, partial_directory, read_json
 from edcn_tf.logs.reading import log_bytes, log_parts
+from edcn_tf.preparation.counted import Counted
 from edcn_tf.preparation.groups import number_of_groups
 from edcn_tf.preparation.plan import COUNTS, HISTORIES, Counts
-from edcn_tf.preparation.statistics import Counted
 from edcn_tf.records.writing import RecordWriter
 
 try:

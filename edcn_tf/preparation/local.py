@@ -22,11 +22,12 @@ from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import StrPath, new_directory, refuse_existing
 from edcn_tf.logs.reading import LogPart, log_bytes, log_files
 from edcn_tf.preparation.choosing.plan import with_chosen
+from edcn_tf.preparation.counted import Counted, count
 from edcn_tf.preparation.groups import number_of_groups
 from edcn_tf.preparation.histories import History
 from edcn_tf.preparation.plan import COUNTS, HISTORIES, Counts, Plan
 from edcn_tf.preparation.splitting import Splitter
-from edcn_tf.preparation.statistics import Counted, Statistics, Totals
+from edcn_tf.preparation.statistics import Statistics
 from edcn_tf.preparation.usable import remarks
 from edcn_tf.records.writing import RecordWriter
 from edcn_tf.schema import Schema
@@ -199,7 +200,7 @@ class _Joined:
     """What was found of each part's rows, in files beside the data until the end.
 
     Attributes:
-        counted: `edcn_tf.preparation.statistics.Counted`, for statistics.
+        counted: `edcn_tf.preparation.counted.Counted`, for statistics.
     """
 
     def __init__(
@@ -207,13 +208,12 @@ class _Joined:
     ) -> None:
         self.plan, self.parts, self.work = plan, parts, work
         self.total = log_bytes(plan.logs)
-        kinds = len(plan.statistics.counters) if plan.statistics else 1
-        self.groups = number_of_groups(self.total, kinds)
+        self.groups = number_of_groups(self.total)
         self.counted: Counted | None = None
         if plan.history:
             self._find_histories(plan.history)
         if plan.statistics:
-            self._count(plan.statistics)
+            self._count()
 
     def of(self, log: int) -> Path:
         """The directory of a log's."""
@@ -237,25 +237,11 @@ class _Joined:
                 history.join(group, gathered, joined)
                 bar.update(1)
 
-    def _count(self, statistics: Statistics) -> None:
+    def _count(self) -> None:
         gathered, joined = self._folders(COUNTS)
         tables = self.work / "tables"
         tables.mkdir()
-        totals = Totals()
-        with console.progress_bar("Reading statistics", self.total) as bar:
-            for (log, part), target in zip(self.parts, gathered):
-                totals.merge(
-                    statistics.gather(
-                        log, part, self.plan, self.groups, target, bar.update
-                    )
-                )
-        if told := statistics.overlap(totals):
-            print(told)
-        with console.progress_bar("Counting statistics", self.groups) as bar:
-            for group in range(self.groups):
-                statistics.join(group, self.groups, totals, gathered, joined, tables)
-                bar.update(1)
-        self.counted = Counted(statistics, totals, tables)
+        self.counted = count(self.plan, self.parts, gathered, joined, tables)
 
 
 def _plan(
@@ -268,26 +254,24 @@ def _plan(
     **options: Any,
 ) -> Plan:
     """The `Plan` of `prepare`'s arguments."""
-    statistics = None
-    if options["schema"].statistics:
-        by_chance = not isinstance(logs, Mapping) and options["split_by"] == "chance"
-        statistics = Statistics(options["schema"], protocol, by_chance, growth)
-    rest = growth, history, statistics
-    if not isinstance(logs, Mapping):
+    names: tuple[str, ...]
+    splits: tuple[str | None, ...]
+    if isinstance(logs, Mapping):
+        if not logs.get("train"):
+            raise InputError("A split of your own needs logs for training: --train")
+        pairs = [(log, s) for s, part in logs.items() for log in log_files(part)]
+        names, splits = (tuple(column) for column in zip(*pairs))
+        options["split"] = None
+    else:
         one = isinstance(logs, (str, Path))
         names = tuple(log_files([logs] if one else logs))  # type: ignore[arg-type,list-item]
         if not names:
             raise InputError("There is no log to prepare")
         splits = (None,) * len(names)
-        splitter = Splitter(**options)
-        return Plan(names, splits, splitter, format, compression, *rest)
-    if not logs.get("train"):
-        raise InputError("A split of your own needs logs for training: --train")
-    pairs = [(log, split) for split, part in logs.items() for log in log_files(part)]
-    options["split"] = None
     splitter = Splitter(**options)
-    names, of = (tuple(column) for column in zip(*pairs))
-    return Plan(names, of, splitter, format, compression, *rest)
+    statistics = Statistics.of(splitter, protocol, growth)
+    rest = growth, history, statistics
+    return Plan(names, splits, splitter, format, compression, *rest)
 
 
 @contextlib.contextmanager

@@ -117,7 +117,7 @@ class Plan:
         Args:
             counts: `Counts` of all parts.
             directory: Of the prepared data.
-            counted: `edcn_tf.preparation.statistics.Counted`, for statistics.
+            counted: `edcn_tf.preparation.counted.Counted`, for statistics.
 
         Raises:
             InputError: If there are no rows, or none in a split that was asked for; or

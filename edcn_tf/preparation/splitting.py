@@ -81,6 +81,11 @@ class Splitter:
             )
 
     @property
+    def by_chance(self):
+        """Whether rows are split by a draw, so that they have no before and after."""
+        return self.split is not None and self.split_by == "chance"
+
+    @property
     def needs_times(self):
         """Whether the timestamps have to be counted first."""
         return self.split is not None and self.split_by == "time"

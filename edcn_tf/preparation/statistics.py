@@ -13,7 +13,6 @@ log may be in any order, of its rows and of its files.
 """
 
 import dataclasses
-import time
 from pathlib import Path
 
 import numpy as np
@@ -28,94 +27,14 @@ from edcn_tf.features.statistics.counter import (
     levels_of,
 )
 from edcn_tf.features.statistics.counts import Events, counts_at, counts_before
-from edcn_tf.features.statistics.tables import write_table
-from edcn_tf.field import DURATION, NEXT_DAY, SECONDS
 from edcn_tf.preparation.groups import ROW, GroupWriters, SortedRows
 from edcn_tf.preparation.splitting import TimeSpan
+from edcn_tf.preparation.totals import Totals
 from edcn_tf.schema import Schema
 
 DELAY = "1d"  # by default, where rows are in the order of their times
-A_SECOND = {"seconds": 1, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
-FUTURE = 86_400  # seconds that a clock may be ahead
 KEY, TIME, CLICKS, SHOWN, TRAINS = "key", "time", "clicks", "shown", "trains"
 WRITTEN_ROWS = 1 << 16  # of the files of counts
-MOST_KEYS = 1 << 27  # of all counters: their table takes 3 GB where it is read
-BYTES_PER_KEY = 24
-
-
-class Totals:
-    """What has to be known of all rows before they are counted.
-
-    Attributes:
-        span: `TimeSpan` of all rows.
-        last: Time of the last training row.
-        clicks, shown: Of the training rows, by their weights.
-    """
-
-    def __init__(self):
-        self.span = TimeSpan()
-        self.last = -np.inf
-        self.clicks = self.shown = 0.0
-
-    def add(self, times, clicks, shown, trains):
-        """Takes rows, `[N]` each; `times` is None where rows have none."""
-        if times is not None:
-            self.span.add(pa.array(times))
-            self.last = max(self.last, times[trains].max(initial=-np.inf))
-        self.clicks += float(clicks[trains].sum())
-        self.shown += float(shown[trains].sum())
-
-    def merge(self, other):
-        """Adds another's to these, and returns them."""
-        self.span.merge(other.span)
-        self.last = max(self.last, other.last)
-        self.clicks += other.clicks
-        self.shown += other.shown
-        return self
-
-    def check(self):
-        """Raises an `InputError` for times of two units, or yet to come."""
-        self.span.check()
-        unit = self.span.unit
-        if unit and self.span.last / A_SECOND[unit] > time.time() + FUTURE:
-            raise InputError(
-                "Statistics count what was known at a time, and a row's time is yet to "
-                f"come. Received: {self.span.last:.15g}, in {unit} since 1970"
-            )
-
-    def duration(self, text, name):
-        """A field's `delay` or `half_life` in the unit of the timestamps.
-
-        Of a delay until the next day the longest: a day.
-
-        Raises:
-            InputError: If it is text, and the timestamps do not tell their unit.
-        """
-        if not isinstance(text, str):
-            return text
-        number, unit = (
-            (1, "d") if text == NEXT_DAY else DURATION.fullmatch(text).groups()
-        )
-        if self.span.unit is None:
-            raise InputError(
-                f"The timestamps do not tell their unit, so a {name} of {text!r} has "
-                f"no meaning; set the statistics' `{name}` to a number of their unit. "
-                f"Received: timestamps from {self.span.first:.15g} on"
-            )
-        return float(number) * SECONDS[unit] * A_SECOND[self.span.unit]
-
-    def known_before(self, times, delay):
-        """The times strictly before which labels are known at these: `[N]`."""
-        longest = self.duration(delay, "delay")
-        if delay == NEXT_DAY:
-            return np.floor(times / longest) * longest
-        return times - longest
-
-    def as_of(self, delay):
-        """The time up to which labels are known at the last training row."""
-        known = self.known_before(self.last, delay)
-        # What is of the first moment of the day is of the day.
-        return float(np.nextafter(known, -np.inf)) if delay == NEXT_DAY else known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +55,13 @@ class Statistics:
     protocol: str
     by_chance: bool
     growth: Growth | None = None
+
+    @classmethod
+    def of(cls, splitter, protocol, growth=None):
+        """Those of a `Splitter`'s schema, None if it has none."""
+        if not splitter.schema.statistics:
+            return None
+        return cls(splitter.schema, protocol, splitter.by_chance, growth)
 
     def __post_init__(self):
         for counter in self.counters:
@@ -227,7 +153,7 @@ class Statistics:
                 group_of = of_rows % groups
                 for group in np.unique(group_of):
                     mine = table.filter(pa.array(group_of == group))
-                    writers.write(_file_name(number, group), mine)
+                    writers.write(file_name(number, group), mine)
         writers.close()
         return totals
 
@@ -244,7 +170,7 @@ class Statistics:
         """
         totals.check()
         for number, counter in enumerate(self.counters):
-            name = _file_name(number, group)
+            name = file_name(number, group)
             found, parts = [], []
             for part, source in enumerate(sources):
                 path = Path(source, name)
@@ -361,7 +287,7 @@ class Statistics:
         streams = {
             number: [
                 SortedRows(path)
-                for path in sorted(Path(folder).glob(_file_name(number, "*")))
+                for path in sorted(Path(folder).glob(file_name(number, "*")))
             ]
             for number in range(len(self.counters))
         }
@@ -381,66 +307,8 @@ class Statistics:
             yield first_row, batch
 
 
-@dataclasses.dataclass(frozen=True)
-class Counted:
-    """What is known in the end, for the FeatureSpec.
-
-    Attributes:
-        statistics: The `Statistics`.
-        totals: `Totals` of all parts.
-        folder: The directory `tables` of `Statistics.join`.
-    """
-
-    statistics: Statistics
-    totals: Totals
-    folder: Path
-
-    @property
-    def prior(self):
-        """The click rate of the training rows, before negatives are left out."""
-        return self.totals.clicks / max(self.totals.shown, 1e-9)
-
-    def write(self, directory):
-        """Writes the tables; returns what `features.json` says of them.
-
-        Raises:
-            InputError: If there are more keys than a table should have.
-        """
-        stored, total = [], 0
-        for number, counter in enumerate(self.statistics.counters):
-            keys, counts, waiting = [np.zeros(0, np.int64)], [np.zeros((0, 2))], []
-            for path in sorted(Path(self.folder).glob(_file_name(number, "*.npz"))):
-                with np.load(path) as piece:
-                    keys.append(piece["table"])
-                    counts.append(piece["counts"])
-                    waiting.append(Events(*(piece[name] for name in Events._fields)))
-            kept = sum(map(len, keys))
-            kept = min(kept, counter.max_size or kept)
-            total += kept
-            if total > MOST_KEYS:
-                raise InputError(
-                    f"The statistics of {' x '.join(counter.of)} have {kept:,} keys, "
-                    f"with those before {total:,}, which take "
-                    f"{total * BYTES_PER_KEY / 1e9:.1f} GB wherever they are served; "
-                    "set their `max_size` or `hash_buckets`, or leave some out. "
-                    f"Received: more than {MOST_KEYS:,}"
-                )
-            stored.append(
-                write_table(
-                    directory,
-                    number,
-                    counter,
-                    np.concatenate(keys),
-                    np.concatenate(counts),
-                    Events.joined(waiting),
-                    self.statistics.as_of(counter, self.totals),
-                    self.statistics.known_after(counter),
-                )
-            )
-        return {"protocol": self.statistics.protocol, "counters": stored}
-
-
-def _file_name(number, group):
+def file_name(number, group):
+    """What a file of a counter and a group of keys is called, by their numbers."""
     return f"{number}-{group}"
 
 

@@ -6,18 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edcn_tf import console
 from edcn_tf.directories import PreparedData
 from edcn_tf.errors import InputError
 from edcn_tf.features.growth import Growth
 from edcn_tf.features.spec import FILE, FeatureSpec
 from edcn_tf.features.statistics.tables import FOLDER
 from edcn_tf.files import StrPath, new_directory, read_json, replaced, write_json
-from edcn_tf.logs.reading import LogPart, log_bytes, log_files
-from edcn_tf.preparation.groups import number_of_groups
+from edcn_tf.logs.reading import LogPart, log_files
+from edcn_tf.preparation.counted import count
 from edcn_tf.preparation.plan import Plan
 from edcn_tf.preparation.splitting import Splitter
-from edcn_tf.preparation.statistics import Counted, Statistics, Totals
+from edcn_tf.preparation.statistics import Statistics
 
 
 def update_statistics(
@@ -69,7 +68,13 @@ def update_statistics(
         features = PreparedData(partial).features
         shutil.rmtree(features / FOLDER)
         with tempfile.TemporaryDirectory(dir=partial) as work:
-            counted = _counted(plan, statistics, Path(work))
+            parts = list(enumerate(map(LogPart, names)))
+            gathered = [Path(work, str(log)) for log in range(len(names))]
+            joined, tables = Path(work, "joined"), Path(work, "tables")
+            for folder in (*gathered, joined, tables):
+                folder.mkdir()
+            # What the rows themselves knew is not asked for: one place for all of it.
+            counted = count(plan, parts, gathered, [joined] * len(names), tables)
             stored = {
                 **counted.write(features),
                 "protocol": spec.counted["protocol"],
@@ -83,27 +88,3 @@ def update_statistics(
             with replaced(path) as changed:
                 write_json(changed, {**read_json(path), "statistics": summary})
     return summary
-
-
-def _counted(plan: Plan, statistics: Statistics, work: Path) -> Counted:
-    """What is known of all keys when the logs have been counted too."""
-    total = log_bytes(plan.logs)
-    groups = number_of_groups(total, len(statistics.counters))
-    totals = Totals()
-    folders = [work / str(log) for log in range(len(plan.logs))]
-    joined, tables = work / "joined", work / "tables"
-    for folder in (*folders, joined, tables):
-        folder.mkdir()
-    with console.progress_bar("Reading statistics", total) as bar:
-        for log, folder in enumerate(folders):
-            part = LogPart(plan.logs[log])
-            totals.merge(statistics.gather(log, part, plan, groups, folder, bar.update))
-    if told := statistics.overlap(totals):
-        print(told)
-    with console.progress_bar("Counting statistics", groups) as bar:
-        for group in range(groups):
-            # What the rows themselves knew is not asked for.
-            places = [joined] * len(folders)
-            statistics.join(group, groups, totals, folders, places, tables)
-            bar.update(1)
-    return Counted(statistics, totals, tables)

@@ -17,7 +17,7 @@ from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.features.statistics.smoothing import smoothed
 from edcn_tf.field import Field
 from edcn_tf.files import read_json
-from edcn_tf.preparation import groups, statistics
+from edcn_tf.preparation import counted, groups
 from edcn_tf.preparation.updating import update_statistics
 from edcn_tf.records.encoded import encode_rows
 from edcn_tf.schema import Schema
@@ -544,7 +544,7 @@ def test_bad_input(times, options, message, log, tmp_path):
 
 
 def test_more_keys_than_a_table_should_have(log, tmp_path, monkeypatch):
-    monkeypatch.setattr(statistics, "MOST_KEYS", 30)
+    monkeypatch.setattr(counted, "MOST_KEYS", 30)
     path = write(tmp_path / "log.csv", log)
     told = r"item x user have 61 keys, with those before 70, .* `max_size` or"
     with pytest.raises(InputError, match=told):

@@ -31,8 +31,8 @@ def with_chosen(plan: Plan, protocol: str) -> Plan:
         InputError: If the rows are too few, or statistics cannot be counted so.
     """
     splitter, schema = plan.splitter, plan.schema
-    by_chance = splitter.split is not None and splitter.split_by == "chance"
-    by_time = schema.timestamp is not None and not (by_chance and protocol == "frozen")
+    drawn = splitter.by_chance and protocol == "frozen"
+    by_time = schema.timestamp is not None and not drawn
     if protocol == "running" and not by_time:
         raise InputError(
             "Running statistics need the rows' times, to choose some or to count them: "
@@ -43,7 +43,7 @@ def with_chosen(plan: Plan, protocol: str) -> Plan:
     rows = read_rows(plan, protocol, by_time)
     names, present = _combined(schema)
     rounds = choose(rows, names, present, _most(schema))
-    delay = DELAY if by_chance and by_time else None  # else by default
+    delay = DELAY if splitter.by_chance and by_time else None  # else by default
     taken = [each.taken for each in rounds if each.taken]
     added: list[Field] = []
     for candidate in taken:
@@ -51,13 +51,11 @@ def with_chosen(plan: Plan, protocol: str) -> Plan:
     told = report.as_json(rows, rounds, added, protocol)
     report.show(told)
     schema = dataclasses.replace(schema, fields=(*schema.fields, *added))
-    statistics = plan.statistics
-    if schema.statistics:
-        statistics = Statistics(schema, protocol, by_chance)
+    splitter = dataclasses.replace(plan.splitter, schema=schema)
     return dataclasses.replace(
         plan,
-        splitter=dataclasses.replace(plan.splitter, schema=schema),
-        statistics=statistics,
+        splitter=splitter,
+        statistics=Statistics.of(splitter, protocol),
         chosen=told,
     )
 

@@ -11,7 +11,8 @@ from edcn_tf import console
 from edcn_tf.errors import InputError
 from edcn_tf.features.draws import NEGATIVES, ORDER, draws, row_keys
 from edcn_tf.logs.reading import LogPart, log_bytes
-from edcn_tf.preparation.statistics import DELAY, Totals
+from edcn_tf.preparation.statistics import DELAY
+from edcn_tf.preparation.totals import Totals
 
 MOST_ROWS = 300_000
 LEAST_ROWS = 200  # on fewer nothing can be judged
