@@ -135,7 +135,7 @@ def fresh_inputs(encoder):
     return inputs
 
 
-def _of_fields(inputs):
+def _of_fields(name, inputs):
     """A signature over raw fields, of what inputs an encoder says: a probability."""
 
     def make(model, encoder, calibration):
@@ -144,6 +144,7 @@ def _of_fields(inputs):
                 ids = encoder(features)
             return {"probability": calibration(model(ids, training=False))}
 
+        of_fields.__name__ = name  # which the graph's function has from it
         return _concrete(of_fields, inputs(encoder))
 
     return make
@@ -263,12 +264,12 @@ def _explain(model, encoder, calibration):
 
 
 SIGNATURES = {
-    "serving_default": _of_fields(Encoder.signature),
+    "serving_default": _of_fields("serving_default", Encoder.signature),
     "examples": _of_examples(lambda p: {"probability": p}),
     "classify": _of_examples(_classes),
     # One output of this name: what TF Serving's regress API asks for.
     "regress": _of_examples(lambda p: {"outputs": p}),
-    "fresh": _of_fields(fresh_inputs),
+    "fresh": _of_fields("fresh", fresh_inputs),
     "ids": _ids,
     "rank": _rank,
     "explain": _explain,
