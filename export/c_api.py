@@ -127,7 +127,7 @@ class Session:
         if graph:
             _tf.TF_DeleteGraph(graph)
 
-    def run(self, signature, inputs, outputs=None):
+    def run(self, signature, inputs, outputs=None, checked=True):
         """Answers a request.
 
         Args:
@@ -136,6 +136,8 @@ class Session:
                 or str for UTF-8; NumPy's own `S` and `U` arrays drop NULs at a
                 string's end, lists and arrays of objects keep them.
             outputs: Names of the outputs wanted; all by default.
+            checked: Whether types and shapes are looked at here. TF Serving does not:
+                False asks what the model itself answers to others.
 
         Returns:
             Output name -> array; strings as an array of bytes objects.
@@ -156,7 +158,10 @@ class Session:
         fed, fetched = (c_void_p * len(feeds))(), (c_void_p * len(fetches))()
         try:
             for i, (name, (_, *spec)) in enumerate(needed.items()):
-                fed[i] = _to_tensor(f"{where}, {name!r}", inputs[name], *spec)
+                value = inputs[name]
+                fed[i] = _to_tensor(
+                    f"{where}, {name!r}", value, *(spec if checked else _own(value))
+                )
             fetch = fetches, fetched, len(fetched)
             arguments = (None, feeds, fed, len(fed), *fetch, None, 0, None)
             _checked(_tf.TF_SessionRun, self._session, *arguments)
@@ -216,6 +221,11 @@ def _specs(tensors):
         shape = None if info.tensor_shape.unknown_rank else sizes
         specs[key] = info.name, _DTYPES.get(info.dtype), shape
     return specs
+
+
+def _own(value):
+    """The dtype and shape that an array has itself."""
+    return np.dtype(object) if value.dtype.kind in "SU" else value.dtype, value.shape
 
 
 def _to_tensor(where, value, dtype, shape):

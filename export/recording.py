@@ -8,6 +8,7 @@ from edcn_tf.field import MISSING
 from edcn_tf.files import write_json
 
 from .request_sizes import RequestCosts
+from .scoring import BATCH_SIZES
 from .signatures import slot_ranges, without_value
 
 RECORDED = "recorded_requests.tfrecord"
@@ -15,8 +16,6 @@ FEATURES = "features.json"
 WARM_UP = "tf_serving_warmup_requests"  # the name that TF Serving looks for
 # Of the recorded requests, where `RequestCosts` lets them be so large.
 ROWS_AND_CANDIDATES = {1: 512, 2: 7, 7: 3, 512: 1}
-# TF Serving runs batches of these sizes only, and pads a batch up to the next.
-BATCH_SIZES = (1, 8, 32, 128, 512)
 CANDIDATES = 32  # of each user in a warm-up request
 ODD_ROWS = 200
 TOLERANCE = 1e-6  # of an answer, against the recorded one
@@ -49,10 +48,6 @@ def record(directory, servable, model, records, batch_sizes=BATCH_SIZES):
         model: Ids to probability.
         records: Serialized tf.Examples, such as rows of the validation split.
         batch_sizes: Numbers of rows to warm up, where they are not too large.
-
-    Returns:
-        Those that are not too large for a signature without candidates: the batch
-        sizes that TF Serving should run.
     """
     rows = _Rows(servable, model, records)
     costs = rows.costs
@@ -73,7 +68,6 @@ def record(directory, servable, model, records, batch_sizes=BATCH_SIZES):
                 writer.write(_log(name, inputs))
     features = _features(servable.encoder.spec)
     write_json(directory / FEATURES, {**features, "tolerance": rows.tolerance()})
-    return costs.fitting("serving_default", batch_sizes)
 
 
 def _parts(rows, most):

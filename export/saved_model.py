@@ -30,12 +30,9 @@ from .publishing import (
     refuse_version_as_base,
     versions,
 )
-from .recording import BATCH_SIZES, RECORDED, WARM_UP, record
-from .serving_config import (
-    allowed_batch_sizes,
-    batching_parameters,
-    write_serving_config,
-)
+from .recording import RECORDED, WARM_UP, record
+from .scoring import BATCH_SIZES, batch_sizes
+from .serving_config import most_batched_by_server, write_serving_config
 from .signatures import Servable
 
 
@@ -48,6 +45,7 @@ def export_saved_model(
     records: Iterable[bytes] = (),
     calibration: Calibration | None = None,
     keep: int | None = None,
+    max_batch_size: int | None = None,
 ) -> Path:
     """Writes the next version of a servable model, if it answers as the model does.
 
@@ -62,13 +60,14 @@ def export_saved_model(
         model: A model of `edcn_tf.models`, or any Keras model, ids to probability.
         spec: Its `FeatureSpec`.
         directory: The model's base directory, which holds a directory a version and
-            gets `models.config`, `batching_parameters.pbtxt` and `monitoring.config`
-            where they are not there yet.
+            gets `models.config` and `monitoring.config` where they are not there yet.
         version: Its number; one more than the highest by default.
         records: Serialized tf.Examples to replay, such as rows of the validation
             split. Rows with missing, unseen and extreme values are always replayed.
         calibration: `Calibration` of the probability; none by default.
         keep: Remove all but so many of the newest versions in the end.
+        max_batch_size: Have requests that arrive together scored as one, of so many
+            rows at most; by default each is scored alone. A request may have more.
 
     Returns:
         The path of the version's directory.
@@ -79,10 +78,11 @@ def export_saved_model(
     """
     calibration = calibration or Calibration()
 
-    def write(partial: Path, sizes: Sequence[int]) -> Sequence[int]:
-        return _write(model, spec, calibration, records, partial, sizes)
+    def write(partial: Path, sizes: Sequence[int]) -> None:
+        of_model = model, spec, calibration, records
+        _write(*of_model, partial, sizes, max_batch_size)
 
-    return _export(write, directory, version, keep)
+    return _export(write, directory, version, keep, max_batch_size)
 
 
 def export_run(
@@ -91,29 +91,33 @@ def export_run(
     *,
     version: int | None = None,
     keep: int | None = None,
+    max_batch_size: int | None = None,
 ) -> Path:
     """`export_saved_model` of a run's best model, with its calibration and sample."""
     sample = Run(run).sample
     if not sample.exists():
         raise InputError(f"{run}: holds no finished run ({sample.name})")
 
-    def write(partial: Path, sizes: Sequence[int]) -> Sequence[int]:
+    def write(partial: Path, sizes: Sequence[int]) -> None:
         records = [record.numpy() for record in record_dataset(sample)]
-        return _write(*load_run(run), load_calibration(run), records, partial, sizes)
+        of_run = *load_run(run), load_calibration(run), records
+        _write(*of_run, partial, sizes, max_batch_size)
 
-    return _export(write, directory, version, keep)
+    return _export(write, directory, version, keep, max_batch_size)
 
 
 def _export(
-    write: Callable[[Path, Sequence[int]], Sequence[int]],
+    write: Callable[[Path, Sequence[int]], None],
     directory: StrPath,
     version: int | None,
     keep: int | None,
+    max_batch_size: int | None,
 ) -> Path:
     """Has a version written, proves it and gives it its number."""
     directory = Path(directory)
     refuse_version_as_base(directory)
-    for name, number in [("version", version), ("keep", keep)]:
+    numbers = {"version": version, "keep": keep, "max_batch_size": max_batch_size}
+    for name, number in numbers.items():
         if number is not None and number < 1:
             raise InputError(f"{name} is a number of at least 1. Received: {number}")
     if version is not None:
@@ -124,12 +128,13 @@ def _export(
                 f"{directory}: version {version} would not be among the newest {keep}, "
                 f"which are kept; the newest there is {newer[-1]}"
             )
-    sizes = allowed_batch_sizes(directory)
+    limits = max_batch_size, most_batched_by_server(directory), BATCH_SIZES[-1]
+    sizes = batch_sizes(min(limit for limit in limits if limit is not None))
     with partial_directory(directory / "next") as partial:
-        sizes = write(partial, sizes)
+        write(partial, sizes)
         gc.collect()  # a Keras model has cycles; the verifying process has its own copy
         verify_saved_model(partial)
-        write_serving_config(directory, sizes)
+        write_serving_config(directory)
         published = publish_version(partial, directory, version)
     if keep is not None:
         keep_newest(directory, keep)
@@ -143,10 +148,11 @@ def _write(
     records: Iterable[bytes],
     partial: Path,
     sizes: Sequence[int] = BATCH_SIZES,
-) -> Sequence[int]:
-    """Writes all of a version, and says which of the batch sizes it warms up."""
+    max_batch_size: int | None = None,
+) -> None:
+    """Writes all of a version, with warm-up requests of these numbers of rows."""
     model = in_float32(model)
-    servable = Servable(model, Encoder(spec), calibration)
+    servable = Servable(model, Encoder(spec), calibration, max_batch_size)
     tf.saved_model.save(
         servable,
         str(partial),
@@ -156,10 +162,7 @@ def _write(
     _name_methods(partial)
     extra = partial / "assets.extra"
     extra.mkdir()
-    sizes = record(extra, servable, model, list(records), sizes)
-    # Where TF Serving looks with --enable_per_model_batching_parameters.
-    (partial / "batching_params.pbtxt").write_text(batching_parameters(sizes))
-    return sizes
+    record(extra, servable, model, list(records), sizes)
 
 
 def in_float32(model: keras.Model) -> keras.Model:

@@ -5,6 +5,9 @@ import tensorflow as tf
 from edcn_tf.features.encoder import TF_DTYPES, Encoder, inner_shape
 from edcn_tf.models import ClickModel
 
+from .inputs import held, same_rows
+from .scoring import Scoring
+
 ANY_BITS = (-(2**31), 2**31, 0, False)  # of a slot: see `slot_ranges`
 EXPLAINED_ROWS = 1024  # of one `explain` request, which scores each row F + 1 times
 
@@ -40,7 +43,10 @@ class Servable(tf.Module):
     cross or a statistic is a field of its own there, and stays where one of its parts
     goes.
 
-    Every output has the rows of its inputs, so that TF Serving can batch requests.
+    Inputs of another shape are refused by their names, and rows that wait for one
+    another (`max_batch_size`) do so as ids, after all that can be wrong with a request
+    and with one width, so that no request is refused for what another holds.
+
     `ids` runs on a GPU whole: no op of it lacks a GPU kernel (but for what counts the
     rounds of a recurrent layer's loop). Of its S slots a vector has one for its id,
     then the bits of its numbers (`Encoder`).
@@ -51,14 +57,17 @@ class Servable(tf.Module):
         encoder: The `Encoder` of its `FeatureSpec`.
         calibration: The `Calibration` that makes of the model's probability the one
             that is served.
+        max_batch_size: Rows of requests that are scored as one, at most (`Scoring`);
+            by default each request is scored alone.
     """
 
-    def __init__(self, model, encoder, calibration):
+    def __init__(self, model, encoder, calibration, max_batch_size=None):
         super().__init__(name="edcn_tf")
         self.encoder = encoder
         self.calibration = calibration
+        scoring = Scoring(model, calibration, max_batch_size)
         self.served = {
-            name: make(model, encoder, calibration)
+            name: _concrete(name, *make(encoder, scoring))
             for name, make in SIGNATURES.items()
             if has_signature(name, model, encoder.spec.schema)
         }
@@ -135,17 +144,16 @@ def fresh_inputs(encoder):
     return inputs
 
 
-def _of_fields(name, inputs):
+def _of_fields(inputs):
     """A signature over raw fields, of what inputs an encoder says: a probability."""
 
-    def make(model, encoder, calibration):
-        def of_fields(**features):
-            with tf.control_dependencies([_same_rows(features)]):
+    def make(encoder, scoring):
+        def of_fields(features):
+            with tf.control_dependencies([same_rows(features)]):
                 ids = encoder(features)
-            return {"probability": calibration(model(ids, training=False))}
+            return {"probability": scoring.together(ids)}
 
-        of_fields.__name__ = name  # which the graph's function has from it
-        return _concrete(of_fields, inputs(encoder))
+        return of_fields, inputs(encoder)
 
     return make
 
@@ -153,13 +161,12 @@ def _of_fields(name, inputs):
 def _of_examples(outputs):
     """A signature over serialized tf.Examples: probability -> its outputs."""
 
-    def make(model, encoder, calibration):
+    def make(encoder, scoring):
         def of_examples(inputs):
-            features = tf.io.parse_example(inputs, encoder.parsing())
-            return outputs(calibration(model(encoder(features), training=False)))
+            features = tf.io.parse_example(inputs["inputs"], encoder.parsing())
+            return outputs(scoring.together(encoder(features)))
 
-        inputs = {"inputs": tf.TensorSpec([None], tf.string, name="inputs")}
-        return _concrete(of_examples, inputs)
+        return of_examples, {"inputs": tf.TensorSpec([None], tf.string, name="inputs")}
 
     return make
 
@@ -170,23 +177,21 @@ def _classes(p):
     return {"classes": classes, "scores": tf.concat([1 - p, p], axis=1)}
 
 
-def _ids(model, encoder, calibration):
-    # In int64: on a GPU, TensorFlow compares int32 in the host's memory.
+def _ids(encoder, scoring):
     lows, highs, others, lists = slot_ranges(encoder.spec)
     lows, highs, others = (tf.constant(x, tf.int64) for x in (lows, highs, others))
 
-    def ids(ids):
-        ids = tf.cast(ids, tf.int64)
+    def of_ids(inputs):
+        ids = inputs["ids"]
         # Out of range would be an error on a CPU and silently zeros on a GPU.
         legal = ((ids >= lows) & (ids < highs)) | ((ids == 0) & lists)
-        ids = tf.where(legal, ids, others)
-        return {"probability": calibration(model(ids, training=False))}
+        return {"probability": scoring.together(tf.where(legal, ids, others))}
 
     slots = [None, encoder.spec.num_slots]
-    return _concrete(ids, {"ids": tf.TensorSpec(slots, tf.int32, name="ids")})
+    return of_ids, {"ids": tf.TensorSpec(slots, tf.int32, name="ids")}
 
 
-def _rank(model, encoder, calibration):
+def _rank(encoder, scoring):
     """The user is encoded and embedded once, whatever the number of candidates.
 
     A cross, or a statistic, of a user's and a candidate's fields is made for each
@@ -207,9 +212,11 @@ def _rank(model, encoder, calibration):
     }
     repeated = sorted(parts - set(given))
 
-    def rank(**features):
+    model = scoring.model
+
+    def rank(features):
         shape = tf.shape(features[given[0]])[:2]  # B, N
-        with tf.control_dependencies([_same_rows(features, given)]):
+        with tf.control_dependencies([same_rows(features, given)]):
             flat = {name: _merged(features[name]) for name in given}
             flat |= {n: tf.repeat(features[n], shape[1], axis=0) for n in repeated}
             user_ids = encoder(features, users)
@@ -217,12 +224,12 @@ def _rank(model, encoder, calibration):
         of_candidate = model.embed(encoder(flat, candidates), candidates)
         logits = model.logits_of_candidates(of_user, of_candidate, is_candidate)
         probability = tf.sigmoid(logits)
-        return {"probability": tf.reshape(calibration(probability), shape)}
+        return {"probability": tf.reshape(scoring.calibration(probability), shape)}
 
-    return _concrete(rank, rank_inputs(encoder))
+    return rank, rank_inputs(encoder)
 
 
-def _explain(model, encoder, calibration):
+def _explain(encoder, scoring):
     """Scores each row as it is, and with each field as if its value were unseen."""
     fields = encoder.spec.schema.fields
     left_out, others = [], []  # [F, S]: which slots; [S]: what stands there then
@@ -235,8 +242,8 @@ def _explain(model, encoder, calibration):
         start += field.slots
     names = [[field.name for field in fields]]
 
-    def explain(**features):
-        with tf.control_dependencies([_same_rows(features)]):
+    def explain(features):
+        with tf.control_dependencies([same_rows(features)]):
             ids = encoder(features)  # [B, S]
         rows = tf.shape(ids)[0]
         few = tf.debugging.Assert(
@@ -247,37 +254,45 @@ def _explain(model, encoder, calibration):
             without = tf.where(left_out, others, ids[:, tf.newaxis])  # [B, F, S]
         everything = tf.concat([ids[:, tf.newaxis], without], axis=1)
         everything = tf.reshape(everything, [-1, ids.shape[1]])  # [B * (F + 1), S]
-        scores = calibration(model(everything, training=False))
+        scores = scoring(everything)
         scores = tf.reshape(scores, [-1, 1 + len(fields)])
         outputs = {
             "probability": scores[:, :1],
             "contributions": scores[:, :1] - scores[:, 1:],
             "fields": tf.tile(tf.constant(names), [rows, 1]),
         }
+        model = scoring.model
         gates = model.gates() if isinstance(model, ClickModel) else {}
         for tower, weights in gates.items():
             weights = tf.cast(weights, tf.float32)[tf.newaxis]  # [1, L, F]
             outputs[f"{tower}_gates"] = tf.tile(weights, [rows, 1, 1])
         return outputs
 
-    return _concrete(explain, encoder.signature())
+    return explain, encoder.signature()
 
 
 SIGNATURES = {
-    "serving_default": _of_fields("serving_default", Encoder.signature),
+    "serving_default": _of_fields(Encoder.signature),
     "examples": _of_examples(lambda p: {"probability": p}),
     "classify": _of_examples(_classes),
     # One output of this name: what TF Serving's regress API asks for.
     "regress": _of_examples(lambda p: {"outputs": p}),
-    "fresh": _of_fields("fresh", fresh_inputs),
+    "fresh": _of_fields(fresh_inputs),
     "ids": _ids,
     "rank": _rank,
     "explain": _explain,
 }
 
 
-def _concrete(function, inputs):
-    return tf.function(function, autograph=False).get_concrete_function(**inputs)
+def _concrete(name, function, inputs):
+    """A graph of that name, whose inputs have the shapes that it states."""
+
+    def signature(**features):
+        with tf.name_scope(name):  # batches are told apart by where they are made
+            return function(held(features, inputs))
+
+    signature.__name__ = name  # which the graph has from it
+    return tf.function(signature, autograph=False).get_concrete_function(**inputs)
 
 
 def _merged(value):
@@ -286,28 +301,3 @@ def _merged(value):
         return tf.reshape(value, [-1])
     shape = tf.shape(value)
     return tf.reshape(value, [shape[0] * shape[1], shape[2]])
-
-
-def _same_rows(features, candidates=()):
-    """Fails, naming the inputs, unless all have the same B, and candidates' the same N.
-
-    Otherwise the message would be of some inner op, and two inputs of [2, 3] and
-    [3, 2] would even be taken for one another.
-    """
-    names = list(features)
-    # One op an input where one will do: a small request is mostly their number.
-    sizes = [
-        tf.size(value) if value.shape.rank == 1 else tf.shape(value)[0]
-        for value in features.values()
-    ]
-    names += [f"{name} (candidates)" for name in candidates]
-    sizes += [tf.shape(features[name])[1] for name in candidates]
-    rows = len(features)
-    equal = tf.reduce_all(tf.equal(sizes[:rows], sizes[0]))
-    if candidates:
-        equal &= tf.reduce_all(tf.equal(sizes[rows:], sizes[rows]))
-    return tf.debugging.Assert(
-        equal,
-        ["Inputs must have the same number of rows; received", names, sizes],
-        summarize=len(sizes),
-    )

@@ -23,6 +23,13 @@ def add(command):
         metavar="K",
         help="then remove all but the K newest versions; default: keep all",
     )
+    parser.add_argument(
+        "--max-batch-size",
+        type=at_least_one,
+        metavar="N",
+        help="have requests that arrive together scored as one, of N rows at most (for "
+        "a GPU, or many small requests); default: each alone",
+    )
     parser.set_defaults(action=run)
 
 
@@ -30,7 +37,13 @@ def run(args):
     from edcn_tf.export import export_run
     from edcn_tf.export.publishing import versions
 
-    version = export_run(args.run, args.out, version=args.version, keep=args.keep)
+    version = export_run(
+        args.run,
+        args.out,
+        version=args.version,
+        keep=args.keep,
+        max_batch_size=args.max_batch_size,
+    )
     print(f"Wrote {version}, verified: a clean process answers as the model did")
     newest = versions(args.out)[-1]
     if newest > int(version.name):

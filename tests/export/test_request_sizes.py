@@ -13,17 +13,15 @@ from tensorflow_serving.apis import prediction_log_pb2
 import edcn_tf
 from edcn_tf.evaluation.calibration import Calibration
 from edcn_tf.export import c_api, request_sizes, saved_model, verification
-from edcn_tf.export.recording import BATCH_SIZES, ROWS_AND_CANDIDATES
+from edcn_tf.export.recording import ROWS_AND_CANDIDATES
 from edcn_tf.export.request_sizes import (
     REPLAY_BYTES,
     REQUEST_BYTES,
     RequestCosts,
     activation_bytes,
 )
-from edcn_tf.export.serving_config import (
-    allowed_batch_sizes,
-    batching_parameters,
-)
+from edcn_tf.export.scoring import BATCH_SIZES
+from edcn_tf.export.serving_config import most_batched_by_server
 from edcn_tf.features.writing import FeatureCounter
 from edcn_tf.records.writing import serialize_examples
 from helpers.peak_memory import peak_of
@@ -162,10 +160,6 @@ def test_large_requests_are_proven_in_parts(loaded, records, tmp_path):
     ordinary = [1, 8] + [32] * (max(rows["ids"]) >= 32)
     assert sizes["serving_default"] == sizes["rank"] == ordinary
     assert sizes["explain"] == [size for size in ordinary if size <= 8]
-    # What TF Serving is told to batch is what is warmed up.
-    for path in ("batching_parameters.pbtxt", "1/batching_params.pbtxt"):
-        text = (tmp_path / "m" / path).read_text()
-        assert text == batching_parameters(ordinary)
 
     path = next((version / "assets").glob("*user*"))
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
@@ -174,42 +168,59 @@ def test_large_requests_are_proven_in_parts(loaded, records, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, sizes",
+    "text, largest",
     [
-        ("max_batch_size { value: 64 } allowed_batch_sizes: 16 # 8\n", (16,)),
-        ("max_batch_size:{value:64}\nallowed_batch_sizes: [64, 2]", (2, 64)),
-        ("max_batch_size { value: 100 }", (1, 8, 32)),
-        ("max_batch_size { value: 600 } allowed_batch_sizes: 600", (600,)),
-        ("# max_batch_size { value: 1 }\nnum_batch_threads { value: 4 }", BATCH_SIZES),
+        ("max_batch_size { value: 64 } allowed_batch_sizes: 16 # 8\n", 64),
+        ("max_batch_size:{value:64}\nallowed_batch_sizes: [64, 2]", 64),
+        ("# max_batch_size { value: 1 }\nnum_batch_threads { value: 4 }", 1000),
     ],
 )
-def test_sizes_of_a_file_that_was_edited(text, sizes, tmp_path):
+def test_the_largest_batch_of_a_file_of_ones_own(text, largest, tmp_path):
+    assert most_batched_by_server(tmp_path) is None
     (tmp_path / "batching_parameters.pbtxt").write_text(text)
-    assert allowed_batch_sizes(tmp_path) == sizes
+    assert most_batched_by_server(tmp_path) == largest
 
 
-def test_warm_up_has_the_sizes_of_a_file_that_was_edited(
-    loaded, records, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    "of_file, of_export, sizes",
+    [
+        (100, None, [1, 8, 32, 100]),
+        (100, 64, [1, 8, 32, 64]),
+        (None, 64, [1, 8, 32, 64]),
+        (None, 2000, [1, 8, 32, 128, 512]),
+        (None, 1, [1]),
+    ],
+)
+def test_warm_up_is_no_larger_than_a_batch(
+    of_file, of_export, sizes, loaded, records, tmp_path, monkeypatch
 ):
     """A warm-up request that is larger would keep TF Serving from loading."""
     monkeypatch.setattr(saved_model, "verify_saved_model", lambda version: None)
-    sizes, text = (16, 600), batching_parameters((16, 600)).replace("1000 ", "2000 ")
-    (tmp_path / "batching_parameters.pbtxt").write_text(text)
-    version = edcn_tf.export.export_saved_model(*loaded, tmp_path, records=records)
+    text = f"max_batch_size {{ value: {of_file} }}"
+    if of_file:
+        (tmp_path / "batching_parameters.pbtxt").write_text(text)
+    version = edcn_tf.export.export_saved_model(
+        *loaded, tmp_path, records=records, max_batch_size=of_export
+    )
     logs = stored(version, "tf_serving_warmup_requests")
-    assert {rows for _, rows, _ in logs} == set(sizes)
-    assert (tmp_path / "batching_parameters.pbtxt").read_text() == text
-    written = (version / "batching_params.pbtxt").read_text()
-    assert written == batching_parameters(sizes)
+    assert sorted({rows for _, rows, _ in logs}) == sizes
+    if of_file:
+        assert (tmp_path / "batching_parameters.pbtxt").read_text() == text
 
 
-@pytest.mark.parametrize("size", ["0", "-1", "many", "[1, x]"])
+@pytest.mark.parametrize("size", ["0", "-1", "many", "[1"])
 def test_a_size_that_is_none_is_named(size, loaded, tmp_path):
     path = tmp_path / "batching_parameters.pbtxt"
-    path.write_text(f"allowed_batch_sizes: {size}")
+    path.write_text(f"max_batch_size {{ value: {size} }}")
     with pytest.raises(edcn_tf.InputError, match=r"pbtxt: a batch size .*Received: "):
         edcn_tf.export.export_saved_model(*loaded, tmp_path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_largest_batch_of_no_rows_is_refused(loaded, tmp_path):
+    with pytest.raises(edcn_tf.InputError, match="max_batch_size is a number of at"):
+        edcn_tf.export.export_saved_model(*loaded, tmp_path, max_batch_size=0)
+    assert list(tmp_path.iterdir()) == []
 
 
 # The memory
@@ -272,7 +283,8 @@ def test_replaying_a_long_history_stays_under_the_bound(tmp_path):
     """Of which 512 users with 32 candidates each took 4 GB."""
     model, spec, records = with_history(200, tmp_path, extra=5)
     (tmp_path / "1").mkdir()
-    sizes = saved_model._write(model, spec, Calibration(), records, tmp_path / "1")
-    assert sizes == BATCH_SIZES
+    saved_model._write(model, spec, Calibration(), records, tmp_path / "1")
+    logs = stored(tmp_path / "1", "tf_serving_warmup_requests")
+    assert BATCH_SIZES[-1] in [n for name, n, _ in logs if name == "serving_default"]
     shutil.rmtree(tmp_path / "features")
     assert grows_by(tmp_path / "1") < REPLAY_BYTES
