@@ -47,7 +47,7 @@ DEFAULT_LARGEST = 1000  # TF Serving's, where the file says none
 
 
 def most_batched_by_server(directory):
-    """The largest batch of a model's `batching_parameters.pbtxt`; None if there is none.
+    """The largest batch of a model's `batching_parameters.pbtxt`, None without one.
 
     TF Serving would not load a version with a warm-up request that is larger.
 

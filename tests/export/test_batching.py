@@ -49,7 +49,7 @@ def requests(loaded, records):
     rows = {name: value.numpy() for name, value in parsed.items()}
     random = np.random.default_rng(7)
 
-    def fields(places, names=None):
+    def fields(places):
         length = int(ragged.bounding_shape()[1]) + int(random.integers(0, 5))
         tags = ragged.to_tensor("", [None, length]).numpy()
         taken = {**rows, "tags": tags}
