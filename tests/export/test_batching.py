@@ -53,9 +53,7 @@ def requests(loaded, records):
         length = int(ragged.bounding_shape()[1]) + int(random.integers(0, 5))
         tags = ragged.to_tensor("", [None, length]).numpy()
         taken = {**rows, "tags": tags}
-        return {
-            n: v[places(n)] for n, v in taken.items() if names is None or n in names
-        }
+        return {name: value[places(name)] for name, value in taken.items()}
 
     drawn = []
     for number in range(REQUESTS):
