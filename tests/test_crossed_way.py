@@ -20,7 +20,7 @@ from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.training.pretrained import load_pretrained
 from helpers import raw_rows
 from helpers.prepared import content
-from helpers.serving_standin import Standin
+from helpers.serving import Standin
 
 FIELDS = [
     {"name": "user"},

@@ -23,7 +23,7 @@ from edcn_tf.preparation.updating import update_statistics
 from edcn_tf.records.encoded import encode_rows, read_encoded
 from helpers import raw_rows
 from helpers.prepared import content
-from helpers.serving_standin import Standin
+from helpers.serving import Standin
 
 DAY = 86_400
 START = 1_700_000_000

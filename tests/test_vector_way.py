@@ -25,7 +25,7 @@ from edcn_tf.records.writing import record_files
 from helpers import distributed_fit
 from helpers.gpu_kernels import without_gpu_kernel
 from helpers.prepared import content
-from helpers.serving_standin import Standin
+from helpers.serving import Standin
 
 LENGTH = 6
 NAN = float("nan")

@@ -3,11 +3,7 @@
 import json
 import re
 import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -16,11 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import (
-    classification_pb2,
-    prediction_service_pb2_grpc,
-    regression_pb2,
-)
 
 import edcn_tf
 from edcn import main
@@ -31,9 +22,9 @@ from edcn_tf.export.client.feature_columns import read_columns, to_tensor
 from edcn_tf.export.client.served_model import TensorInfo
 from edcn_tf.features import encoder
 from edcn_tf.records.writing import serialize_examples
-from helpers import serving_standin
 from helpers.forked import edcn
-from helpers.serving_standin import Standin
+from helpers.parts_model import Parts
+from helpers.serving import Standin
 
 NAN = float("nan")
 SLOW = 30.0  # seconds: where a test is not of deadlines
@@ -495,7 +486,9 @@ def test_the_wrong_kind_of_port(server):
 
 def test_a_server_of_another_kind_is_told(server):
     with Client(f"{server.rest}/elsewhere", "clicks") as client:
-        with pytest.raises(ServingError, match="INVALID_ARGUMENT: Malformed request"):
+        with pytest.raises(
+            ServingError, match="NOT_FOUND: not what was asked for: <HTML>"
+        ):
             client.predict(ROWS)
 
 
@@ -690,82 +683,6 @@ def test_columns_are_converted_exactly():
     tags = to_tensor(columns["tags"][1:], "string")
     assert (tags.shape, tags.values.to_pylist()) == ((2, 1), [b"a", b""])
     assert to_tensor(columns["tags"][2:], "string").shape == (1, 1)  # never [B, 0]
-
-
-class Parts(tf.Module):
-    """A model by hand with every kind of signature, whose numbers are easily told.
-
-    A probability is the number of characters of the user and the tags, plus the price,
-    over 100, plus for each candidate that of its item.
-    """
-
-    names = tf.constant([["user", "tags", "price"]])
-
-    @staticmethod
-    def parts(user, tags, price):
-        lengths = tf.reduce_sum(tf.strings.length(tags), axis=-1)
-        price = tf.where(tf.math.is_nan(price), 0.0, price)
-        both = [tf.cast(x, tf.float32) for x in (tf.strings.length(user), lengths)]
-        return tf.stack([*both, price], axis=-1) / 100
-
-    @tf.function(autograph=False)
-    def serving_default(self, user, tags, price):
-        parts = self.parts(user, tags, price)
-        return {"probability": tf.reduce_sum(parts, axis=1, keepdims=True)}
-
-    @tf.function(autograph=False)
-    def explain(self, user, tags, price):
-        parts = self.parts(user, tags, price)
-        rows = tf.shape(parts)[0]
-        return {
-            "probability": tf.reduce_sum(parts, axis=1, keepdims=True),
-            "contributions": parts,
-            "fields": tf.tile(self.names, [rows, 1]),
-            "cross_gates": tf.ones([rows, 2, 3]),
-        }
-
-    @tf.function(autograph=False)
-    def rank(self, user, tags, price):
-        lengths = tf.reduce_sum(tf.strings.length(tags), axis=-1)  # [B, N]
-        numbers = tf.cast(lengths + tf.strings.length(user)[:, None], tf.float32)
-        return {"probability": (numbers + price) / 100}
-
-    @tf.function(autograph=False)
-    def regress(self, inputs):
-        parsed = tf.io.parse_example(
-            inputs, {"price": tf.io.FixedLenFeature([], "float")}
-        )
-        return {"outputs": parsed["price"][:, None] / 100}
-
-    @tf.function(autograph=False)
-    def classify(self, inputs):
-        p = self.regress(inputs)["outputs"]
-        classes = tf.tile([["0", "1"]], [tf.shape(p)[0], 1])
-        return {"classes": classes, "scores": tf.concat([1 - p, p], axis=1)}
-
-    def save(self, path):
-        text, number = tf.string, tf.float32
-        one, two, three = ([None] * rank for rank in (1, 2, 3))
-        spec = tf.TensorSpec
-        row = {
-            "user": spec(one, text, "user"),
-            "tags": spec(two, text, "tags"),
-            "price": spec(one, number, "price"),
-        }
-        ranked = {
-            "user": row["user"],
-            "tags": spec(three, text, "tags"),
-            "price": spec(two, number, "price"),
-        }
-        inputs = {"inputs": spec(one, text, "inputs")}
-        signatures = {
-            "serving_default": self.serving_default.get_concrete_function(**row),
-            "explain": self.explain.get_concrete_function(**row),
-            "rank": self.rank.get_concrete_function(**ranked),
-            "regress": self.regress.get_concrete_function(**inputs),
-            "classify": self.classify.get_concrete_function(**inputs),
-        }
-        tf.saved_model.save(self, str(path), signatures=signatures)
 
 
 @pytest.fixture(scope="module")
@@ -1009,143 +926,6 @@ def test_help_has_an_example(capsys):
     with pytest.raises(SystemExit):
         main(["request", "--help"])
     assert "Example:\n  edcn request localhost:8500 " in capsys.readouterr().out
-
-
-def http(url, body=None):
-    """Status and answer of a REST call by other means than the client's."""
-    data = None if body is None else json.dumps(body).encode()
-    try:
-        with urllib.request.urlopen(url, data) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
-def test_the_standin_answers_rows_as_tf_serving_does(parts_server):
-    url = f"{parts_server.rest}/v1/models/parts"
-    status, answer = http(url)
-    assert (status, answer["model_version_status"][0]["state"]) == (200, "AVAILABLE")
-    instances = [
-        {"user": "ab", "tags": ["x"], "price": 5},
-        {"user": "", "tags": [""], "price": NAN},
-    ]
-    for path in ("", "/versions/3"):
-        answer = http(f"{url}{path}:predict", {"instances": instances})
-        assert answer == (200, {"predictions": [[0.08], [0.0]]})
-    status, answer = http(
-        f"{url}:predict", {"instances": instances, "signature_name": "explain"}
-    )
-    assert list(answer["predictions"][0]) and status == 200
-    assert answer["predictions"][0]["fields"] == ["user", "tags", "price"]
-    columns = {"user": ["ab"], "tags": [["x"]], "price": [5.0]}
-    answer = http(f"{url}:predict", {"inputs": columns})
-    assert answer == (200, {"outputs": [[0.08]]})
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status", "message"),
-    [
-        ("other:predict", {"instances": [1]}, 404, "Servable not found for request"),
-        ("parts/versions/9:predict", {}, 404, "Specific(parts, 9)"),
-        ("parts:guess", {}, 400, "Malformed request: POST /v1/models/parts:guess"),
-        ("parts:predict", {}, 400, "Missing 'inputs' or 'instances' key"),
-        ("parts:predict", {"inputs": {"user": ["a"]}}, 400, "Missing named input: "),
-        ("parts:predict", {"instances": [{"user": "a"}]}, 400, "keys must be equal"),
-        (
-            "parts:predict",
-            {"inputs": {"user": [5], "tags": [[""]], "price": [1.0]}},
-            400,
-            "JSON Value: 5 is not of expected type: string",
-        ),
-        (
-            "parts:predict",
-            {"inputs": {"user": ["a"], "tags": [["a", "b"], ["c"]], "price": [1.0]}},
-            400,
-            "Encountered list at unexpected size: 1 at level: 1",
-        ),
-        (
-            "parts:predict",
-            {"inputs": {"user": ["a"], "tags": [[""]], "price": [2**24 + 1]}},
-            400,
-            "is not of expected type: float32",
-        ),
-        (
-            "parts:predict",
-            {"inputs": {"user": ["a", "b"], "tags": [[""]], "price": [1.0]}},
-            400,
-            "Shapes of all inputs must match",
-        ),
-        ("parts:predict", {"signature_name": "no"}, 400, 'signature name: "no"'),
-        ("parts:regress", {"examples": [{"price": 1.0}]}, 400, "one input Tensor"),
-    ],
-)
-def test_the_standin_refuses_as_tf_serving_does(
-    parts_server, path, body, status, message
-):
-    answer = http(f"{parts_server.rest}/v1/models/{path}", body)
-    assert answer[0] == status
-    assert message in answer[1]["error"]
-
-
-def test_the_standin_classifies_and_regresses(parts_server):
-    url = f"{parts_server.rest}/v1/models/parts"
-    examples = [{"price": 5.0, "user": "ü"}, {"price": [10.0]}]
-    regress = {"examples": examples, "signature_name": "regress"}
-    status, answer = http(f"{url}:regress", regress)
-    assert (status, answer["results"]) == (200, pytest.approx([0.05, 0.1]))
-    classify = {"examples": examples, "signature_name": "classify"}
-    status, answer = http(f"{url}:classify", classify)
-    assert status == 200
-    assert [[label for label, _ in r] for r in answer["results"]] == [["0", "1"]] * 2
-    scores = [score for r in answer["results"] for _, score in r]
-    assert scores == pytest.approx([0.95, 0.05, 0.9, 0.1])
-    example = tf.train.Example()
-    example.features.feature["price"].float_list.value.append(5.0)
-    with grpc.insecure_channel(parts_server.grpc) as channel:
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        request = regression_pb2.RegressionRequest()
-        request.model_spec.name = "parts"
-        request.model_spec.signature_name = "regress"
-        request.input.example_list.examples.append(example)
-        answer = stub.Regress(request, timeout=SLOW)
-        values = [regression.value for regression in answer.result.regressions]
-        assert values == pytest.approx([0.05])
-        request = classification_pb2.ClassificationRequest()
-        request.model_spec.name = "parts"
-        request.model_spec.signature_name = "serving_default"
-        request.input.example_list.examples.append(example)
-        with pytest.raises(grpc.RpcError) as caught:
-            stub.Classify(request, timeout=SLOW)
-        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        request.model_spec.signature_name = "classify"
-        answer = stub.Classify(request, timeout=SLOW)
-        classes = answer.result.classifications[0].classes
-        assert [c.label for c in classes] == ["0", "1"]
-        assert [c.score for c in classes] == pytest.approx([0.95, 0.05])
-
-
-def test_the_standin_is_a_program(folder, expected):
-    process = subprocess.Popen(
-        [
-            *(sys.executable, serving_standin.__file__),
-            *(folder / "models" / "clicks", "--port", "0", "--rest_api_port", "0"),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        line = process.stdout.readline()
-        grpc_address, rest_address = re.search(
-            "gRPC at (.*), REST at (.*)", line
-        ).groups()
-        for address in (grpc_address, rest_address):
-            with Client(address, "clicks", deadline=SLOW) as client:
-                same(client.predict(ROWS), expected)
-    finally:
-        process.terminate()
-        assert process.wait(30) == 0
-        process.stdout.close()
 
 
 def test_a_log_without_a_schema_is_read_by_the_servers_inputs(tmp_path):
