@@ -440,12 +440,13 @@ def test_no_server(scheme):
 def test_a_server_that_comes_back(folder, transport, expected):
     """On connections that the client had kept, too."""
     path = folder / "models" / "clicks"
-    with Standin(path) as server:
+    with Standin(path, enable_model_warmup=False) as server:
         ports = [int(address.split(":")[-1]) for address in (server.grpc, server.rest)]
         client = Client(getattr(server, transport), "clicks", deadline=SLOW)
         same(client.predict(ROWS), expected)
         same(client.predict(ROWS), expected)
-    with client, Standin(path, port=ports[0], rest_api_port=ports[1]):
+    again = {"port": ports[0], "rest_api_port": ports[1]}
+    with client, Standin(path, **again, enable_model_warmup=False):
         same(client.predict(ROWS), expected)
 
 
@@ -465,7 +466,8 @@ def test_a_server_that_comes_late_is_found_by_a_retry():
 
 
 def test_rest_keeps_its_connection(folder, expected):
-    with Standin(folder / "models" / "clicks") as server:
+    path = folder / "models" / "clicks"
+    with Standin(path, enable_model_warmup=False) as server:
         with Client(server.rest, "clicks", deadline=SLOW, retries=0) as client:
             for _ in range(3):
                 same(client.predict(ROWS), expected)

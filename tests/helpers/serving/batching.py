@@ -214,12 +214,14 @@ class Batcher:
             arrays = _padded(arrays)
         elif len({array.shape[1:] for array in arrays}) > 1:
             raise Refused("FAILED_PRECONDITION", UNEQUAL.format(name))
-        try:
-            return np.concatenate(arrays)
-        except ValueError as error:
+        if kinds := {array.dtype for array in arrays} - {arrays[0].dtype}:
             raise Refused(
-                "INTERNAL", f"Tensor concat operation failed: {error}"
-            ) from None
+                "INTERNAL",
+                "Tensor concat operation failed: INVALID_ARGUMENT: Cannot concatenate "
+                "tensors that have different data types: Got "
+                f"{arrays[0].dtype} and {kinds.pop()}.",
+            )
+        return np.concatenate(arrays)
 
 
 def _rows(inputs):

@@ -37,6 +37,7 @@ class Standin:
         rest_api_port: The REST port, likewise.
         batching: `BatchingParameters`, or their text form, for `--enable_batching`;
             None serves each request alone.
+        enable_model_warmup: Whether warm-up requests are replayed first.
 
     Attributes:
         grpc: Address of the gRPC server, `"localhost:PORT"`.
@@ -52,7 +53,15 @@ class Standin:
     """
 
     def __init__(
-        self, path, name=None, *, labels=None, port=0, rest_api_port=0, batching=None
+        self,
+        path,
+        name=None,
+        *,
+        labels=None,
+        port=0,
+        rest_api_port=0,
+        batching=None,
+        enable_model_warmup=True,
     ):
         version = newest_version(path)
         if isinstance(batching, str):
@@ -64,7 +73,8 @@ class Standin:
         self._model = Model(version, batching)
         self.rows, self.batches = self._model.rows, self._model.batches
         try:
-            warm_up(self._model, version)
+            if enable_model_warmup:
+                warm_up(self._model, version)
         except BaseException:
             self._model.close()
             raise
