@@ -1,7 +1,8 @@
-"""The stand-in answers as TF Serving 2.20.0 was seen to answer.
+"""The stand-in answers as TF Serving 2.20.0 does.
 
-The tables are those answers: each line is a request, and the status and words that it
-gets. A client that is right by them is right by the server.
+The tables are its answers: each line is a request, and the status and words that it
+gets. What is under "Seen" was asked of the real server; the rest, and words that nobody
+noted, are what its sources say. A client that is right by them is right by the server.
 """
 
 import http.client
@@ -101,19 +102,15 @@ def raw(old, new, body=None):
 
 ONE = {"outputs": [[0.08]]}
 TAKEN = {  # path, body, answer
-    "columns": (":predict", columns(), ONE),
+    # Seen.
     "rows": (":predict", rows({}, {"user": ""}), {"predictions": [[0.08], [0.06]]}),
-    "a version": ("/versions/3:predict", columns(), ONE),
-    "a label": ("/labels/stable:predict", columns(), ONE),
+    "columns": (":predict", columns(), ONE),
     "a whole number of 2**24 and more for a float": (
         ":predict",
         columns(price=[2**24 + 1]),
         {"outputs": [[167772.203]]},
     ),
     "Inf": (":predict", raw(b"5.0", b"Inf"), {"outputs": [[INFINITY]]}),
-    "-Infinity": (":predict", raw(b"5.0", b"-Infinity"), {"outputs": [[-INFINITY]]}),
-    "NaN": (":predict", raw(b"5.0", b"NaN"), {"outputs": [[0.03]]}),
-    "base64": (":predict", columns(user=[{"b64": "YWI="}]), ONE),
     "base64 without its padding": (":predict", columns(user=[{"b64": "YWI"}]), ONE),
     "a body that is no UTF-8": (":predict", raw(b'"ab"', b'"\xff\xfe"'), ONE),
     "text after the JSON": (":predict", raw(b"}}", b"}} and more"), ONE),
@@ -147,6 +144,12 @@ TAKEN = {  # path, body, answer
         {"results": [[["0", 0.95], ["1", 0.05]], [["0", 0.9], ["1", 0.1]]]},
     ),
     "regress": (":regress", regress(), {"results": [0.05]}),
+    # By the sources.
+    "a version": ("/versions/3:predict", columns(), ONE),
+    "a label": ("/labels/stable:predict", columns(), ONE),
+    "-Infinity": (":predict", raw(b"5.0", b"-Infinity"), {"outputs": [[-INFINITY]]}),
+    "NaN": (":predict", raw(b"5.0", b"NaN"), {"outputs": [[0.03]]}),
+    "base64": (":predict", columns(user=[{"b64": "YWI="}]), ONE),
     "a context": (
         ":regress",
         regress(examples=[{"user": "ü"}], context={"price": 7.0}),
@@ -180,6 +183,7 @@ def assert_same(found, wanted):
 OF_ROW = "Failed to process element: 0 key: "
 LIST_OF_INPUTS = " of 'instances' list. Error: INVALID_ARGUMENT: "
 REFUSED = {  # method, path, body, status, what the error begins with
+    # Seen.
     "GET :predict": (
         *("GET", "parts:predict", b"", 400),
         "Malformed request: GET /v1/models/parts:predict",
@@ -192,6 +196,41 @@ REFUSED = {  # method, path, body, status, what the error begins with
         *("DELETE", "parts", b"", 400),
         "Malformed request: DELETE /v1/models/parts",
     ),
+    "1e400": (
+        *("POST", "parts:predict", raw(b"5.0", b"1e400"), 400),
+        "JSON Parse error: Number too big to be stored in double.",
+    ),
+    "a lone surrogate": (
+        *("POST", "parts:predict", raw(b'"ab"', b'"\\ud83d"'), 400),
+        "JSON Parse error: The surrogate pair in string is invalid.",
+    ),
+    "base64 of other letters": (
+        *("POST", "parts:predict", columns(user=[{"b64": "!!"}]), 400),
+        "Unable to base64 decode",
+    ),
+    "urlsafe base64": (
+        *("POST", "parts:predict", columns(user=[{"b64": "_-8="}]), 400),
+        "Unable to base64 decode",
+    ),
+    "a number for text, in rows": (
+        *("POST", "parts:predict", rows({"user": 5}), 400),
+        f"{OF_ROW}user{LIST_OF_INPUTS}"
+        "JSON Value: 5 Type: Number is not of expected type: string",
+    ),
+    "lists of unequal length, in rows": (
+        *("POST", "parts:predict", rows({}, {"tags": ["x", "y"]}), 400),
+        "Failed to process element: 1 key: tags of 'instances' list. Error: "
+        "INVALID_ARGUMENT: Expecting tensor size: 1 but got: 2",
+    ),
+    "a context of null": (
+        *("POST", "parts:regress", regress(context=None), 400),
+        "Example must be JSON object but got JSON Null",
+    ),
+    "a context that is a list": (
+        *("POST", "parts:regress", regress(context=[]), 400),
+        "Example must be JSON object but got JSON Array",
+    ),
+    # By the sources.
     "an unknown method": (
         *("POST", "parts:guess", columns(), 400),
         "Malformed request: POST /v1/models/parts:guess",
@@ -220,25 +259,9 @@ REFUSED = {  # method, path, body, status, what the error begins with
         *("POST", "parts:predict", b"", 400),
         "JSON Parse error: The document is empty",
     ),
-    "1e400": (
-        *("POST", "parts:predict", raw(b"5.0", b"1e400"), 400),
-        "JSON Parse error: Number too big to be stored in double.",
-    ),
-    "a lone surrogate": (
-        *("POST", "parts:predict", raw(b'"ab"', b'"\\ud83d"'), 400),
-        "JSON Parse error: The surrogate pair in string is invalid.",
-    ),
     "no object": (
         *("POST", "parts:predict", b"[1]", 400),
         "JSON Value: [\n    1\n] Is not object",
-    ),
-    "base64 of other letters": (
-        *("POST", "parts:predict", columns(user=[{"b64": "!!"}]), 400),
-        "Unable to base64 decode",
-    ),
-    "urlsafe base64": (
-        *("POST", "parts:predict", columns(user=[{"b64": "_-8="}]), 400),
-        "Unable to base64 decode",
     ),
     "neither rows nor columns": (
         *("POST", "parts:predict", {}, 400),
@@ -273,11 +296,6 @@ REFUSED = {  # method, path, body, status, what the error begins with
         *(columns(user=["a", "b"], tags=[["a", "b"], ["c"]], price=[1, 2]), 400),
         "Encountered list at unexpected size: 1 at level: 1 expected size: 2",
     ),
-    "a number for text, in rows": (
-        *("POST", "parts:predict", rows({"user": 5}), 400),
-        f"{OF_ROW}user{LIST_OF_INPUTS}"
-        "JSON Value: 5 Type: Number is not of expected type: string",
-    ),
     "base64 of other letters, in rows": (
         *("POST", "parts:predict", rows({"user": {"b64": "!!"}}), 400),
         f"{OF_ROW}user{LIST_OF_INPUTS}Unable to base64 decode",
@@ -291,11 +309,6 @@ REFUSED = {  # method, path, body, status, what the error begins with
         "Failed to process element: 0 of 'instances' list. JSON object: {\n"
         '    "user": "a"\n} keys must be equal to: price,tags,user',
     ),
-    "lists of unequal length, in rows": (
-        *("POST", "parts:predict", rows({}, {"tags": ["x", "y"]}), 400),
-        "Failed to process element: 1 key: tags of 'instances' list. Error: "
-        "INVALID_ARGUMENT: Expecting tensor size: 1 but got: 2",
-    ),
     "rows without names": (
         *("POST", "parts:predict", {"instances": [["ab", ["x"], 5.0]]}, 400),
         "instances is a plain list, but expecting list of objects as multiple input "
@@ -304,14 +317,6 @@ REFUSED = {  # method, path, body, status, what the error begins with
     "unequal numbers of rows": (
         *("POST", "parts:predict", columns(user=["a", "b"]), 400),
         "Shapes of all inputs must match",  # by the model
-    ),
-    "a context of null": (
-        *("POST", "parts:regress", regress(context=None), 400),
-        "Example must be JSON object but got JSON Null",
-    ),
-    "a context that is a list": (
-        *("POST", "parts:regress", regress(context=[]), 400),
-        "Example must be JSON object but got JSON Array",
     ),
     "no examples": (
         *("POST", "parts:regress", regress(examples=[]), 400),
@@ -484,6 +489,20 @@ def ids(*values, dtype=np.int32):
 
 BROKEN = b"\x0a\xff"  # no tf.Example
 REFUSED_BY_GRPC = {  # signature, inputs, what is asked for, code, part of the message
+    # Seen.
+    "an unknown label": (
+        *("", row(), {"label": "new"}),
+        *("INVALID_ARGUMENT", "Unrecognized servable version label: new"),
+    ),
+    "another type: the field is not named": (
+        *("", row(price=np.int64([5])), {}),
+        *("INVALID_ARGUMENT", "] to be float but int64 is provided"),
+    ),
+    "a broken tf.Example": (
+        *("regress", {"inputs": [BROKEN]}, {}),
+        *("INVALID_ARGUMENT", "Could not parse example input"),
+    ),
+    # By the sources.
     "an unknown model": (
         *("", row(), {"name": "other"}),
         *("NOT_FOUND", "Servable not found for request: Latest(other)"),
@@ -491,10 +510,6 @@ REFUSED_BY_GRPC = {  # signature, inputs, what is asked for, code, part of the m
     "an unknown version": (
         *("", row(), {"version": 9}),
         *("NOT_FOUND", "Servable not found for request: Specific(parts, 9)"),
-    ),
-    "an unknown label": (
-        *("", row(), {"label": "new"}),
-        *("INVALID_ARGUMENT", "Unrecognized servable version label: new"),
     ),
     "an unknown signature": (
         *("no", row(), {}),
@@ -515,17 +530,9 @@ REFUSED_BY_GRPC = {  # signature, inputs, what is asked for, code, part of the m
         "INVALID_ARGUMENT",
         "Signature input alias: ids(feed name: slots_ids:0) not found in request",
     ),
-    "another type: the field is not named": (
-        *("", row(price=np.int64([5])), {}),
-        *("INVALID_ARGUMENT", "] to be float but int64 is provided"),
-    ),
     "unequal numbers of rows: the model's matter": (
         *("", row(user=["a", "b"]), {}),
         *("INVALID_ARGUMENT", "Shapes of all inputs must match"),
-    ),
-    "a broken tf.Example": (
-        *("regress", {"inputs": [BROKEN]}, {}),
-        *("INVALID_ARGUMENT", "Could not parse example input"),
     ),
 }
 
@@ -551,6 +558,12 @@ def test_an_output_filter(server):
             predict(server, "explain", names, **row())
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert caught.value.details() == told
+
+
+def test_the_loaders_own_signature_is_not_run(server):
+    """What TF Serving says to that is not known."""
+    with pytest.raises(grpc.RpcError, match="the stand-in does not run __saved_model"):
+        predict(server, "__saved_model_init_op")
 
 
 def test_no_shape_is_held_but_by_the_graph(server):

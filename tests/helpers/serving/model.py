@@ -5,6 +5,7 @@ alone, and the model does the rest.
 """
 
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +59,17 @@ class Model:
         self.signatures = dict(graph.signature_def)
         self.rows = []
         self._session = Session(path)
+        self._running, self._changed = 0, threading.Condition()
         self._batcher = batching and Batcher(batching, self._run)
         self.batches = self._batcher.sizes if batching else []
 
     def close(self):
+        """Frees it, after the requests that run."""
         if self._batcher:
             self._batcher.close()
-        self._session.close()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running)
+            self._session.close()
 
     def predict(self, name, inputs, output_filter=()):
         """Answers a Predict request.
@@ -103,13 +108,16 @@ class Model:
         """For each serialized tf.Example a list of (label, score)."""
         signature = self._of_examples(name)
         outputs = [key for key in ("classes", "scores") if key in signature.outputs]
-        if "inputs" not in signature.inputs or not outputs:
+        if "inputs" not in signature.inputs:
+            raise Refused(
+                "FAILED_PRECONDITION",
+                f"No classification inputs found in SignatureDef: {signature}",
+            )
+        if not outputs:
             raise Refused(
                 "FAILED_PRECONDITION",
                 "Expected classification signature outputs to contain at least one of "
-                '"classes" or "scores".'
-                if "inputs" in signature.inputs
-                else f"No classification inputs found in SignatureDef: {signature}",
+                f'"classes" or "scores". Signature was: {signature}',
             )
         found = self._ask(name, _examples(examples), outputs)
         rows = []
@@ -125,8 +133,8 @@ class Model:
     def regress(self, name, examples):
         """For each serialized tf.Example a number."""
         signature = self._of_examples(name)
-        for side, key in (("inputs", "inputs"), ("outputs", "outputs")):
-            if key not in getattr(signature, side):
+        for side in ("inputs", "outputs"):  # each has the one of its own name
+            if side not in getattr(signature, side):
                 raise Refused(
                     "FAILED_PRECONDITION",
                     f"No regression {side} found in SignatureDef: {signature}",
@@ -161,12 +169,12 @@ class Model:
                 raise Refused(
                     "UNIMPLEMENTED", f"{key}: the stand-in has no {array.dtype}"
                 )
-        infos = self.signatures[name].inputs
-        inputs = {infos[key].name: array for key, array in inputs.items()}
-        is_batched = self._batcher and set(outputs) == set(
-            self.signatures[name].outputs
-        )
-        run = self._batcher.run if is_batched else self._run
+        if name not in self._session.signatures:
+            raise Refused("UNIMPLEMENTED", f"the stand-in does not run {name}")
+        signature = self.signatures[name]
+        inputs = {signature.inputs[key].name: array for key, array in inputs.items()}
+        is_whole = set(outputs) == set(signature.outputs)
+        run = self._batcher.run if self._batcher and is_whole else self._run
         return run((name, frozenset(outputs)), inputs)
 
     def _run(self, key, inputs):
@@ -180,10 +188,16 @@ class Model:
                 "inputs": {tensor: (tensor, dtype, None) for tensor, dtype in asked[1]},
                 "outputs": {output: known[output] for output in sorted(outputs)},
             }
+        with self._changed:
+            self._running += 1
         try:
             return self._session.run(asked, inputs)
         except RuntimeError as error:
             raise Refused.by_tensorflow(error) from None
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
 
 
 def _check_inputs(signature, inputs):
