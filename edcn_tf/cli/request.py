@@ -12,7 +12,10 @@ def add(command):
         """--row '{"user_id": "u17", "price": 59.9}'""",
     )
     parser.add_argument(
-        "address", metavar="ADDRESS", help="HOST:PORT (gRPC) or http://HOST:PORT (REST)"
+        "address",
+        metavar="ADDRESS",
+        help="HOST:PORT (gRPC) or http://HOST:PORT (REST); with TLS, grpcs://HOST:PORT "
+        "or https://HOST:PORT",
     )
     parser.add_argument("--model", required=True, metavar="NAME", help="its name there")
     rows = parser.add_mutually_exclusive_group(required=True)
@@ -45,6 +48,22 @@ def add(command):
         metavar="SECONDS",
         help="for each request of up to 512 rows, with its retries; default: 1",
     )
+    tls = parser.add_argument_group("TLS")
+    tls.add_argument(
+        "--ca",
+        metavar="FILE",
+        help="certificates (PEM) of those who may vouch for the server; default: those "
+        "that gRPC, or the system, brings",
+    )
+    tls.add_argument(
+        "--certificate", metavar="FILE", help="our own (PEM), if the server wants one"
+    )
+    tls.add_argument(
+        "--key", metavar="FILE", help="its key, not encrypted; default: in that file"
+    )
+    tls.add_argument(
+        "--token-file", metavar="FILE", help="bearer token, read for each request"
+    )
     parser.set_defaults(action=run)
 
 
@@ -61,5 +80,9 @@ def run(args):
         signature=args.signature,
         version=args.version,
         deadline=args.deadline,
+        ca=args.ca,
+        certificate=args.certificate,
+        key=args.key,
+        token_file=args.token_file,
     ):
         print(line)

@@ -1,6 +1,7 @@
 """Ask a served model for probabilities: a client of TF Serving, by gRPC or REST."""
 
+from .async_client import AsyncClient
 from .client import Client
-from .served_model import ServingError
+from .errors import ServingError
 
-__all__ = ["Client", "ServingError"]
+__all__ = ["AsyncClient", "Client", "ServingError"]

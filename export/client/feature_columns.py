@@ -60,7 +60,7 @@ UNFIT = (_Unfit, *NOT_CONVERTED)
 
 
 class Input(NamedTuple):
-    """What a row holds for an input: one value, a list, or a vector of `length`."""
+    """What a row holds for an input: one value, a list, or `length` numbers."""
 
     dtype: str
     is_list: bool
@@ -107,6 +107,22 @@ def read_columns(rows, fields, what="row", aliases=None):
     return converted, count
 
 
+def check_examples(columns):
+    """Raises an `InputError` where a text is no serialized tf.Example."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.train import Example
+
+    for name, column in columns.items():
+        for number, value in enumerate(column.to_pylist(), 1):
+            try:
+                Example.FromString(value)
+            except DecodeError:
+                raise InputError(
+                    f"{where('row', number)}, field {name!r}: expected a serialized "
+                    f"tf.Example. Received: {shown(value)}"
+                ) from None
+
+
 def to_tensor(column, dtype):
     """A converted column, `[B]`, or lists as `[B, length]` filled up with missing."""
     if not pa.types.is_list(column.type):
@@ -129,8 +145,10 @@ def _converted(values, name, field, what, first):
     """
     try:
         array = pa.array(values, from_pandas=True)
-        if field.length:
+        if field.length and field.dtype == "float32":
             return _vectors(array, field)
+        if field.length:
+            return _sized(array, field)
         convert = _lists if field.is_list else _values
         return convert(array, field.dtype)
     except UNFIT:
@@ -145,8 +163,10 @@ def _converted(values, name, field, what, first):
     if value is not raw:
         return _converted([value], name, field, what, first)
     expected = EXPECTED[field.dtype]
-    if field.length:
+    if field.length and field.dtype == "float32":
         expected = f"a list of {field.length} finite numbers, or None"
+    elif field.length:
+        expected = f"a list of {field.length} values, each {expected}"
     elif field.is_list and isinstance(value, LISTS):
         expected = f"a list, each value of it {expected}"
     elif field.is_list:
@@ -189,6 +209,14 @@ def _vectors(array, field):
     vectors[given] = numbers[given[rows]].reshape(-1, field.length)
     offsets = np.arange(len(lengths) + 1, dtype=np.int32) * field.length
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), vectors.ravel())
+
+
+def _sized(array, field):
+    """Lists of `length` values, as ids are."""
+    lists = _lists(array, field.dtype)
+    if (pc.list_value_length(lists).to_numpy() != field.length).any():
+        raise _Unfit
+    return lists
 
 
 def _values(array, dtype):

@@ -1,6 +1,7 @@
 """Requests to a served model of rows given as text: `edcn request`."""
 
 import json
+import math
 
 from edcn_tf.errors import InputError
 from edcn_tf.field import MOST_SLOTS, Field
@@ -9,7 +10,7 @@ from edcn_tf.logs.reading import read_log
 from edcn_tf.schema import Schema
 
 from .client import Client
-from .served_model import ServingError
+from .errors import ServingError
 
 
 def request_probabilities(
@@ -23,6 +24,10 @@ def request_probabilities(
     signature="serving_default",
     version=None,
     deadline=1.0,
+    ca=None,
+    certificate=None,
+    key=None,
+    token_file=None,
 ):
     """Yields the lines that `edcn request` prints, as the answers come in.
 
@@ -39,13 +44,24 @@ def request_probabilities(
         signature: `serving_default` for a probability a line, `explain` for a table
             of each row, `rank` for the probabilities of a row's candidates in a line.
         version: The model's version; the newest by default.
-        deadline: Seconds for each request.
+        deadline: Seconds for each request of up to 512 rows, or a row's candidates.
+        ca, certificate, key: Files for TLS, as `Client` takes them.
+        token_file: File with the token, which is read for each request.
 
     Raises:
         InputError: If a row does not fit the model, or the server does not answer.
     """
-    options = {"version": version, "deadline": deadline, "schema": schema}
-    with Client(address, model, **options) as client:
+    with Client(
+        address,
+        model,
+        version=version,
+        deadline=deadline,
+        schema=schema,
+        ca=ca,
+        certificate=certificate,
+        key=key,
+        token=None if token_file is None else lambda: _read_token(token_file),
+    ) as client:
         try:
             if rows is not None:
                 batches = [[_parsed(row, f"row {i}") for i, row in enumerate(rows, 1)]]
@@ -55,6 +71,10 @@ def request_probabilities(
                 batches = _read_log(client, path, format, schema)
             first = 1
             for batch in batches:
+                # A call for all of it, which checks all before anything is sent.
+                client.deadline = deadline * max(
+                    1, math.ceil(len(batch) / client.batch_size)
+                )
                 yield from ANSWERS[signature](client, batch, first)
                 first += len(batch)
         except ServingError as error:
@@ -96,6 +116,11 @@ ANSWERS = {
     "explain": _explanations,
     "rank": _rankings,
 }
+
+
+def _read_token(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip()
 
 
 def _parsed(text, where):

@@ -4,49 +4,57 @@ import base64
 import contextlib
 import http.client
 import json
+import ssl
 import time
 import urllib.parse
 
 import numpy as np
 import pyarrow as pa
 
-from .served_model import ServingError, read_signatures
+from .connection import MOST_IDLE
+from .errors import serving_error
+from .served_model import read_signatures
 
-CONNECTIONS = {
-    "http": http.client.HTTPConnection,
-    "https": http.client.HTTPSConnection,
-}
 HTTP_CODES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
+    409: "ABORTED",
     429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
     500: "INTERNAL",
     501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",  # what a proxy says of a server that it cannot reach
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
 
 
 class RestTransport:
-    """TF Serving's REST interface. Connections are kept for the next request."""
+    """TF Serving's REST interface. Connections are kept for the next request.
 
-    def __init__(self, address, model):
-        self._url = url = urllib.parse.urlsplit(address)
+    Its coroutines never wait: what they call blocks.
+    """
+
+    def __init__(self, address, model, credentials):
+        self._url = url = urllib.parse.urlsplit(address.place)
+        self._credentials = credentials
         self._path = f"{url.path.rstrip('/')}/v1/models/{_quoted(model.name)}"
         if model.version is not None:
             self._path += f"/versions/{model.version}"
         elif model.version_label is not None:
             self._path += f"/labels/{_quoted(model.version_label)}"
-        self._idle = []  # of any thread: list.append and list.pop are atomic
+        # Connections, and when each was last used, of any thread: list.append and
+        # list.pop are atomic.
+        self._idle = []
 
-    def signatures(self, seconds):
+    async def signatures(self, seconds):
         """Name -> `Signature`, as the server has them."""
         metadata = self._ask("GET", "/metadata", None, "metadata", seconds)
         return read_signatures(metadata["signature_def"])
 
-    def predict(self, name, signature, tensors, seconds):
+    async def predict(self, name, signature, tensors, seconds):
         """Name -> array of each output of the signature called `name`."""
         inputs = {key: _nested(*tensor) for key, tensor in tensors.items()}
         # NaN and Infinity are bare words, which TF Serving's parser takes.
@@ -59,9 +67,9 @@ class RestTransport:
             for key, value in answer.items()
         }
 
-    def close(self):
+    async def close(self):
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop()[0].close()
 
     def _ask(self, method, path, body, key, seconds):
         """What the server answers under `key`."""
@@ -69,13 +77,13 @@ class RestTransport:
         try:
             status, text = self._exchange(method, path, body, end)
         except TimeoutError:
-            raise ServingError("no answer in time", "DEADLINE_EXCEEDED") from None
+            raise serving_error("DEADLINE_EXCEEDED", "no answer in time") from None
         except OSError as error:
             reason = f"cannot reach the server ({error})"
-            raise ServingError(reason, "UNAVAILABLE") from None
+            raise serving_error("UNAVAILABLE", reason) from None
         except http.client.HTTPException as error:
             reason = f"no HTTP answer ({error!r}); is this the REST port?"
-            raise ServingError(reason, "UNKNOWN") from None
+            raise serving_error("UNKNOWN", reason) from None
         try:
             answer = json.loads(text)
         except ValueError:
@@ -85,16 +93,17 @@ class RestTransport:
         reason = answer.get("error") if isinstance(answer, dict) else None
         reason = reason or f"not what was asked for: {text.decode(errors='replace')}"
         code = "UNKNOWN" if status == 200 else HTTP_CODES.get(status, f"HTTP {status}")
-        raise ServingError(reason, code)
+        raise serving_error(code, reason)
 
     def _exchange(self, method, path, body, end):
         """Status and text of the answer; the whole of it may take until `end`."""
+        headers = self._credentials.headers() if self._credentials else {}
         while True:
             connection, is_new = self._connection(end)
             try:
                 socket = connection.sock
                 socket.settimeout(_remaining(end))
-                connection.request(method, self._path + path, body)
+                connection.request(method, self._path + path, body, headers)
                 socket.settimeout(_remaining(end))
                 response = connection.getresponse()
                 text = b""
@@ -105,19 +114,28 @@ class RestTransport:
             except BaseException as error:
                 connection.close()
                 # A kept connection may have been closed by the server meanwhile.
-                if is_new or not isinstance(error, ConnectionError):
+                if is_new or not isinstance(error, (ConnectionError, ssl.SSLError)):
                     raise
                 continue
             if connection.sock:  # which the server wants to keep, too
-                self._idle.append(connection)
+                self._idle.append((connection, time.monotonic()))
             return response.status, text
 
     def _connection(self, end):
         """A connection, and whether it is a new one."""
         with contextlib.suppress(IndexError):
-            return self._idle.pop(), False
-        kind = CONNECTIONS[self._url.scheme]
-        connection = kind(self._url.hostname, self._url.port, timeout=_remaining(end))
+            while True:
+                connection, since = self._idle.pop()
+                if time.monotonic() - since < MOST_IDLE:
+                    return connection, False
+                connection.close()
+        place = self._url.hostname, self._url.port
+        if self._credentials is None:
+            connection = http.client.HTTPConnection(*place, timeout=_remaining(end))
+        else:
+            connection = http.client.HTTPSConnection(
+                *place, timeout=_remaining(end), context=self._credentials.context
+            )
         connection.connect()
         return connection, True
 

@@ -1,4 +1,4 @@
-"""What a server tells of a model, and how it says no: the same by gRPC and REST."""
+"""What a server tells of a model: the same by gRPC and REST."""
 
 from typing import Any, NamedTuple
 
@@ -8,19 +8,6 @@ DTYPES = {  # of TensorFlow -> ours
     "DT_INT64": "int64",
     "DT_INT32": "int32",
 }
-
-
-class ServingError(RuntimeError):
-    """The server could not be asked, or refused to answer.
-
-    Attributes:
-        code: Name of the gRPC status code, such as `"NOT_FOUND"`. HTTP statuses are
-            given the code that they mean: 503 is `"UNAVAILABLE"`.
-    """
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(" ".join(f"{code}: {message}".split())[:1000])
-        self.code = code
 
 
 class Model(NamedTuple):

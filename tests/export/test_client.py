@@ -16,8 +16,13 @@ import tensorflow as tf
 import edcn_tf
 from edcn import main
 from edcn_tf.evaluation.prediction import predict_log
-from edcn_tf.export.client import Client, ServingError, feature_columns, request
-from edcn_tf.export.client import client as client_module
+from edcn_tf.export.client import (
+    Client,
+    ServingError,
+    base_client,
+    feature_columns,
+    request,
+)
 from edcn_tf.export.client.feature_columns import read_columns, to_tensor
 from edcn_tf.export.client.served_model import TensorInfo
 from edcn_tf.features import encoder
@@ -266,7 +271,7 @@ def test_large_inputs_go_in_batches(server, client, model):
 def test_a_long_list_lengthens_its_own_batch_alone(server, transport, monkeypatch):
     sent = []
     monkeypatch.setattr(
-        client_module,
+        base_client,
         "to_tensor",
         lambda *args: sent.append(to_tensor(*args)) or sent[-1],
     )
@@ -504,7 +509,7 @@ def test_a_server_of_another_kind_is_told(server):
         ({"version": 1, "version_label": "a"}, "not both"),
         ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1"),
         ({"retries": -1}, "`retries` must be a whole number of at least 0"),
-        ({"deadline": 0}, "`deadline` must be above 0. Received: 0"),
+        ({"deadline": 0}, "`deadline` must be seconds, above 0. Received: 0"),
     ],
 )
 def test_arguments_are_checked(arguments, message):
