@@ -28,7 +28,7 @@ from edcn_tf.export.client.served_model import TensorInfo
 from edcn_tf.features import encoder
 from edcn_tf.records.writing import serialize_examples
 from helpers.forked import edcn
-from helpers.parts_model import Parts
+from helpers.parts_model import CANDIDATES, PARTS, Parts
 from helpers.serving import Standin
 
 NAN = float("nan")
@@ -706,13 +706,6 @@ def parts(parts_server, transport):
         yield client
 
 
-PARTS = [
-    {"user": "ab", "tags": ["x", "yz"], "price": 5.0},
-    {"user": None, "tags": [], "price": 1.5},
-    {"user": "abc", "tags": ["☃☃"], "price": None},
-]
-
-
 def test_explain_gives_arrays(parts):
     parts.batch_size = 2
     answer = parts.explain(PARTS)
@@ -725,13 +718,6 @@ def test_explain_gives_arrays(parts):
     nothing = parts.explain([])
     assert nothing["probability"].shape == (0,)
     assert nothing["contributions"].shape == (0, 3)
-
-
-CANDIDATES = [
-    {"tags": ["x", "yz"], "price": 5.0},
-    {"tags": None, "price": 2},
-    {"tags": ["xyz"], "price": 1.0},
-]
 
 
 def test_rank_scores_the_candidates_of_a_user(parts, parts_server):

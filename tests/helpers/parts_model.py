@@ -1,6 +1,17 @@
-"""A small SavedModel with every kind of signature."""
+"""A small SavedModel with every kind of signature, and rows for it."""
 
 import tensorflow as tf
+
+PARTS = [
+    {"user": "ab", "tags": ["x", "yz"], "price": 5.0},
+    {"user": None, "tags": [], "price": 1.5},
+    {"user": "abc", "tags": ["☃☃"], "price": None},
+]
+CANDIDATES = [
+    {"tags": ["x", "yz"], "price": 5.0},
+    {"tags": None, "price": 2},
+    {"tags": ["xyz"], "price": 1.0},
+]
 
 
 class Parts(tf.Module):

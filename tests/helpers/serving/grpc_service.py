@@ -72,6 +72,7 @@ class GrpcService(prediction_service_pb2_grpc.PredictionServiceServicer):
         spec = request.model_spec
         version = spec.version.value if spec.HasField("version") else None
         try:
+            self._standin.admit(dict(context.invocation_metadata()))
             if not request.HasField("model_spec"):
                 raise invalid("Missing ModelSpec")
             model = self._standin.called(method, spec.name, version, spec.version_label)

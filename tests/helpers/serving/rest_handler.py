@@ -41,6 +41,7 @@ class RestHandler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         body = self.rfile.read(int(length)) if length.isdecimal() else b""
         try:
+            self.standin.admit(self.headers)
             status, answer = 200, self._answer(path, body)
         except Refused as refused:
             status = HTTP_STATUS.get(refused.code, 500)

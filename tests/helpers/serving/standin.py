@@ -38,10 +38,12 @@ class Standin:
         batching: `BatchingParameters`, or their text form, for `--enable_batching`;
             None serves each request alone.
         enable_model_warmup: Whether warm-up requests are replayed first.
+        credentials: With TLS: what it shows and wants to see
+            (`helpers.certificates.ServerCredentials`).
 
     Attributes:
-        grpc: Address of the gRPC server, `"localhost:PORT"`.
-        rest: Address of the REST server, `"http://localhost:PORT"`.
+        grpc: Address of the gRPC server, `"localhost:PORT"`, with TLS after `grpcs://`.
+        rest: Address of the REST server, `"http://localhost:PORT"`, or `https://`.
         calls: Names of the methods that were called, in order; REST calls under the
             gRPC names.
         rows: First dimensions of the inputs of each predict request.
@@ -62,6 +64,7 @@ class Standin:
         rest_api_port=0,
         batching=None,
         enable_model_warmup=True,
+        credentials=None,
     ):
         version = newest_version(path)
         if isinstance(batching, str):
@@ -82,10 +85,18 @@ class Standin:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             GrpcService(self), self._grpc
         )
-        self.grpc = f"localhost:{self._grpc.add_insecure_port(f'localhost:{port}')}"
+        self.credentials, place = credentials, f"localhost:{port}"
+        if credentials is None:
+            self.grpc = f"localhost:{self._grpc.add_insecure_port(place)}"
+        else:
+            port = self._grpc.add_secure_port(place, credentials.of_grpc())
+            self.grpc = f"grpcs://localhost:{port}"
         handler = type("Handler", (RestHandler,), {"standin": self})
         self._http = _HttpServer(("localhost", rest_api_port), handler)
         self.rest = f"http://localhost:{self._http.server_port}"
+        if credentials is not None:
+            self._http.socket = credentials.wrapped(self._http.socket)
+            self.rest = f"https://localhost:{self._http.server_port}"
         self._grpc.start()
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
 
@@ -126,6 +137,15 @@ class Standin:
         """Notes a REST connection."""
         self.connections += 1
         self._open.append(connection)
+
+    def admit(self, headers):
+        """Refuses a request without the token.
+
+        Raises:
+            Refused: UNAUTHENTICATED.
+        """
+        if self.credentials is not None and not self.credentials.allow(headers):
+            raise Refused("UNAUTHENTICATED", "no such token")
 
     def called(self, method, name, version, label):
         """Notes a call, which may be made to fail, and gives the model asked for.
