@@ -143,7 +143,8 @@ class AioGrpcTransport(GrpcTransport):
                 "An AsyncClient belongs to the event loop that first awaited it: make "
                 "one in each. Received: another loop"
             )
-        return await super()._call(method, request, seconds, metadata)
+        call = await super()._call(method, request, seconds, metadata)
+        return await call
 
     async def close(self):
         if self._loop is not None:
