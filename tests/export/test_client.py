@@ -23,6 +23,7 @@ from edcn_tf.export.client import (
     feature_columns,
     request,
 )
+from edcn_tf.export.client.errors import BY_CODE, DeadlineExceededError
 from edcn_tf.export.client.feature_columns import read_columns, to_tensor
 from edcn_tf.export.client.served_model import TensorInfo
 from edcn_tf.features import encoder
@@ -301,6 +302,23 @@ def test_other_signatures(folder, client, model):
     same(client.predict({"inputs": records}, "examples"), scores)
 
 
+def test_rows_of_other_signatures_are_checked(server, client):
+    """The server would score ids of another width, and refuse all Examples for one."""
+    slots = client.signatures()["ids"].inputs["ids"].shape[-1]
+    ids = [[1] * slots, [1] * (slots - 1)]
+    server.calls.clear()
+    for wrong in (ids[1:], [*ids[1:], [1] * (slots + 1)], [None]):
+        message = f"row 2, field 'ids': expected a list of {slots} values, each a whole"
+        with pytest.raises(edcn_tf.InputError, match=message):
+            client.predict({"ids": [ids[0], *wrong]}, "ids")
+        client.signatures()
+    with pytest.raises(
+        edcn_tf.InputError, match="row 2, field 'inputs': expected a serialized tf.Ex"
+    ):
+        client.predict({"inputs": [b"", b"broken"]}, "examples")
+    assert set(server.calls) == {"GetModelMetadata"}
+
+
 def test_the_server_is_asked_once_what_the_model_takes(server, client):
     server.calls.clear()
     for _ in range(3):
@@ -412,6 +430,42 @@ def test_a_late_answer_is_not_waited_for(server, transport, expected):
         same(client.predict(ROWS), expected)  # and the late answer is not taken for it
 
 
+def test_the_deadline_is_of_all_requests_of_a_call(server, transport, expected):
+    """Those that ask what the model takes are among them."""
+    address = getattr(server, transport)
+    with Client(address, "clicks", batch_size=1) as client:
+        for first in ("GetModelMetadata", "Predict"):
+            client.deadline = 1.0
+            server.calls.clear()
+            with server.delayed(0.4):
+                start = time.monotonic()
+                with pytest.raises(DeadlineExceededError, match="the whole call"):
+                    client.predict(ROWS)
+                assert 0.9 < time.monotonic() - start < 2.5
+            # The third was given up; a machine with other work gets less far.
+            assert server.calls[0] == first
+            assert len(server.calls) <= 3
+            client.deadline = SLOW
+            client.signatures()
+        same(client.predict(ROWS), expected)
+        client.deadline = 1e-9
+        server.calls.clear()
+        with pytest.raises(DeadlineExceededError, match="no time was left to ask"):
+            client.predict(ROWS)
+        assert server.calls == []
+
+
+@pytest.mark.parametrize("code", ["FAILED_PRECONDITION", "NOT_FOUND", "INTERNAL"])
+def test_a_status_has_its_class(server, client, transport, code):
+    client.signatures()
+    server.fail(code, times=1)
+    with pytest.raises(ServingError, match="made to fail; ") as caught:
+        client.predict(ROWS)
+    if transport == "rest" and code == "FAILED_PRECONDITION":
+        code = "INVALID_ARGUMENT"  # which is all that HTTP's 400 tells
+    assert (type(caught.value), caught.value.code) == (BY_CODE[code], code)
+
+
 def test_retries_keep_to_the_deadline(server, transport):
     address = getattr(server, transport)
     with Client(address, "clicks", deadline=0.5, retries=1000) as client:
@@ -506,10 +560,15 @@ def test_a_server_of_another_kind_is_told(server):
         ({"address": "localhost:x"}, "Expected HOST:PORT for gRPC"),
         ({"address": "ftp://localhost:1"}, "Expected HOST:PORT for gRPC"),
         ({"address": "localhost:8500/v1"}, "Expected HOST:PORT for gRPC"),
+        ({"address": "grpcs://localhost"}, "with TLS, grpcs://HOST:PORT or https"),
+        ({"address": None}, "Expected HOST:PORT for gRPC"),
         ({"version": 1, "version_label": "a"}, "not both"),
         ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1"),
         ({"retries": -1}, "`retries` must be a whole number of at least 0"),
         ({"deadline": 0}, "`deadline` must be seconds, above 0. Received: 0"),
+        ({"deadline": None}, "`deadline` must be seconds, above 0. Received: None"),
+        ({"deadline": float("inf")}, "`deadline` must be seconds, above 0. Received: "),
+        ({"deadline": NAN}, "`deadline` must be seconds, above 0. Received: nan"),
     ],
 )
 def test_arguments_are_checked(arguments, message):
@@ -822,6 +881,19 @@ def test_the_command_reads_files(server, folder, tmp_path, capsys):
     (tmp_path / "rows.jsonl").write_text("\ufeff" + lines, encoding="utf-8")
     assert edcn_request(server, "--file", tmp_path / "rows.jsonl") == 0
     assert len(capsys.readouterr().out.split()) == 2
+
+
+def test_the_commands_deadline_is_of_each_request(server, tmp_path, capsys):
+    """So that it need not grow with the file."""
+    lines = [json.dumps(row()) for _ in range(1030)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    file = ("--file", tmp_path / "rows.jsonl", "--deadline", 1.5)
+    with server.delayed(0.8):
+        assert edcn_request(server, *file) == 0
+    assert len(capsys.readouterr().out.split()) == 1030
+    with server.delayed(2):
+        assert edcn_request(server, *file) == 1
+    assert "DEADLINE_EXCEEDED: " in capsys.readouterr().err
 
 
 def test_the_command_takes_a_field_by_its_column(server, expected, tmp_path, capsys):
