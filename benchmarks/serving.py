@@ -15,6 +15,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from edcn_tf import export
 from edcn_tf.directories import PreparedData, Run
+from edcn_tf.errors import InputError
 from edcn_tf.export.c_api import Session
 from edcn_tf.export.verification import __file__ as VERIFICATION
 from edcn_tf.features.encoder import Encoder, parsing_of_fields
@@ -28,22 +29,36 @@ from edcn_tf.records.writing import record_files
 from edcn_tf.schema import Schema
 from edcn_tf.training.callback import save_model
 
+from .serving_load import measure_load
+
 CANDIDATE_FIELDS = 6  # of the 39: an ad's, the rest are the user's and the context's
 CANDIDATES = 500
 BATCHES = (1, 32, 512)
 TURNS, CALLS = 10, 10
 LOG_ROWS = 100_000
+REQUESTS = 2000
 MIB = 1 << 20
 
 
-def benchmark_serving(rows=400_000):
+def benchmark_serving(rows=400_000, clients=None, requests=None):
     """Latency of the signatures of EDCN's default setting, with Criteo's 39 fields.
 
     Weights are random, which is as fast. What is compared takes turns in one run.
 
     Args:
         rows: Rows of the table whose export is measured.
+        clients: In place of all that, so many clients ask a server at once.
+        requests: So many in all; by default 2,000.
+
+    Raises:
+        InputError: If `requests` are given without `clients`; of clients, as
+            `measure_load`.
     """
+    if clients is not None:
+        measure_load(clients, requests or REQUESTS)
+        return
+    if requests is not None:
+        raise InputError("--requests goes with --clients alone")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         model, spec = _model(folder)

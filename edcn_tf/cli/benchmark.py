@@ -11,6 +11,7 @@ def add(command):
         "benchmark",
         "measure speed on this machine, or the models against each other",
         "edcn benchmark input\n  edcn benchmark models --out benchmark\n"
+        "  edcn benchmark serving --clients 16\n"
         "  edcn benchmark quality --out quality --seeds 5 --peers peers",
     )
     parser.add_argument(
@@ -74,6 +75,19 @@ def add(command):
         "environments are made in DIR if they are not there yet",
     )
     parser.add_argument(
+        "--clients",
+        type=at_least_one,
+        metavar="N",
+        help="for serving: so many clients ask a server at once, and each answer is "
+        "compared with that of the request alone; needs a checkout",
+    )
+    parser.add_argument(
+        "--requests",
+        type=at_least_one,
+        metavar="N",
+        help="for serving with --clients: how many in all; default: 2000",
+    )
+    parser.add_argument(
         "--figure", metavar="FILE", help="for growth: draw it into a new .svg or .png"
     )
     parser.set_defaults(action=run)
@@ -84,6 +98,7 @@ def run(args):
     from edcn_tf.errors import InputError
 
     names = ("rows", "peers", "figure", "out", "seeds", "data", "split_by", "models")
+    names += ("clients", "requests")
     given = {name: getattr(args, name) for name in names}
     options = {name: value for name, value in given.items() if value is not None}
     known = inspect.signature(benchmarks.BENCHMARKS[args.what]).parameters
