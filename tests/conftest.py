@@ -14,6 +14,7 @@ LONG = [  # files of a minute and more
     *("test_export_variety.py", "test_benchmarks.py", "test_signatures.py"),
     *("test_history_way.py", "test_history_layers.py", "test_history_models.py"),
     *("test_vector_way.py", "test_vector_models.py", "test_crossed_way.py"),
+    "test_client_connections.py",
 ]
 FAST = [  # files of tests that train nothing and export nothing: make test-fast
     *("test_checks.py", "test_choices.py", "test_layout.py", "test_schema.py"),
@@ -24,7 +25,7 @@ FAST = [  # files of tests that train nothing and export nothing: make test-fast
     *("test_options.py", "test_tuning_page.py", "test_client_rows.py"),
     *("test_usable.py", "test_vector_columns.py", "test_vector_features.py"),
     *("test_timestamps.py", "test_json_lines.py", "test_folders.py"),
-    "test_framing.py",
+    *("test_framing.py", "test_client_errors.py"),
     "test_crosses.py",
 ]
 
