@@ -15,7 +15,7 @@ from edcn_tf.export.client.errors import (
 )
 from helpers.certificates import ServerCredentials, make_authority, make_certificate
 from helpers.parts_model import CANDIDATES, PARTS, Parts
-from helpers.serving_standin import Standin
+from helpers.serving import Standin
 
 SLOW = 30.0  # seconds: where a test is not of deadlines
 
