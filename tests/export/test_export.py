@@ -12,12 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from google.protobuf import (
-    descriptor_pb2,
-    descriptor_pool,
-    message_factory,
-    text_format,
-)
+from google.protobuf import text_format
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -28,6 +23,7 @@ from edcn_tf.export.c_api import Session
 from edcn_tf.export.publishing import keep_newest, publish_version, versions
 from edcn_tf.export.scoring import BATCH_SIZES
 from edcn_tf.export.signatures import Servable
+from helpers.serving_protos import parsed
 
 # What is exported
 
@@ -202,30 +198,6 @@ def test_configuration_files_are_what_tf_serving_reads(version, tmp_path):
     # None that has TF Serving batch requests, which fails them for one another.
     written = {path.name for path in (*folder.iterdir(), *version.iterdir())}
     assert not [name for name in written if "batch" in name]
-
-
-def parsed(path, name):
-    """A text proto of TF Serving that no wheel has: its fields, declared here."""
-    fields = {
-        "PrometheusConfig": {"enable": "bool", "path": "string"},
-        "MonitoringConfig": {"prometheus_config": "PrometheusConfig"},
-    }
-    file = descriptor_pb2.FileDescriptorProto(name="x.proto", syntax="proto3")
-    kinds = descriptor_pb2.FieldDescriptorProto
-    for message, members in fields.items():
-        proto = file.message_type.add(name=message)
-        for number, (field, kind) in enumerate(members.items(), 1):
-            repeated, kind = kind.startswith("repeated"), kind.split()[-1]
-            label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
-            added = proto.field.add(name=field, number=number, label=label)
-            if kind in fields:
-                added.type, added.type_name = kinds.TYPE_MESSAGE, f".{kind}"
-            else:
-                added.type = getattr(kinds, f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    message = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
-    return text_format.Parse(path.read_text(), message())
 
 
 @pytest.fixture
