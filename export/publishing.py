@@ -76,13 +76,18 @@ def publish_version(partial, directory, version=None):
         return target
 
 
-def keep_newest(directory, number):
+def keep_newest(directory, number, named=()):
     """Removes all but the newest versions, each at once: none is seen half removed.
+
+    Args:
+        directory: The model's base directory.
+        number: How many stay.
+        named: Numbers of versions that stay too.
 
     Returns:
         The removed version numbers.
     """
-    removed = versions(directory)[:-number]
+    removed = [each for each in versions(directory)[:-number] if each not in named]
     for path in _numbered(directory):
         if path.is_dir() and int(path.name) in removed:
             # Not a number any more, so TF Serving unloads it before its files go.

@@ -32,7 +32,11 @@ from .publishing import (
 )
 from .recording import RECORDED, WARM_UP, record
 from .scoring import BATCH_SIZES, batch_sizes
-from .serving_config import most_batched_by_server, write_serving_config
+from .serving_config import (
+    most_batched_by_server,
+    named_versions,
+    write_serving_config,
+)
 from .signatures import Servable
 
 
@@ -65,7 +69,8 @@ def export_saved_model(
         records: Serialized tf.Examples to replay, such as rows of the validation
             split. Rows with missing, unseen and extreme values are always replayed.
         calibration: `Calibration` of the probability; none by default.
-        keep: Remove all but so many of the newest versions in the end.
+        keep: Remove all but so many of the newest versions in the end, and those that
+            `models.config` names by their numbers, which are served.
         max_batch_size: Have requests that arrive together scored as one, of so many
             rows at most; by default each is scored alone. A request may have more.
 
@@ -128,6 +133,7 @@ def _export(
                 f"{directory}: version {version} would not be among the newest {keep}, "
                 f"which are kept; the newest there is {newer[-1]}"
             )
+    named = set() if keep is None else named_versions(directory)
     limits = max_batch_size, most_batched_by_server(directory), BATCH_SIZES[-1]
     sizes = batch_sizes(min(limit for limit in limits if limit is not None))
     with partial_directory(directory / "next") as partial:
@@ -137,7 +143,7 @@ def _export(
         write_serving_config(directory)
         published = publish_version(partial, directory, version)
     if keep is not None:
-        keep_newest(directory, keep)
+        keep_newest(directory, keep, named)
     return published
 
 

@@ -3,9 +3,13 @@
 import re
 from pathlib import Path
 
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
 from edcn_tf.errors import InputError
 from edcn_tf.files import replaced
 
+MODELS_FILE = "models.config"
 MODELS = """\
 # TF Serving with this file, by the image of its makers (not run by edcn-tf itself):
 #
@@ -13,6 +17,7 @@ MODELS = """\
 #     tensorflow/serving \\
 #     --model_config_file=/models/{name}/models.config \\
 #     --model_config_file_poll_wait_seconds=60 \\
+#     --allow_version_labels_for_unavailable_models=true \\
 #     --monitoring_config_file=/models/{name}/monitoring.config
 #
 # DIRECTORY is the absolute path of the directory that holds this file. On a GPU:
@@ -26,9 +31,10 @@ model_config_list {{
     name: "{name}"
     base_path: "/models/{name}"
     model_platform: "tensorflow"
-    # The newest version. To roll back, serve an older one by its number, in place of
-    # the line below:  model_version_policy {{ specific {{ versions: 3 }} }}
-    # TF Serving sees it within the seconds above, or when it is started again.
+    # The newest version. To roll back, name an older one that is there, in place of the
+    # line below:  model_version_policy {{ specific {{ versions: 3 }} }}
+    # It counts after the seconds above, or a restart. Of a version that is not there,
+    # the server unloads all others.
     model_version_policy {{ latest {{ num_versions: 1 }} }}
   }}
 }}
@@ -66,11 +72,41 @@ def most_batched_by_server(directory):
     return int(largest)
 
 
+def named_versions(directory):
+    """Numbers of versions that a model's `models.config` pins or gives a label to.
+
+    Raises:
+        InputError: If it is not what TF Serving reads.
+    """
+    path = Path(directory) / MODELS_FILE
+    if not path.exists():
+        return set()
+    try:
+        models = text_format.Parse(
+            path.read_text(encoding="utf-8"),
+            model_server_config_pb2.ModelServerConfig(),
+        )
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        told = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: no configuration of TF Serving's models, so what it serves by "
+            f"number is not known. Received: {told}"
+        ) from error
+    return {
+        number
+        for config in models.model_config_list.config
+        for number in (
+            *config.model_version_policy.specific.versions,
+            *config.version_labels.values(),
+        )
+    }
+
+
 def write_serving_config(directory):
     """Writes the files that are not there yet: those that are may have been edited."""
     directory = Path(directory)
     files = {
-        "models.config": MODELS.format(name=directory.absolute().name),
+        MODELS_FILE: MODELS.format(name=directory.absolute().name),
         "monitoring.config": MONITORING,
     }
     for name, text in files.items():

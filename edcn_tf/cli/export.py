@@ -21,7 +21,8 @@ def add(command):
         "--keep",
         type=at_least_one,
         metavar="K",
-        help="then remove all but the K newest versions; default: keep all",
+        help="then remove all but the K newest versions, and those that models.config "
+        "names; default: keep all",
     )
     parser.add_argument(
         "--max-batch-size",

@@ -386,6 +386,29 @@ def test_versions_count_up_and_are_never_overwritten(loaded, records, tmp_path):
     assert names == {"10", "models.config", "monitoring.config"}
 
 
+@pytest.mark.usefixtures("unproven")
+def test_versions_that_are_served_by_number_are_kept(loaded, records, tmp_path):
+    base = tmp_path / "clicks"
+    for _ in range(2):
+        edcn_tf.export.export_saved_model(*loaded, base)
+    config = base / "models.config"
+    latest = "model_version_policy { latest { num_versions: 1 } }"
+    pinned = "model_version_policy { specific { versions: 2 } }"
+    label = 'version_labels { key: "stable" value: 1 }'
+    text = config.read_text()
+    config.write_text(text.replace(f"    {latest}", f"    {pinned} {label}"))
+    edcn_tf.export.export_saved_model(*loaded, base, keep=1)
+    edcn_tf.export.export_saved_model(*loaded, base, keep=1)
+    assert versions(base) == [1, 2, 4]
+    config.write_text(text)
+    edcn_tf.export.export_saved_model(*loaded, base, keep=1)
+    assert versions(base) == [5]
+    config.write_text("model_config_list { config { names: 1 } }")
+    with pytest.raises(edcn_tf.InputError, match="models.config: no conf.*Received: "):
+        edcn_tf.export.export_saved_model(*loaded, base, keep=1)
+    assert versions(base) == [5]
+
+
 def test_a_version_that_would_be_removed_at_once(loaded, tmp_path):
     for number in (10, 11):
         (tmp_path / str(number)).mkdir()
