@@ -1,5 +1,6 @@
 """The whole way of a log whose items have vectors, which alone tell of the clicks."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -354,7 +355,9 @@ def test_a_request_that_is_sent_past_the_client_is_refused(server):
         }
         tensors["image"] = ((2, 5), pa.array([0.5] * 10, pa.float32()))
         with pytest.raises(ServingError):
-            client._transport.predict("serving_default", signature, tensors, 30.0)
+            asyncio.run(
+                client._transport.predict("serving_default", signature, tensors, 30.0)
+            )
 
 
 def test_edcn_request_reads_a_log(place, server, capsys):
