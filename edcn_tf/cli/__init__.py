@@ -16,6 +16,7 @@ from edcn import (
     calibrate,
     demo,
     describe,
+    drift,
     evaluate,
     export,
     predict,
@@ -31,7 +32,7 @@ from edcn import (
 
 COMMANDS = (  # as `edcn --help` lists them
     *(demo, prepare, statistics, synthesize),
-    *(describe, train, evaluate, calibrate, predict, report),
+    *(describe, train, evaluate, calibrate, predict, report, drift),
     *(tune, export, verify, request, benchmark),
 )
 
@@ -42,7 +43,7 @@ def main(arguments=None):
     debug = args.debug or "EDCN_DEBUG" in os.environ
     _import_library(debug)
     try:
-        args.action(args)
+        return args.action(args) or 0  # a status of its own, where it has one
     except KeyboardInterrupt:
         print("edcn: interrupted", file=sys.stderr)
         return 130
@@ -54,7 +55,6 @@ def main(arguments=None):
             traceback.print_exc()
         print(f"edcn {args.command}: {_one_line(error)}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _import_library(debug):

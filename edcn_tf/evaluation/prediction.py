@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
 from edcn_tf.console import progress_bar
@@ -16,6 +17,8 @@ from edcn_tf.logs.probabilities import probability_writer
 from edcn_tf.logs.reading import log_bytes, read_log
 from edcn_tf.models import ClickModel
 from edcn_tf.records.writing import serialize_examples
+
+PART_ROWS = 8192  # at which the model's intermediate results fit the cache
 
 
 class Predicted(NamedTuple):
@@ -57,7 +60,7 @@ def predict_log(
     unknown = dict(values)
     slots = _slots(spec)
     with probability_writer(path) as write:
-        for scores, ids in _scored(run, model, spec, logs, format):
+        for _, scores, ids in scored_rows(run, model, spec, logs, format):
             write(scores)
             rows += len(scores)
             for own in fields:
@@ -79,17 +82,26 @@ def _slots(spec: FeatureSpec) -> dict[str, slice]:
     }
 
 
-def _scored(
+def scored_rows(
     run: StrPath,
     model: ClickModel,
     spec: FeatureSpec,
     logs: Sequence[StrPath],
-    format: str | None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the probabilities of the rows of logs, and their ids."""
+    format: str | None = None,
+    also: Sequence[str] = (),
+) -> Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:
+    """Yields rows of logs, their probabilities `[B]` and their ids `[B, S]`.
+
+    Args:
+        run: A run directory.
+        model, spec: Its model and its `FeatureSpec` (`load_run`).
+        logs, format: As for `predict_log`.
+        also: Names of columns that the rows have beside the schema's inputs.
+    """
     calibration = load_calibration(run)
     encoder = Encoder(spec)
-    columns = [field.name for field in spec.schema.inputs]
+    inputs = [field.name for field in spec.schema.inputs]
+    columns = [*inputs, *(name for name in also if name not in inputs)]
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def predict(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -99,12 +111,7 @@ def _scored(
     with progress_bar("Scoring", log_bytes(logs)) as bar:
         for batch in read_log(logs, spec.schema, format, columns, bar.update):
             # By way of records, so that training and this read a row alike.
-            records = tf.constant(serialize_examples(batch))
-            for part in _parts(records):
-                scores, ids = predict(part)
-                yield scores.numpy(), ids.numpy()
-
-
-def _parts(records: tf.Tensor, size: int = 8192) -> Iterator[tf.Tensor]:
-    """Batches of a size that the model's intermediate results fit the cache at."""
-    return (records[i : i + size] for i in range(0, len(records), size))
+            records = tf.constant(serialize_examples(batch.select(inputs)))
+            for start in range(0, batch.num_rows, PART_ROWS):
+                scores, ids = predict(records[start : start + PART_ROWS])
+                yield batch.slice(start, PART_ROWS), scores.numpy(), ids.numpy()

@@ -178,9 +178,9 @@ def score_split(
         skip_corrupt: Pass over this many bad records at most.
     """
     spec, prepared = scorer.spec, PreparedData(data)
-    _check_columns(spec.schema, prepared)
+    check_columns(spec.schema, prepared)
     pattern, group = prepared.records(split), spec.schema.group is not None
-    files, rows, skipped, lost = pattern, _rows(prepared, split), None, 0
+    files, rows, skipped, lost = pattern, rows_of(prepared, split), None, 0
     counted = split == "train"  # looked up, such rows would hold their own labels
     if skip_corrupt is not None:
         files, rows, skipped, lost = check_records(
@@ -198,12 +198,12 @@ def score_split(
     return scores._replace(skipped=skipped, lost=lost)
 
 
-def _rows(data: PreparedData, split: str) -> int | None:
+def rows_of(data: PreparedData, split: str) -> int | None:
     """How many were prepared; None for another producer's records."""
     return data.rows(split) if data.summary.exists() else None
 
 
-def _check_columns(schema: Schema, data: PreparedData) -> None:
+def check_columns(schema: Schema, data: PreparedData) -> None:
     """Records lack what is missing without a word, so compare what they were made of.
 
     A directory of another producer's records has no schema to compare with.

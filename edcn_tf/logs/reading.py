@@ -22,6 +22,7 @@ from edcn_tf.logs import (
 )
 from edcn_tf.logs.normalizing import normalized
 from edcn_tf.logs.opening import input_errors
+from edcn_tf.logs.served import prediction_log
 from edcn_tf.schema import Schema
 
 SUFFIXES = {
@@ -102,7 +103,7 @@ def log_parts(path: str, format: str | None = None) -> list[LogPart]:
     """
     if path.startswith("tfds:"):
         pieces = tfds.files_of(path)
-    elif (format or _format_of(path)) == "parquet":
+    elif (format or format_of(path)) == "parquet":
         with input_errors(path, "parquet"):
             pieces = parquet.row_groups(path)
     else:
@@ -135,7 +136,7 @@ def read_part(
     progress = progress or (lambda _: None)
     batches = _read_one(part, schema, format, of_log, progress)
     batches = _with_keys_elsewhere(batches, schema, format, beside)
-    format = None if part.path.startswith("tfds:") else format or _format_of(part.path)
+    format = None if part.path.startswith("tfds:") else format or format_of(part.path)
     dialect = schema.dialect if format in ("csv", "tsv") else None
     return normalized(batches, schema, columns, part.path, part.first_row, dialect)
 
@@ -153,7 +154,7 @@ def _with_keys_elsewhere(
         lacking = set(absent.told[1])
         for path in beside:
             if lacking and not path.startswith("tfds:"):
-                own = format or _format_of(path)
+                own = format or format_of(path)
                 is_json = own == "jsonl"
                 with input_errors(path, own):
                     lacking -= set(
@@ -188,7 +189,7 @@ def _read_one(
     if path.startswith("tfds:"):
         yield from tfds.read(path, part.piece, columns)
         return
-    format = format or _format_of(path)
+    format = format or format_of(path)
     if format not in FORMATS:
         raise InputError(f"Format must be one of {list(FORMATS)}. Received: {format!r}")
     told = {c: v for c, v in folders.told_by(path).items() if c in columns}
@@ -214,7 +215,8 @@ def _read_file(
     if format == "jsonl":
         return json_lines.read_json_lines(part.path, columns, progress)
     if format == "tfrecord":
-        return tfrecord.read(part.path, schema, columns, progress)
+        held = prediction_log if prediction_log.holds_predictions(part.path) else tfrecord
+        return held.read(part.path, schema, columns, progress)
     spoken = _text_format(format, schema)
     return text.read_text(part.path, spoken, columns, progress)
 
@@ -226,6 +228,8 @@ def _header(path: str, format: str, schema: Schema) -> list[str]:
     if format == "jsonl":
         return json_lines.header(path)
     if format == "tfrecord":
+        if prediction_log.holds_predictions(path):
+            return prediction_log.header(path, schema)
         return tfrecord.header(path)
     return text.header(path, _text_format(format, schema))
 
@@ -245,7 +249,7 @@ def _with_told(batch: pa.RecordBatch, told: dict[str, str | None]) -> pa.RecordB
     )
 
 
-def _format_of(path: str) -> str:
+def format_of(path: str) -> str:
     stem, suffix = os.path.splitext(opening.name_of(path).lower())
     if suffix in (".gz", ".zst"):
         suffix = os.path.splitext(stem)[1]

@@ -69,6 +69,30 @@ def header(path):
     return []
 
 
+def parsed_features(records, dtypes):
+    """Features of tf.Examples by name: their values row by row, and how many each has.
+
+    Args:
+        records: `[B]` serialized.
+        dtypes: Name -> `"string"`, `"int64"` or `"float32"`.
+
+    Returns:
+        Name -> `(values, lengths)`, arrays; None if one is no tf.Example, or has a
+        feature of another type.
+    """
+    import tensorflow as tf
+
+    parsing = {name: tf.io.RaggedFeature(getattr(tf, d)) for name, d in dtypes.items()}
+    try:
+        parsed = tf.io.parse_example(tf.constant(records, tf.string), parsing)
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
+        return None
+    return {
+        name: (column.flat_values.numpy(), column.row_lengths().numpy())
+        for name, column in parsed.items()
+    }
+
+
 def _first_lost(records):
     """Number from 1 of the first record that TensorFlow finds damaged."""
     import tensorflow as tf

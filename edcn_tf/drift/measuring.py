@@ -1,0 +1,208 @@
+"""A run and a later log compared: `edcn drift`."""
+
+import numpy as np
+
+from edcn_tf.directories import Run
+from edcn_tf.drift.bins import KNOWN, MISSING, UNSEEN, bins_of, merged
+from edcn_tf.drift.divergences import (
+    UNKNOWN,
+    compared,
+    design_effect,
+    same_share,
+)
+from edcn_tf.drift.findings import Drift, FieldDrift, Limits, Share
+from edcn_tf.drift.ranking import auc, figure, log_calibration
+from edcn_tf.drift.rows import count_logs, count_served, count_validation
+from edcn_tf.drift.tally import Tally, score_of
+from edcn_tf.errors import InputError
+from edcn_tf.evaluation.calibration import load_calibration
+from edcn_tf.evaluation.scoring import load_run
+from edcn_tf.logs.served.reading import hold_predictions
+
+SCORE_RANGES = 10  # of as many scores of the validation split each
+HISTOGRAM = 40  # bars of equal width
+SHOWN = 12  # bins of a field that differ most
+NO_ROWS = 1e-12
+
+
+def measure_drift(
+    run, logs, data=None, *, format=None, limits=None, ignore=()
+):
+    """Compares later rows with the training split of a run, and their scores.
+
+    Values are compared with the training split's counts, which a run holds; scores,
+    calibration and AUC with the validation split, which is scored for that, in one
+    pass, and so are the values of lists, of which training counts more than a row
+    uses. Where `prepare` kept a part of the rows without a click alone, all values
+    are compared with the validation split. Memory is that of counts.
+
+    Args:
+        run: Directory of a finished run.
+        logs: Names of raw logs, with or without labels, or of TFRecord files with the
+            requests that TF Serving logged (`edcn_tf.logs.served`), whose logged
+            scores count then.
+        data: The prepared data of the run; by default where it was when it trained.
+        format: Format of the logs, or told from their names.
+        limits: `Limits`, from where on a difference is an alarm.
+        ignore: Names of fields that give none, such as the weekday.
+
+    Returns:
+        A `Drift`.
+
+    Raises:
+        InputError: If something cannot be read, or a log has no rows.
+    """
+    data = str(data or Run(run).data())
+    model, spec = load_run(run)
+    for name in ignore:
+        names = [field.name for field in spec.schema.fields]
+        if name not in names:
+            raise InputError(f"ignore must name fields of {names}. Received: {name!r}")
+    calibration = load_calibration(run)
+    sampled = calibration.negative_sampling_rate < 1
+    bins, left_out = bins_of(spec, sampled=sampled)
+    own, before = Tally(bins), Tally(bins)
+    is_served = hold_predictions(logs, format)
+    group, there = spec.schema.group, set()
+    if is_served:
+        told = count_served(own, spec, logs)
+        left_out |= {reason: f"{told[reason]:,} requests" for reason in sorted(told)}
+    else:
+        there = count_logs(own, run, model, spec, logs, format)
+    if not own.rows:
+        raise InputError(f"{', '.join(map(str, logs))}: no rows to compare")
+    count_validation(before, run, model, spec, data)
+    labels = spec.schema.label in there
+    weights = np.ones(2)
+    if calibration.splits_sampled:
+        weights[0] = 1 / calibration.negative_sampling_rate
+    scores, histogram = _scores(own.scores, before.scores, weights)
+    ratio, ranks = _with_labels(own, before, weights) if labels else (None, None)
+    return Drift(
+        run=str(run),
+        logs=[str(log) for log in logs],
+        data=data,
+        rows=own.rows,
+        validation_rows=before.rows,
+        labels=labels,
+        independent=not is_served and group not in there,
+        fields=[
+            _field(each, new, old, weights, each.name in ignore)
+            for each, new, old in zip(bins, own.values, before.values)
+        ],
+        scores=scores,
+        histogram=histogram,
+        mean=(_mean(own, np.ones(2)), _mean(before, weights)),
+        calibration=ratio,
+        auc=ranks,
+        left_out=left_out,
+        limits=limits or Limits(),
+    )
+
+
+def _field(bins, new, old, weights, ignored):
+    groups = new.sum(axis=1)
+    reference, drawn, split = bins.counts, bins.drawn, "train"
+    if reference is None:
+        reference, split = _weighted(old.sum(axis=0), weights), "valid"
+    values = int(groups.sum())
+    known, known_before = groups[:, KNOWN:], reference[KNOWN:] * drawn
+    places = merged(known_before, known.sum(), bins.is_ordered)
+    unseen = _share(groups, reference, UNSEEN) if bins.has_unseen else None
+    return FieldDrift(
+        name=bins.name,
+        split=split,
+        values=values,
+        missing=_share(groups, reference, MISSING),
+        unseen=unseen,
+        known=compared(_summed(known, places), _summed(known_before, places)),
+        changes=_changes(bins.labels, known.sum(axis=0), known_before),
+        ignored=ignored,
+    )
+
+
+def _weighted(counts, weights):
+    """Counts `[2, K]` by label as so many rows that each count alike would be."""
+    total = weights @ counts
+    size = total.sum()
+    effective = (weights**2) @ counts.sum(axis=1)
+    return total * (size / effective if effective else 1.0)
+
+
+def _share(groups, reference, column):
+    """The `Share` of one column among all."""
+    counts = np.column_stack(
+        [groups[:, column], groups.sum(axis=1) - groups[:, column]]
+    )
+    before = np.array([reference[column], reference.sum() - reference[column]])
+    rows, size = counts.sum(), before.sum()
+    if not rows or not size:
+        return Share(np.nan, np.nan, np.nan, 1.0)
+    value = counts[:, 0].sum() / rows
+    variance = design_effect(counts) * value * (1 - value) / rows
+    return Share(
+        value=float(value),
+        error=float(np.sqrt(variance)),
+        reference=float(before[0] / size),
+        p=same_share(counts, before),
+    )
+
+
+def _summed(counts, places):
+    """Counts `[..., K]` of bins that go together as `places` says."""
+    together = np.zeros((*counts.shape[:-1], int(places.max(initial=-1)) + 1))
+    np.add.at(together, (..., places), counts)
+    return together
+
+
+def _changes(labels, own, before):
+    if not own.sum() or not before.sum():
+        return []
+    own, before = own / own.sum(), before / before.sum()
+    apart = (own - before) * np.log((own + NO_ROWS) / (before + NO_ROWS))
+    order = np.argsort(-apart, kind="stable")[:SHOWN]
+    return [(labels[i], float(own[i]), float(before[i])) for i in order if apart[i] > 0]
+
+
+def _scores(own, before, weights):
+    """`Comparison` of scores in ranges of the reference's quantiles, and histograms."""
+    groups = own.sum(axis=1)
+    counts = before.sum(axis=0)
+    reference = _weighted(counts, weights)
+    upto = np.cumsum(reference) / reference.sum()
+    cuts = np.searchsorted(upto, np.arange(1, SCORE_RANGES) / SCORE_RANGES)
+    starts = np.unique([0, *(cuts + 1)])
+    starts = starts[starts < len(reference)]
+    places = np.zeros(len(reference), int)
+    places[starts[1:]] = 1
+    ranges = _summed(reference, np.cumsum(places))
+    of_ranges = _summed(groups, np.cumsum(places))
+    together = merged(ranges, of_ranges.sum(), True)
+    found = UNKNOWN
+    if len(ranges) > 1:
+        found = compared(_summed(of_ranges, together), _summed(ranges, together))
+    return found, _histogram(groups.sum(axis=0), reference)
+
+
+def _histogram(own, before):
+    least = score_of(np.arange(len(own))).astype(float)
+    there = np.flatnonzero(own + before)
+    low, high = least[there[0]], least[there[-1]]
+    edges = np.linspace(low, max(high, low + 1e-6), HISTOGRAM + 1)
+    bars = np.clip(np.searchsorted(edges, least, "right") - 1, 0, HISTOGRAM - 1)
+    shares = [np.bincount(bars, c, HISTOGRAM) / c.sum() for c in (own, before)]
+    return tuple(each.tolist() for each in (edges, *shares))
+
+
+def _with_labels(own, before, weights):
+    """`Figure`s of calibration and AUC."""
+    clicks = [tally.scores[:, 1].sum(axis=1) for tally in (own, before)]
+    predicted = [own.predicted.sum(axis=1), before.predicted @ weights]
+    groups = int((own.scores.sum(axis=(1, 2)) > 0).sum())
+    ratios = [log_calibration(*pair) for pair in zip(predicted, clicks)]
+    return figure(*ratios, groups), figure(auc(own.scores), auc(before.scores), groups)
+
+
+def _mean(tally, weights):
+    counts = tally.scores.sum(axis=(0, 2))
+    return float(tally.predicted.sum(axis=0) @ weights / (counts @ weights))

@@ -1,0 +1,1 @@
+"""Requests that TF Serving logged, as logs with scores."""
