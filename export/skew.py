@@ -1,5 +1,6 @@
 """The comparison of logged scores with those of an export: `edcn verify --against`."""
 
+import collections
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from edcn_tf.field import MISSING
 from edcn_tf.files import read_json
 from edcn_tf.logs.normalizing import check_once
 from edcn_tf.logs.reading import log_bytes, read_log
+from edcn_tf.logs.served.reading import hold_predictions, read_served
 from edcn_tf.records.writing import serialize_examples
 from edcn_tf.schema import Schema
 
@@ -55,11 +57,13 @@ class Skew(NamedTuple):
         rows: Rows that were compared.
         differing: Rows whose scores differ by more than the tolerance.
         largest: Largest absolute difference.
-        worst_row: Its number in the log, from 1.
+        worst_row: Its number in the log, from 1; of logged requests the number of its
+            record among all.
         logged, answered: The two scores of that row.
         fields: A `FieldSkew` for each field that is no cross, those that explain most
             rows (a tenth of those that differ at least, as fewer may be chance) first,
             then those with a value most of whose rows differ; empty if no row differs.
+        left_out: What was left out of logged requests -> how much of it.
     """
 
     rows: int
@@ -69,9 +73,10 @@ class Skew(NamedTuple):
     logged: float
     answered: float
     fields: list
+    left_out: dict
 
 
-def compare_scores(version, logs, scores, *, format=None, tolerance=1e-6):
+def compare_scores(version, logs, scores=None, *, format=None, tolerance=1e-6):
     """Replays logged rows through an export and compares with their logged scores.
 
     For each row that differs (up to 10,000 of them), the export is asked once more
@@ -81,8 +86,12 @@ def compare_scores(version, logs, scores, *, format=None, tolerance=1e-6):
     Args:
         version: The directory of an exported version.
         logs: Names of raw logs (`edcn_tf.logs.reading.read_log`); they need no label.
+            Or of TFRecord files with the requests that TF Serving logged
+            (`edcn_tf.logs.served`), of which those are compared that this version
+            answered, if their answers tell a version and its directory is named by a
+            number.
         scores: A `.csv` or `.parquet` file with the logged `probability` of each row,
-            in the log's order.
+            in the log's order; None for requests that TF Serving logged.
         format: Format of the logs, or told from their names.
         tolerance: Absolute difference up to which two scores are the same.
 
@@ -94,16 +103,28 @@ def compare_scores(version, logs, scores, *, format=None, tolerance=1e-6):
     """
     config = read_json(Path(version) / "assets.extra" / FEATURES)
     schema = Schema.from_dict(config["schema"])
-    names = [field.name for field in schema.inputs]
-    logged = _read_scores(scores)
-    batches, answers = [], []
+    check_scores(logs, scores, format)
+    told, batches, answers = collections.Counter(), [], []
+    parts, numbers = [], []  # of logged requests: their scores and records
     with Session(version) as session:
         with progress_bar("Replaying", log_bytes(logs)) as bar:
-            for batch in read_log(logs, schema, format, names, bar.update):
+            if scores is None:
+                number = _number(version)
+                rows = read_served(logs, schema, told, bar.update, number)
+            else:
+                names = [field.name for field in schema.inputs]
+                read = read_log(logs, schema, format, names, bar.update)
+                rows = ((batch, [], []) for batch in read)
+            for batch, own, records in rows:
                 batches.append(batch)
                 answers.append(_answers(session, batch))
+                parts.append(own)
+                numbers.append(records)
         if not batches:
-            raise InputError(f"{', '.join(map(str, logs))}: no rows")
+            why = "; ".join(f"{told[reason]:,} {reason}" for reason in sorted(told))
+            why = f" but what is left out: {why}" if why else ""
+            raise InputError(f"{', '.join(map(str, logs))}: no rows{why}")
+        logged = np.concatenate(parts) if scores is None else _read_scores(scores)
         table, answers = pa.Table.from_batches(batches), np.concatenate(answers)
         if len(answers) != len(logged):
             raise InputError(
@@ -117,15 +138,32 @@ def compare_scores(version, logs, scores, *, format=None, tolerance=1e-6):
         fields = []
         if differs.any():
             fields = _examined(session, table, logged, differs, tolerance, schema)
+    records = np.concatenate(numbers)
     return Skew(
         rows=len(answers),
         differing=int(differs.sum()),
         largest=float(differences[worst]),
-        worst_row=worst + 1,
+        worst_row=int(records[worst]) if len(records) else worst + 1,
         logged=float(logged[worst]),
         answered=float(answers[worst]),
         fields=fields,
+        left_out=dict(told),
     )
+
+
+def check_scores(logs, scores, format=None):
+    """Raises an `InputError` unless there are scores once: in the logs, or beside."""
+    if hold_predictions(logs, format) != (scores is None):
+        raise InputError(
+            "--against LOG and --scores FILE go together, unless LOG holds the requests "
+            "that TF Serving logged, with scores of their own"
+        )
+
+
+def _number(version):
+    """Of the version, by which TF Serving calls it; None where it has no number."""
+    name = Path(version).absolute().name
+    return int(name) if name.isdecimal() else None
 
 
 def _read_scores(path):

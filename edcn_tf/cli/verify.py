@@ -9,14 +9,16 @@ def add(command):
         "verify",
         "replay an export's recorded requests in a clean process",
         "edcn verify models/clicks/1\n"
-        "  edcn verify models/clicks/1 --against served.csv --scores logged.csv",
+        "  edcn verify models/clicks/1 --against served.csv --scores logged.csv\n"
+        "  edcn verify models/clicks/1 --against requests.tfrecord",
     )
     parser.add_argument("version", metavar="MODELS/NAME/VERSION")
     parser.add_argument(
         "--against",
         nargs="+",
         metavar="LOG",
-        help="then replay the rows of raw logs too, and compare with --scores",
+        help="then replay the rows of raw logs too, and compare with --scores; or of "
+        "TFRecord files of the PredictionLogs that TF Serving writes, with theirs",
     )
     parser.add_argument(
         "--scores",
@@ -37,9 +39,12 @@ def add(command):
 def run(args):
     from edcn_tf.errors import InputError
     from edcn_tf.export import verify_saved_model
+    from edcn_tf.export.skew import check_scores
 
-    if bool(args.against) != bool(args.scores):
+    if args.scores and not args.against:
         raise InputError("--against LOG and --scores FILE go together")
+    if args.against:
+        check_scores(args.against, args.scores, args.format)
     proof = verify_saved_model(args.version)
     print(
         f"{args.version}: verified: {proof['requests']} requests to "
@@ -66,6 +71,8 @@ def _compare_scores(args):
         format=args.format,
         tolerance=args.tolerance,
     )
+    for reason, number in sorted(skew.left_out.items()):
+        print(f"Left out: {number:,} {reason}")
     if not skew.differing:
         print(
             f"{skew.rows:,} logged scores: the same; largest difference "
@@ -79,8 +86,9 @@ def _compare_scores(args):
         if not field.rows:
             where = "no frequent value"
         print(f"{field.name:<30}{missing:>10,}{unseen:>10,}   {where}")
+    row = "row" if args.scores else "record"
     raise InputError(
         f"{skew.differing:,} of {skew.rows:,} logged scores differ by more than "
-        f"{args.tolerance:g}; most in row {skew.worst_row}: logged {skew.logged:.6f}, "
+        f"{args.tolerance:g}; most in {row} {skew.worst_row}: logged {skew.logged:.6f}, "
         f"answered {skew.answered:.6f}"
     )

@@ -151,13 +151,13 @@ class Drift:
         for what, share in shares:
             if share is not None:
                 is_large = abs(share.value - share.reference) >= self.limits.share
-                told = f"{share.value:.1%} {what}, {share.reference:.1%} in training"
+                told = f"{share.value:.1%} {what}, was {share.reference:.1%}"
                 yield field.name, told, is_large, share.p
         is_large = field.known.excess >= self.limits.psi
         told = _index(field.known)
         if field.changes:
             label, own, before = field.changes[0]
-            told += f"; {label!r} {own:.1%}, {before:.1%} in training"
+            told += f"; {label!r} {own:.1%}, was {before:.1%}"
         yield field.name, told, is_large, field.known.p
 
     def _of_scores(self):

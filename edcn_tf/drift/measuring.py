@@ -66,7 +66,7 @@ def measure_drift(
     group, there = spec.schema.group, set()
     if is_served:
         told = count_served(own, spec, logs)
-        left_out |= {reason: f"{told[reason]:,} requests" for reason in sorted(told)}
+        left_out |= {why: f"{told[why]:,}" for why in sorted(told)}
     else:
         there = count_logs(own, run, model, spec, logs, format)
     if not own.rows:

@@ -80,17 +80,15 @@ def _head(drift):
     if not alarms:
         return html
     rows = [
-        (breakable(alarm.name), f"{escape(alarm.told)}", f"{alarm.p:.1g}")
+        (
+            breakable(alarm.name),
+            f'<div class="text">{escape(alarm.told)}</div>',
+            f"{alarm.p:.1g}",
+        )
         for alarm in alarms
     ]
-    heads = ["", "what differs", "p, of so many"]
-    return html + scrolled(table("trials", heads, _as_text(rows)))
-
-
-def _as_text(rows):
-    return [
-        (name, f'<span class="text">{escaped}</span>', p) for name, escaped, p in rows
-    ]
+    heads = ["", '<div class="text">what differs</div>', "p, corrected"]
+    return html + scrolled(table("trials", heads, rows))
 
 
 @style()
@@ -137,7 +135,7 @@ def _indices(fields, limit):
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("population stability index")
-    axes.legend(fontsize="small", loc="lower right")
+    _legend(figure, axes)
     first = fields[0]
     return image(
         svg(figure),
@@ -156,9 +154,10 @@ def _values(drift):
         (field for field in drift.fields if field.changes),
         key=lambda field: (field.name not in alarmed, -field.known.excess),
     )
-    if not order:
-        return note("There is nothing here, since no known value has changed.")
-    figures = [_changes(field) for field in order[:CHANGED_FIELDS]]
+    drawn = [field for field in order if field.known.excess > 0][:CHANGED_FIELDS]
+    if not drawn:
+        return note("No field's values differ by more than chance gives on average.")
+    figures = [_changes(field) for field in drawn]
     rows = [
         (breakable(field.name), breakable(str(label)), f"{own:.2%}", f"{before:.2%}")
         for field in order
@@ -186,8 +185,8 @@ def _changes(field):
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("% of the known values")
-    axes.set_title(short(field.name, 40), fontsize="medium", fontweight="bold")
-    axes.legend(fontsize="small", loc="lower right")
+    figure.suptitle(short(field.name, 40), fontsize="medium", fontweight="bold")
+    _legend(figure, axes)
     return image(
         svg(figure),
         f"Shares of values of {field.name}: {labels[0]} has {own[0]:.1%}, before "
@@ -233,6 +232,12 @@ def _scores(drift):
     if not drift.labels:
         html += note("The log has no labels, so there is no AUC and no calibration.")
     return html
+
+
+def _legend(figure, axes):
+    """Below the axes, where it covers nothing."""
+    lines = axes.get_legend_handles_labels()
+    figure.legend(*lines, fontsize="small", ncols=2, loc="outside lower right")
 
 
 def _explained(drift):

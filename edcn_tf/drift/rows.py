@@ -98,7 +98,8 @@ def count_served(tally, spec, logs):
         logs: TFRecord files of PredictionLogs.
 
     Returns:
-        How many requests are left out for which reason, a `collections.Counter`.
+        How many requests or rows are left out, by a text that says why: a
+        `collections.Counter`.
     """
     encoder, told = Encoder(spec), collections.Counter()
     group = spec.schema.group

@@ -90,7 +90,7 @@ def lines_of(drift):
     if not drift.labels:
         yield "No labels, so neither AUC nor calibration"
     for name, why in drift.left_out.items():
-        yield f"Left out: {name}: {why}"
+        yield f"Left out: {name} ({why})"
     yield ""
     alarms = drift.alarms
     for alarm in alarms:

@@ -7,8 +7,8 @@ import numpy as np
 from edcn_tf.logs.tfrecord import parsed_features
 
 NOT_ROWS = {  # signatures whose requests are no traffic of raw values
-    "ids": "ids, of which raw values cannot be told",
-    "explain": "explain, which people ask",
+    "ids": "requests of ids, of which raw values cannot be told",
+    "explain": "requests of explain, which people ask",
 }
 POSITIVE = "1"  # the class whose score is the probability
 
@@ -43,20 +43,18 @@ def asked(log, schema, version=None):
     """
     kind = log.WhichOneof("log_type")
     if kind not in ("predict_log", "classify_log", "regress_log", "multi_inference_log"):
-        return f"a {kind}, not of Predict, Classify, Regress or MultiInference"
+        return f"requests of another kind: {kind}"
     call = getattr(log, kind)
     specs = _model_specs(call, kind)
     answered = next((s.version.value for s in specs if s.HasField("version")), None)
     if version is not None and answered not in (None, version):
-        return f"answered by version {answered}"
+        return f"requests answered by version {answered}"
     if kind == "predict_log":
         found = _predicted(call, specs[-1].signature_name or "serving_default", schema)
     else:
         found = _classified(call, kind, schema)
     if isinstance(found, str):
         return found
-    if not all(_is_text(values) for values, _ in found.columns.values()):
-        return "text that is no UTF-8"
     scores = found.scores
     if not (np.isfinite(scores) & (scores >= 0) & (scores <= 1)).all():
         raise Unfit(f"a probability must be in [0, 1]. Received: {scores.tolist()[:9]}")
@@ -73,7 +71,7 @@ def _model_specs(call, kind):
 
 def _predicted(call, signature, schema):
     if signature in NOT_ROWS:
-        return f"of {NOT_ROWS[signature]}"
+        return NOT_ROWS[signature]
     inputs = {name: _array(name, proto) for name, proto in call.request.inputs.items()}
     if signature in ("examples", "classify", "regress"):
         _check_names(signature, inputs, ["inputs"])
@@ -170,7 +168,7 @@ def _of_tensors(signature, inputs, fields):
             raise Unfit(f"its inputs do not fit each other. Received: {shapes}")
         if value.dtype.kind not in fits:
             raise Unfit(f"{name!r} must be {dtype}. Received: {value.dtype}")
-        value = value.reshape(-1, *value.shape[len(lead) :])
+        value = value.reshape(int(np.prod(lead)), *value.shape[len(lead) :])
         if not of_candidate:
             value = np.repeat(value, each, axis=0)
         lengths = np.full(len(value), value.shape[1]) if has_list else None
@@ -203,14 +201,3 @@ def _single(values, lengths, dtype):
     column = np.full(len(lengths), missing, values.dtype)
     column[lengths == 1] = values
     return column
-
-
-def _is_text(values):
-    if values.dtype != object:
-        return True
-    try:
-        for value in values:
-            value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

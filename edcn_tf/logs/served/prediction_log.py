@@ -41,8 +41,8 @@ def served_rows(path, schema, told, progress=None, version=None):
     Args:
         path: The file's name.
         schema: The `Schema`.
-        told: A `collections.Counter`, to which is added how many requests are left out
-            for which reason, a text.
+        told: A `collections.Counter`, to which is added how many requests or rows are
+            left out, by a text that says why.
         progress: Called with the number of bytes read since the last call.
         version: Number of the version of whose answers the rows are; of any if None.
 
@@ -59,7 +59,7 @@ def served_rows(path, schema, told, progress=None, version=None):
     import tensorflow as tf
 
     [framing] = refuse_damaged([path])
-    size, waiting = os.path.getsize(path), _Rows(path, schema)
+    size, waiting = os.path.getsize(path), _Rows(schema, told)
     at = 0
     try:
         for at, record in enumerate(record_dataset(path, framing), 1):
@@ -122,8 +122,8 @@ def _prediction_log(record):
 class _Rows:
     """Rows of requests that wait to be made a batch of."""
 
-    def __init__(self, path, schema):
-        self.path, self.schema = path, schema
+    def __init__(self, schema, told):
+        self.schema, self.told = schema, told
         self._clear()
 
     def _clear(self):
@@ -146,7 +146,15 @@ class _Rows:
         batch = pa.RecordBatch.from_arrays(arrays, names=[f.name for f in fields])
         rows = [len(request.scores) for request in self.requests]
         scores = np.concatenate([request.scores for request in self.requests])
-        return batch, scores, np.repeat(self.records, rows)
+        records = np.repeat(self.records, rows)
+        unread = np.zeros(len(scores), bool)
+        for column in arrays:
+            unread[_rows_without_text(column)] = True
+        if not unread.any():
+            return batch, scores, records
+        # As values never seen, which they are to the model, they have no text here.
+        self.told["rows with text that is no UTF-8"] += int(unread.sum())
+        return batch.filter(pa.array(~unread)), scores[~unread], records[~unread]
 
     def _column(self, field):
         columns = (request.columns[field.name] for request in self.requests)
@@ -159,8 +167,32 @@ class _Rows:
             missing = flat == (b"" if dtype == "string" else MISSING[dtype])
         # Not as a mask of the values, of which Arrow takes none beside objects.
         places = pa.array(np.arange(len(flat)), mask=np.asarray(missing, bool))
-        column = pa.array(flat, ARROW_TYPES[dtype]).take(places)
+        kind = pa.binary() if dtype == "string" else ARROW_TYPES[dtype]
+        column = pa.array(flat, kind).take(places)
         if lengths[0] is None:
             return column
         ends = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), column)
+
+
+def _rows_without_text(column):
+    """Numbers of the rows that hold bytes which are no UTF-8."""
+    values, rows = column, np.arange(len(column))
+    if pa.types.is_list(column.type):
+        values = column.flatten()
+        rows = column.value_parent_indices().to_numpy(zero_copy_only=False)
+    if not pa.types.is_binary(values.type):
+        return []
+    try:
+        values.cast(pa.string())
+    except pa.ArrowInvalid:
+        pairs = zip(rows, values.to_pylist())
+        return [row for row, value in pairs if not _is_text(value)]
+    return []
+
+
+def _is_text(value):
+    try:
+        return value is None or value.decode() is not None
+    except UnicodeDecodeError:
+        return False

@@ -47,7 +47,8 @@ def read_served(
     Args:
         paths: As for `read_log`; TFRecord files of PredictionLogs.
         schema, progress: As for `read_log`.
-        told: To which is added how many requests are left out for which reason.
+        told: To which is added how many requests or rows are left out, by a text that
+            says why.
         version: Number of the version of whose answers the rows are; of any if None.
 
     Yields:
