@@ -155,7 +155,7 @@ def check_scores(logs, scores, format=None):
     """Raises an `InputError` unless there are scores once: in the logs, or beside."""
     if hold_predictions(logs, format) != (scores is None):
         raise InputError(
-            "--against LOG and --scores FILE go together, unless LOG holds the requests "
+            "--against LOG and --scores FILE go together, unless LOG holds requests "
             "that TF Serving logged, with scores of their own"
         )
 

@@ -89,6 +89,6 @@ def _compare_scores(args):
     row = "row" if args.scores else "record"
     raise InputError(
         f"{skew.differing:,} of {skew.rows:,} logged scores differ by more than "
-        f"{args.tolerance:g}; most in {row} {skew.worst_row}: logged {skew.logged:.6f}, "
-        f"answered {skew.answered:.6f}"
+        f"{args.tolerance:g}; most in {row} {skew.worst_row}: logged "
+        f"{skew.logged:.6f}, answered {skew.answered:.6f}"
     )

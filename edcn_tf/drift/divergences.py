@@ -105,7 +105,7 @@ def compared(groups, reference):
         return UNKNOWN
     error = 1 / rows + 1 / size
     both = (counts + reference) / (rows + size)
-    effect = design_effect(groups, both)
+    effect = design_effect(groups)
     there = both > 0
     apart = (counts / rows - reference / size)[there]
     statistic = (apart**2 / both[there]).sum() / error
@@ -121,10 +121,10 @@ def compared(groups, reference):
     )
 
 
-def design_effect(groups, shares=None):
+def design_effect(groups):
     """How many times larger the variance of shares is than that of independent rows.
 
-        d = n / (K - 1) sum_k v_k / r_k,
+        d = n / (K - 1) sum_k v_k / p_k,
         v_k = G / (G - 1) sum_g (n_gk - n_g p_k)^2 / n^2
 
     at least 1. All rows of a user, or of a request, are in one of G groups, which it
@@ -132,22 +132,21 @@ def design_effect(groups, shares=None):
     p differ from one sample to another.
 
     Args:
-        groups: `[G, K]`, counts by random group; empty groups are left out.
-        shares: r, `[K]`; p unless given.
+        groups: `[G, K]`, counts by random group; empty groups and bins are left out.
 
     Reference:
         Wolter 2007, "Introduction to Variance Estimation", chapter 2 (random groups).
     """
     groups = groups[groups.sum(axis=1) > 0].astype(float)
     number, rows = len(groups), groups.sum()
-    own = groups.sum(axis=0) / rows
-    shares = own if shares is None else shares
-    there = shares > 0
-    if number < 2 or there.sum() < 2:
+    groups = groups[:, groups.sum(axis=0) > 0]
+    bins = groups.shape[1]
+    if number < 2 or bins < 2:
         return 1.0
-    errors = groups - groups.sum(axis=1, keepdims=True) * own
+    shares = groups.sum(axis=0) / rows
+    errors = groups - groups.sum(axis=1, keepdims=True) * shares
     variances = number / (number - 1) * (errors**2).sum(axis=0) / rows**2
-    effect = rows * (variances[there] / shares[there]).sum() / (there.sum() - 1)
+    effect = rows * (variances / shares).sum() / (bins - 1)
     return max(float(effect), 1.0)
 
 

@@ -25,9 +25,7 @@ SHOWN = 12  # bins of a field that differ most
 NO_ROWS = 1e-12
 
 
-def measure_drift(
-    run, logs, data=None, *, format=None, limits=None, ignore=()
-):
+def measure_drift(run, logs, data=None, *, format=None, limits=None, ignore=()):
     """Compares later rows with the training split of a run, and their scores.
 
     Values are compared with the training split's counts, which a run holds; scores,
@@ -54,50 +52,71 @@ def measure_drift(
     """
     data = str(data or Run(run).data())
     model, spec = load_run(run)
+    names = [field.name for field in spec.schema.fields]
     for name in ignore:
-        names = [field.name for field in spec.schema.fields]
         if name not in names:
             raise InputError(f"ignore must name fields of {names}. Received: {name!r}")
     calibration = load_calibration(run)
-    sampled = calibration.negative_sampling_rate < 1
-    bins, left_out = bins_of(spec, sampled=sampled)
+    bins, left_out = bins_of(spec, sampled=calibration.negative_sampling_rate < 1)
     own, before = Tally(bins), Tally(bins)
     is_served = hold_predictions(logs, format)
-    group, there = spec.schema.group, set()
+    there = set()
     if is_served:
         told = count_served(own, spec, logs)
         left_out |= {why: f"{told[why]:,}" for why in sorted(told)}
     else:
         there = count_logs(own, run, model, spec, logs, format)
     if not own.rows:
-        raise InputError(f"{', '.join(map(str, logs))}: no rows to compare")
+        told = "; ".join(f"{name} ({why})" for name, why in left_out.items())
+        raise InputError(
+            f"{', '.join(map(str, logs))}: no rows to compare"
+            + (f"; left out: {told}" if is_served and told else "")
+        )
     count_validation(before, run, model, spec, data)
-    labels = spec.schema.label in there
     weights = np.ones(2)
     if calibration.splits_sampled:
         weights[0] = 1 / calibration.negative_sampling_rate
-    scores, histogram = _scores(own.scores, before.scores, weights)
-    ratio, ranks = _with_labels(own, before, weights) if labels else (None, None)
     return Drift(
         run=str(run),
         logs=[str(log) for log in logs],
         data=data,
-        rows=own.rows,
-        validation_rows=before.rows,
-        labels=labels,
-        independent=not is_served and group not in there,
-        fields=[
-            _field(each, new, old, weights, each.name in ignore)
-            for each, new, old in zip(bins, own.values, before.values)
-        ],
-        scores=scores,
-        histogram=histogram,
-        mean=(_mean(own, np.ones(2)), _mean(before, weights)),
-        calibration=ratio,
-        auc=ranks,
+        labels=spec.schema.label in there,
+        independent=not is_served and spec.schema.group not in there,
         left_out=left_out,
         limits=limits or Limits(),
+        **figures_of(
+            own, before, spec.schema.label in there, weights=weights, ignore=ignore
+        ),
     )
+
+
+def figures_of(own, before, labels, *, weights=(1.0, 1.0), ignore=()):
+    """The figures of a `Drift`, a dict of its attributes.
+
+    Args:
+        own, before: `Tally` of the log and of the validation split.
+        labels: Whether the log has them.
+        weights: What a validation row without and with a click counts.
+        ignore: Names of fields that give no alarm.
+    """
+    weights = np.asarray(weights, float)
+    scores, histogram = _scores(own.scores, before.scores, weights)
+    calibration, ranks = None, None
+    if labels:
+        calibration, ranks = _with_labels(own, before, weights)
+    return {
+        "rows": own.rows,
+        "validation_rows": before.rows,
+        "fields": [
+            _field(each, new, old, weights, each.name in ignore)
+            for each, new, old in zip(own.bins, own.values, before.values)
+        ],
+        "scores": scores,
+        "histogram": histogram,
+        "mean": (_mean(own, np.ones(2)), _mean(before, weights)),
+        "calibration": calibration,
+        "auc": ranks,
+    }
 
 
 def _field(bins, new, old, weights, ignored):

@@ -215,8 +215,9 @@ def _read_file(
     if format == "jsonl":
         return json_lines.read_json_lines(part.path, columns, progress)
     if format == "tfrecord":
-        held = prediction_log if prediction_log.holds_predictions(part.path) else tfrecord
-        return held.read(part.path, schema, columns, progress)
+        is_served = prediction_log.holds_predictions(part.path)
+        reader = prediction_log if is_served else tfrecord
+        return reader.read(part.path, schema, columns, progress)
     spoken = _text_format(format, schema)
     return text.read_text(part.path, spoken, columns, progress)
 

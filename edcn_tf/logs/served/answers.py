@@ -10,6 +10,7 @@ NOT_ROWS = {  # signatures whose requests are no traffic of raw values
     "ids": "requests of ids, of which raw values cannot be told",
     "explain": "requests of explain, which people ask",
 }
+KINDS = ("predict_log", "classify_log", "regress_log", "multi_inference_log")
 POSITIVE = "1"  # the class whose score is the probability
 
 
@@ -42,7 +43,7 @@ def asked(log, schema, version=None):
         Unfit: If its inputs are not the schema's, or it holds no answer.
     """
     kind = log.WhichOneof("log_type")
-    if kind not in ("predict_log", "classify_log", "regress_log", "multi_inference_log"):
+    if kind not in KINDS:
         return f"requests of another kind: {kind}"
     call = getattr(log, kind)
     specs = _model_specs(call, kind)
@@ -111,7 +112,11 @@ def _classified(call, kind, schema):
             raise Unfit("holds no answer; log responses too")
         answer = answer.results[0]
         is_classes = answer.WhichOneof("result") == "classification_result"
-        result = answer.classification_result if is_classes else answer.regression_result
+        regression, classification = (
+            answer.regression_result,
+            answer.classification_result,
+        )
+        result = classification if is_classes else regression
     else:
         is_classes, result = kind == "classify_log", answer.result
     if is_classes:
@@ -190,7 +195,7 @@ def _of_examples(records, schema):
         values, lengths = parsed[field.name]
         if not (field.is_list or field.is_vector or field.is_statistic):
             if (lengths > 1).any():
-                raise Unfit(f"{field.name!r} holds lists, but the schema says otherwise")
+                raise Unfit(f"{field.name!r} holds a list, but the schema says no")
             values, lengths = _single(values, lengths, field.dtype), None
         columns[field.name] = values, lengths
     return columns

@@ -137,7 +137,9 @@ class _Rows:
     def taken(self):
         """Yields these rows as a batch, if there are any; none wait then."""
         if self.rows:
-            yield self._batch()
+            batch, *others = self._batch()
+            if batch.num_rows:
+                yield batch, *others
         self._clear()
 
     def _batch(self):

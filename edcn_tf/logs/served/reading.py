@@ -29,7 +29,7 @@ def hold_predictions(paths: Iterable[StrPath], format: str | None = None) -> boo
         held[is_records and holds_predictions(path)] = path
     if len(held) > 1:
         raise InputError(
-            f"{held[True]} holds requests that TF Serving logged and {held[False]} does "
+            f"{held[True]} holds requests that TF Serving logged, {held[False]} does "
             "not; read them one after the other"
         )
     return True in held
