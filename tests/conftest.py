@@ -25,8 +25,8 @@ FAST = [  # files of tests that train nothing and export nothing: make test-fast
     *("test_options.py", "test_tuning_page.py", "test_client_rows.py"),
     *("test_usable.py", "test_vector_columns.py", "test_vector_features.py"),
     *("test_timestamps.py", "test_json_lines.py", "test_folders.py"),
-    *("test_framing.py", "test_crosses.py", "test_operation.py"),
-    "test_client_errors.py",
+    *("test_framing.py", "test_crosses.py", "test_bins.py", "test_divergences.py"),
+    *("test_prediction_logs.py", "test_operation.py", "test_client_errors.py"),
 ]
 
 

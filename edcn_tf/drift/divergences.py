@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
+RARE = 10_000  # counts up to which Fisher's test is made: its cost grows with them
 SMOOTHING = 0.5  # of a count inside a logarithm: Jeffreys' prior
 
 
@@ -168,9 +169,12 @@ def same_share(groups, reference):
     (those, others), (first, rest) = (
         np.round(np.asarray(each) / effect).astype(int) for each in (counts, reference)
     )
-    drawn, marked = those + others, those + first
-    known = scipy.stats.hypergeom(drawn + first + rest, marked, drawn)
-    exact = 2 * min(known.cdf(those), known.sf(those - 1))
+    total, drawn, marked = those + others + first + rest, those + others, those + first
+    if min(drawn, marked) > RARE:
+        return p
+    known = total, max(drawn, marked), min(drawn, marked)  # which of them is the same
+    distribution = scipy.stats.hypergeom
+    exact = 2 * min(distribution.cdf(those, *known), distribution.sf(those - 1, *known))
     return max(p, min(1.0, float(exact)))
 
 

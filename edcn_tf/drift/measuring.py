@@ -100,16 +100,21 @@ def figures_of(own, before, labels, *, weights=(1.0, 1.0), ignore=()):
         ignore: Names of fields that give no alarm.
     """
     weights = np.asarray(weights, float)
-    scores, histogram = _scores(own.scores, before.scores, weights)
+    # Of all bins of scores, a day has few.
+    there = own.scores.any(axis=(0, 1)) | before.scores.any(axis=(0, 1))
+    least = score_of(np.flatnonzero(there)).astype(float)
+    new, old = own.scores[..., there], before.scores[..., there]
+    scores, histogram = _scores(new, old, weights, least)
     calibration, ranks = None, None
     if labels:
-        calibration, ranks = _with_labels(own, before, weights)
+        pairs = (new, own.predicted.sum(axis=1)), (old, before.predicted @ weights)
+        calibration, ranks = _with_labels(*pairs)
     return {
         "rows": own.rows,
         "validation_rows": before.rows,
         "fields": [
-            _field(each, new, old, weights, each.name in ignore)
-            for each, new, old in zip(own.bins, own.values, before.values)
+            _field(bins, *counts, weights, bins.name in ignore)
+            for bins, *counts in zip(own.bins, own.values, before.values)
         ],
         "scores": scores,
         "histogram": histogram,
@@ -169,9 +174,8 @@ def _share(groups, reference, column):
 
 def _summed(counts, places):
     """Counts `[..., K]` of bins that go together as `places` says."""
-    together = np.zeros((*counts.shape[:-1], int(places.max(initial=-1)) + 1))
-    np.add.at(together, (..., places), counts)
-    return together
+    together = places[:, np.newaxis] == np.arange(places.max(initial=-1) + 1)
+    return counts.astype(float) @ together.astype(float)
 
 
 def _changes(labels, own, before):
@@ -183,7 +187,7 @@ def _changes(labels, own, before):
     return [(labels[i], float(own[i]), float(before[i])) for i in order if apart[i] > 0]
 
 
-def _scores(own, before, weights):
+def _scores(own, before, weights, least):
     """`Comparison` of scores in ranges of the reference's quantiles, and histograms."""
     groups = own.sum(axis=1)
     counts = before.sum(axis=0)
@@ -200,26 +204,24 @@ def _scores(own, before, weights):
     found = UNKNOWN
     if len(ranges) > 1:
         found = compared(_summed(of_ranges, together), _summed(ranges, together))
-    return found, _histogram(groups.sum(axis=0), reference)
+    return found, _histogram(groups.sum(axis=0), reference, least)
 
 
-def _histogram(own, before):
-    least = score_of(np.arange(len(own))).astype(float)
-    there = np.flatnonzero(own + before)
-    low, high = least[there[0]], least[there[-1]]
-    edges = np.linspace(low, max(high, low + 1e-6), HISTOGRAM + 1)
+def _histogram(own, before, least):
+    edges = np.linspace(least[0], max(least[-1], least[0] + 1e-6), HISTOGRAM + 1)
     bars = np.clip(np.searchsorted(edges, least, "right") - 1, 0, HISTOGRAM - 1)
     shares = [np.bincount(bars, c, HISTOGRAM) / c.sum() for c in (own, before)]
     return tuple(each.tolist() for each in (edges, *shares))
 
 
-def _with_labels(own, before, weights):
-    """`Figure`s of calibration and AUC."""
-    clicks = [tally.scores[:, 1].sum(axis=1) for tally in (own, before)]
-    predicted = [own.predicted.sum(axis=1), before.predicted @ weights]
-    groups = int((own.scores.sum(axis=(1, 2)) > 0).sum())
-    ratios = [log_calibration(*pair) for pair in zip(predicted, clicks)]
-    return figure(*ratios, groups), figure(auc(own.scores), auc(before.scores), groups)
+def _with_labels(own, before):
+    """`Figure`s of calibration and AUC, of two pairs of scores and predicted clicks."""
+    groups = int((own[0].sum(axis=(1, 2)) > 0).sum())
+    ratios = [
+        log_calibration(predicted, scores[:, 1].sum(axis=1))
+        for scores, predicted in (own, before)
+    ]
+    return figure(*ratios, groups), figure(auc(own[0]), auc(before[0]), groups)
 
 
 def _mean(tally, weights):

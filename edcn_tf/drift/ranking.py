@@ -31,7 +31,7 @@ class Figure(NamedTuple):
 
 
 def auc(scores):
-    """AUC and its standard error, of counts by random group `[G, 2, SCORES]`.
+    """AUC and its standard error, of counts by random group `[G, 2, bins]`.
 
     Scores in one bin are a tie. The error is the jackknife's, which leaves out one
     random group at a time; NaN where a class is absent.

@@ -112,11 +112,8 @@ def _classified(call, kind, schema):
             raise Unfit("holds no answer; log responses too")
         answer = answer.results[0]
         is_classes = answer.WhichOneof("result") == "classification_result"
-        regression, classification = (
-            answer.regression_result,
-            answer.classification_result,
-        )
-        result = classification if is_classes else regression
+        both = answer.regression_result, answer.classification_result
+        result = both[is_classes]
     else:
         is_classes, result = kind == "classify_log", answer.result
     if is_classes:
