@@ -12,7 +12,7 @@ from edcn_tf.features.counting import SAMPLE_SIZE
 
 FREQUENT = 0.01  # a share of the known values, of a value with a bin of its own
 # It has at least so many: the share of a value that few rows made frequent falls back.
-FREQUENT_COUNT = 50
+FREQUENT_COUNT = 30
 EXPECTED = 5  # values that a bin has at least if nothing drifted (Cochran's rule)
 MISSING, UNSEEN, KNOWN = 0, 1, 2  # columns of counts; known values' bins from there on
 REST = "the rest"

@@ -1,0 +1,320 @@
+"""`edcn drift` on real runs: raw logs, logged requests, the page and the status."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+import tensorflow as tf
+
+import edcn_tf
+from edcn import main
+from edcn_tf.directories import Run
+from edcn_tf.drift.measuring import measure_drift
+from edcn_tf.drift.page import write_drift
+from edcn_tf.errors import InputError
+from edcn_tf.evaluation.prediction import predict_log as predict_rows
+from helpers.prediction_logs import predict_log, write_logs
+
+COLUMNS = "click,user,age,country,tags,price,device_id,site"
+ALARM = 3
+
+
+def day(rows=400, seed=1, users=40, label=True):
+    """Rows as those of the `run` fixture, in a table of text."""
+    random = np.random.default_rng(seed)
+    columns = {name: [] for name in COLUMNS.split(",")}
+    for _ in range(rows):
+        row = (
+            f"{random.random() < 1 / 3:d}",
+            f"u{random.integers(users)}",
+            "" if random.random() < 1 / 13 else str(20 + random.integers(50)),
+            f"c{random.zipf(1.5) % 60}",
+            "|".join(random.choice(list("abcdef"), random.integers(0, 4))),
+            "" if random.random() < 1 / 11 else f"{random.lognormal():.3f}",
+            f"d{random.integers(70)}",
+            str(random.integers(5)),
+        )
+        for values, value in zip(columns.values(), row):
+            values.append(value)
+    table = pa.table(columns)
+    return table if label else table.drop_columns("click")
+
+
+def changed(table, name, value, every=2):
+    values = table[name].to_pylist()
+    values[::every] = [value] * len(values[::every])
+    number = table.column_names.index(name)
+    return table.set_column(number, name, pa.array(values, pa.string()))
+
+
+def written(table, path):
+    pa.csv.write_csv(table, path)
+    return path
+
+
+def command(*arguments):
+    return main(["drift", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def quiet_day(tmp_path_factory):
+    return written(day(), tmp_path_factory.mktemp("days") / "day.csv")
+
+
+@pytest.fixture(scope="module")
+def drift(run, quiet_day):
+    return measure_drift(run, [quiet_day])
+
+
+def test_a_day_like_training_gives_no_alarm(run, drift):
+    assert drift.alarms == []
+    assert (drift.rows, drift.labels, drift.independent) == (400, True, False)
+    assert drift.data == Run(run).data()
+    splits = {field.name: field.split for field in drift.fields}
+    assert splits.pop("tags") == "valid"
+    assert set(splits.values()) == {"train"}
+    assert {field.name for field in drift.fields if field.unseen} == {
+        *("user", "country", "tags", "site")
+    }
+
+
+def test_figures_are_those_of_the_log_and_of_evaluate(run, drift, quiet_day, tmp_path):
+    """Of the rows themselves, and as `edcn evaluate` has them of the split."""
+    table = pa.csv.read_csv(
+        quiet_day, convert_options=pa.csv.ConvertOptions(strings_can_be_null=False)
+    )
+    shares = {field.name: field for field in drift.fields}
+    missing = np.mean([not value for value in table["price"].to_pylist()])
+    assert shares["price"].missing.value == pytest.approx(missing, abs=1e-9)
+    spec = edcn_tf.FeatureSpec.load(run / "features")
+    [price] = [own for own in spec.fields if own.field.name == "price"]
+    counts = price.row_counts()
+    assert shares["price"].missing.reference == pytest.approx(counts[0] / counts.sum())
+    predict_rows(run, [quiet_day], tmp_path / "scores.csv")
+    scores = pa.csv.read_csv(tmp_path / "scores.csv")["probability"].to_numpy()
+    labels = table["click"].to_numpy()
+    assert drift.mean[0] == pytest.approx(scores.mean(), abs=1e-6)
+    assert drift.auc.value == pytest.approx(
+        edcn_tf.metrics.auc(labels, scores), abs=2e-3
+    )
+    assert np.exp(drift.calibration.value) == pytest.approx(
+        edcn_tf.metrics.calibration(labels, scores), abs=1e-5
+    )
+    before = edcn_tf.evaluate_run(run, Run(run).data(), "valid")
+    assert drift.validation_rows == before["rows"]
+    assert drift.auc.reference == pytest.approx(before["auc"], abs=2e-3)
+    assert np.exp(drift.calibration.reference) == pytest.approx(
+        before["calibration"], abs=1e-5
+    )
+
+
+def test_changed_columns_are_alarms(run, tmp_path, capsys):
+    table, options = day(), []
+    wanted = {
+        "country": ("c7", r"PSI .*; 'c7' [56]\d|PSI .*; 'the rest' [56]\d|5\d.*unseen"),
+        "user": ("a stranger", r"[56]\d\.\d% unseen, was"),
+        "price": ("", r"5\d\.\d% missing, was"),
+        "tags": ("a", r"PSI .*; 'a' \d\d"),
+        "age": ("33", r"PSI .*; '\[3"),
+        "device_id": ("d1", r"PSI .*; '<hash"),
+    }
+    for name, (value, _) in wanted.items():
+        table = changed(table, name, value)
+        options += ["--ignore", name]
+    log = written(table, tmp_path / "day.csv")
+    assert command(run, log) == ALARM
+    output = capsys.readouterr()
+    assert output.err == ""
+    for name, (_, told) in wanted.items():
+        assert re.search(f"ALARM {name}: ({told})", output.out), output.out
+    assert "ALARM site" not in output.out
+    command(run, log, *options)
+    output = capsys.readouterr().out
+    assert not any(f"ALARM {name}:" in output for name in wanted)
+
+
+def test_the_command_writes_page_and_figures(run, quiet_day, tmp_path, capsys):
+    files = ["--out", tmp_path / "drift.html", "--json", tmp_path / "drift.json"]
+    assert command(run, quiet_day, *files) == 0
+    output = capsys.readouterr()
+    assert "No alarm" in output.out and output.err == ""
+    html = (tmp_path / "drift.html").read_text(encoding="utf-8")
+    assert "No alarm: nothing is both beyond chance and large." in html
+    figures = json.loads((tmp_path / "drift.json").read_text())
+    assert figures["rows"] == 400 and figures["alarms"] == []
+    assert figures["fields"]["age"]["psi"] > 0
+    assert figures["fields"]["user"]["unseen"]["reference"] == 0
+    assert figures["auc"]["low"] < figures["auc"]["value"] < figures["auc"]["high"]
+    assert figures["limits"]["psi"] == 0.2
+    assert command(run, quiet_day, *files) == 1
+    assert "drift.html: exists already" in capsys.readouterr().err
+
+
+def test_the_page_stands_alone(run, tmp_path):
+    log = written(changed(day(), "device_id", "d1"), tmp_path / "<b>day&.csv")
+    drift = measure_drift(run, [log], ignore=["site"])
+    write_drift(drift, tmp_path / "drift.html")
+    html = (tmp_path / "drift.html").read_text(encoding="utf-8")
+    assert "device_id" in [alarm.name for alarm in drift.alarms]
+    assert re.search(r"\d alarms?: .*device_id", html)
+    assert "&lt;b&gt;day&amp;.csv" in html and "<b>day" not in html
+    assert "&lt;hash " in html and "<small>ignored</small>" in html
+    assert html.count("<img") >= 3
+    assert not re.search(r'(src|href)="(?!data:)', html) and "<script" not in html
+    for heading in ("Fields", "Values", "Scores", "How to read it"):
+        assert f"<h2>{heading}</h2>" in html
+
+
+def test_without_labels(run, tmp_path, capsys):
+    log = written(day(label=False), tmp_path / "day.csv")
+    files = ["--out", tmp_path / "drift.html", "--json", tmp_path / "drift.json"]
+    assert command(run, log, *files) == 0
+    assert "No labels, so neither AUC nor calibration" in capsys.readouterr().out
+    html = (tmp_path / "drift.html").read_text(encoding="utf-8")
+    assert "The log has no labels" in html
+    figures = json.loads((tmp_path / "drift.json").read_text())
+    assert figures["auc"] is None and figures["calibration"] is None
+
+
+def test_rows_of_one_user_are_no_evidence_of_more_than_one(run, tmp_path):
+    """One user of 40 brings half of the rows, all of one country and price."""
+    table = day(400, seed=3)
+    for name, value in (("user", "u3"), ("country", "c9"), ("price", "0.5")):
+        table = changed(table, name, value)
+    drift = measure_drift(run, [written(table, tmp_path / "day.csv")])
+    assert not {alarm.name for alarm in drift.alarms} & {"country", "price"}
+    by_row = table.set_column(1, "user", day(400, seed=3)["user"])
+    drift = measure_drift(run, [written(by_row, tmp_path / "rows.csv")])
+    assert {alarm.name for alarm in drift.alarms} >= {"country", "price"}
+
+
+def of_bytes(texts):
+    return np.array(texts, object).astype(bytes).astype(object)
+
+
+@pytest.fixture(scope="module")
+def requests(session, loaded, tmp_path_factory):
+    """The same day as requests that a server of the export logged, 20 rows each."""
+    _, spec = loaded
+    encoder, table = edcn_tf.Encoder(spec), day(label=False)
+    logs = []
+    for start in range(0, 400, 20):
+        part = table.slice(start, 20)
+        inputs = {}
+        for field in spec.schema.inputs:
+            texts = part[field.name].to_pylist()
+            if field.is_list:
+                rows = [text.split("|") if text else [] for text in texts]
+                width = max(map(len, rows))
+                rows = [row + [""] * (width - len(row)) for row in rows]
+                inputs[field.name] = np.array(rows, object).astype(bytes).astype(object)
+            elif field.dtype == "string":
+                inputs[field.name] = (
+                    np.array(texts, object).astype(bytes).astype(object)
+                )
+            else:
+                least = np.iinfo(np.int64).min
+                missing = np.nan if field.dtype == "float32" else least
+                numbers = [text and float(text) for text in texts]
+                inputs[field.name] = np.array(
+                    [missing if n == "" else n for n in numbers]
+                ).astype(field.dtype)
+        tensors = {name: tf.constant(value) for name, value in inputs.items()}
+        assert encoder(tensors).shape == (20, spec.num_slots)
+        answer = session.run("serving_default", inputs)
+        logs.append(predict_log("", inputs, answer))
+    logs.append(predict_log("ids", {"ids": np.zeros((2, 9), np.int32)}, None))
+    path = tmp_path_factory.mktemp("requests") / "requests.tfrecord"
+    return write_logs(path, logs)
+
+
+def test_requests_that_were_logged_are_the_same_rows(run, drift, requests, capsys):
+    served = measure_drift(run, [requests])
+    assert served.rows == 400 and not served.labels
+    assert not served.independent
+    assert served.mean[0] == pytest.approx(drift.mean[0], abs=1e-6)
+    assert served.fields == drift.fields
+    assert served.left_out == {
+        "requests of ids, of which raw values cannot be told": "1"
+    }
+    assert command(run, requests) == 0
+    assert "Left out: requests of ids" in capsys.readouterr().out
+
+
+def refused(run, logs, tmp_path, capsys, *options):
+    """What a command says that cannot do it; nothing is written."""
+    files = ["--out", tmp_path / "drift.html", "--json", tmp_path / "drift.json"]
+    assert command(run, *logs, *files, *options) == 1
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1
+    assert not (tmp_path / "drift.html").exists()
+    assert not (tmp_path / "drift.json").exists()
+    return output.err
+
+
+def test_bad_logs_are_a_line_and_nothing_is_written(run, requests, tmp_path, capsys):
+    table = day(30)
+    files = {
+        "empty": table.slice(0, 0),
+        "column": table.drop_columns("price"),
+        "label": changed(table, "click", "2"),
+    }
+    path = {name: written(t, tmp_path / f"{name}.csv") for name, t in files.items()}
+    for name, told in (
+        ("empty", "empty.csv: no rows to compare"),
+        ("column", "column.csv: has no column 'price'"),
+        ("label", "label.csv: row 1, column 'click': the label must be 0 or 1"),
+    ):
+        assert told in refused(run, [path[name]], tmp_path, capsys)
+    none = write_logs(tmp_path / "none.tfrecord", [])
+    assert "none.tfrecord: no rows" in refused(run, [none], tmp_path, capsys)
+    other = predict_log("", {"x": np.zeros(1, np.float32)}, None)
+    other = write_logs(tmp_path / "other.tfrecord", [other])
+    told = "other.tfrecord: record 1: asks serving_default with inputs that are not"
+    assert told in refused(run, [other], tmp_path, capsys)
+    ids = predict_log("ids", {"ids": np.zeros((2, 9), np.int32)}, None)
+    ids = write_logs(tmp_path / "ids.tfrecord", [ids])
+    told = "no rows to compare; left out: requests of ids"
+    assert told in refused(run, [ids], tmp_path, capsys)
+    both = [requests, path["label"]]
+    assert "read them one after the other" in refused(run, both, tmp_path, capsys)
+
+
+def test_bad_arguments_are_a_line(run, quiet_day, tmp_path, capsys):
+    log = [quiet_day]
+    told = refused(run, log, tmp_path, capsys, "--ignore", "weekday")
+    assert "ignore must name fields of ['user'" in told
+    told = refused(run, log, tmp_path, capsys, "--data", tmp_path / "away")
+    assert "away: is not there" in told and "--data DIR" in told
+    told = refused(run, log, tmp_path, capsys, "--level", "2")
+    assert "level must be a number above 0 and below 1" in told
+    told = refused(tmp_path / "none", log, tmp_path, capsys)
+    assert "result.json" in told
+    with pytest.raises(SystemExit) as status:
+        command(run, quiet_day, "--psi", "-1")
+    assert status.value.code == 2
+
+
+def test_a_calibrated_run_is_compared_as_it_is_served(run, quiet_day, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    edcn_tf.Calibration(method="platt", slope=1.0, intercept=-1.0).save(
+        Run(copy).calibration
+    )
+    drift = measure_drift(copy, [quiet_day])
+    assert max(drift.mean) < 0.25
+    assert drift.alarms == []
+
+
+def test_sampled_negatives_are_compared_with_the_validation_split(
+    run, quiet_day, tmp_path
+):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    edcn_tf.Calibration(negative_sampling_rate=0.5).save(Run(copy).calibration)
+    drift = measure_drift(copy, [quiet_day])
+    assert {field.split for field in drift.fields} == {"valid"}
