@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import edcn_tf
 from edcn import main
+from edcn_tf.drift.measuring import measure_drift
 from edcn_tf.evaluation.scoring import evaluate_run, load_run
 from edcn_tf.export.c_api import Session
 from edcn_tf.export.client import Client
@@ -255,3 +256,16 @@ def test_edcn_takes_crosses_as_fields(place, tmp_path):
     edcn_tf.train(place / "csv", tmp_path / "run", config)
     assert evaluate_run(tmp_path / "run", place / "csv")["auc"] > 0.8
     export_run(tmp_path / "run", tmp_path / "models")
+
+
+def test_drift_of_a_cross_is_that_of_its_values(place, tmp_path):
+    columns = drawn(600, seed=7)
+    quiet = measure_drift(place / "run", [write(tmp_path / "day.csv", columns)])
+    assert quiet.alarms == []
+    columns["item"] = ["new" if i % 2 else v for i, v in enumerate(columns["item"])]
+    drift = measure_drift(place / "run", [write(tmp_path / "new.csv", columns)])
+    alarmed = {alarm.name for alarm in drift.alarms}
+    assert alarmed >= {"item", "user_item"}
+    assert not alarmed & {"user", "hour", "day", "shop", "user_day"}
+    unseen = {f.name: f.unseen.value for f in drift.fields if f.unseen}
+    assert min(unseen["item"], unseen["user_item"]) > 0.4

@@ -164,3 +164,24 @@ def test_a_search_may_choose_what_becomes_of_it(place):
         chosen.Fixed("history", kind)
         model = space.build(chosen)
         assert model.options["history"] == kind
+
+
+def test_drift_of_histories_is_that_of_their_items(place, capsys):
+    random = np.random.default_rng(3)
+    lines = {"some.csv": ["user,item,past,since"], "none.csv": ["user,item,past,since"]}
+    for _ in range(300):
+        row = f"u{random.integers(20)},i{random.integers(30)}"
+        past = random.integers(0, 30, 4)
+        told = "|".join(f"i{item}" for item in past)
+        since = "|".join(str(each) for each in 700 - 30 * np.arange(4)[::-1])
+        lines["some.csv"].append(f"{row},{told},{since}")
+        lines["none.csv"].append(f"{row},,")
+    for name, rows in lines.items():
+        (place / name).write_text("\n".join(rows) + "\n")
+    assert main(["drift", "run", "some.csv"]) in (0, 3)
+    told = capsys.readouterr().out
+    assert "ALARM past" not in told and "\npast " in told and "\nsince " in told
+    assert main(["drift", "run", "none.csv"]) == 3
+    told = capsys.readouterr().out
+    assert "ALARM past: 100.0% missing" in told
+    assert "ALARM since: 100.0% missing" in told

@@ -34,7 +34,7 @@ ORDER = [
     {"preparation", "evaluation"},
     {"export", "training", "datasets"},
     {"report"},
-    {"tuning", "demo"},
+    {"tuning", "demo", "drift"},
     {"benchmarks"},
 ]
 HEIGHT = {room: height for height, rooms in enumerate(ORDER) for room in rooms}

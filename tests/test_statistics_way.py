@@ -12,10 +12,12 @@ import tensorflow as tf
 
 import edcn_tf
 from edcn import main
+from edcn_tf.drift.measuring import measure_drift
 from edcn_tf.evaluation.scoring import evaluate_run, load_run
 from edcn_tf.export.c_api import Session
 from edcn_tf.export.client import Client
 from edcn_tf.export.saved_model import export_run, verify_saved_model
+from edcn_tf.export.skew import compare_scores
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.features.statistics.counter import keys_of_columns
 from edcn_tf.preparation import groups
@@ -379,3 +381,22 @@ def test_a_damaged_table_is_named(place, tmp_path):
     path.unlink()
     with pytest.raises(edcn_tf.InputError, match="000-keys.npy: is not there"):
         FeatureSpec.load(tmp_path / "run/features")
+
+
+def test_drift_leaves_statistics_out_and_says_so(place, tmp_path):
+    day = write(tmp_path / "day.csv", drawn(500, seed=8, first_day=10, days=1))
+    drift = measure_drift(place / "run", [day])
+    names = {each["name"] for each in STATISTICS}
+    assert set(drift.left_out) == names
+    assert not names & {field.name for field in drift.fields}
+    assert not {alarm.name for alarm in drift.alarms} & {"user", "tags", "place"}
+
+
+def test_what_logged_requests_knew_is_replayed(place):
+    """Statistics of `fresh`, and of tf.Examples, which no table has."""
+    version = place / "models" / "clicks" / "1"
+    recorded = version / "assets.extra" / "recorded_requests.tfrecord"
+    skew = compare_scores(version, [recorded])
+    assert skew.differing == 0 and skew.rows > 1000
+    drift = measure_drift(place / "run", [recorded])
+    assert drift.rows == skew.rows

@@ -14,6 +14,7 @@ import tensorflow as tf
 import edcn_tf
 from edcn import main
 from edcn_tf.directories import PreparedData
+from edcn_tf.drift.measuring import measure_drift
 from edcn_tf.evaluation.scoring import evaluate_run, load_run
 from edcn_tf.export.c_api import Session
 from edcn_tf.export.client import Client, ServingError
@@ -490,3 +491,25 @@ def test_beside_a_history(place, tmp_path, history):
     without = ids.copy()
     without[:, -LENGTH:] = 0
     assert np.abs(model(ids) - model(without)).max() > 1e-4
+
+
+def test_drift_of_vectors_is_that_they_are_missing(place, tmp_path):
+    columns = drawn(400, seed=5)
+    write_csv(tmp_path / "day.csv", columns)
+    drift = measure_drift(place / "run", [tmp_path / "day.csv"])
+    assert drift.alarms == []
+    assert sorted(drift.left_out) == ["image", "taste"]
+    columns["image"] = [None] * 200 + columns["image"][200:]
+    write_csv(tmp_path / "less.csv", columns)
+    drift = measure_drift(place / "run", [tmp_path / "less.csv"])
+    assert "image" in [alarm.name for alarm in drift.alarms]
+    [image] = [field for field in drift.fields if field.name == "image"]
+    assert image.missing.value == pytest.approx(0.55, abs=0.05)
+    assert image.missing.reference == pytest.approx(0.1, abs=0.03)
+
+
+def test_logged_requests_with_vectors_are_replayed(place):
+    version = place / "models" / "clicks" / "1"
+    recorded = version / "assets.extra" / "recorded_requests.tfrecord"
+    skew = compare_scores(version, [recorded])
+    assert skew.differing == 0 and skew.rows > 1000

@@ -29,6 +29,7 @@ OWNERS = {
     ("tune", "--tuner"): ORACLES,
     ("tune", "--objective"): choices.OBJECTIVES,
     ("verify", "--format"): choices.FORMATS,
+    ("drift", "--format"): choices.FORMATS,
     ("request", "--format"): choices.FORMATS,
     ("benchmark", "what"): benchmarks.BENCHMARKS,
     ("benchmark", "--data"): BENCHMARK_DATA,

@@ -15,7 +15,6 @@ from edcn import main
 from edcn_tf.directories import Run
 from edcn_tf.drift.measuring import measure_drift
 from edcn_tf.drift.page import write_drift
-from edcn_tf.errors import InputError
 from edcn_tf.evaluation.prediction import predict_log as predict_rows
 from helpers.prediction_logs import predict_log, write_logs
 

@@ -1,10 +1,13 @@
 """Logged scores against those of an export: which field was not there."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 import edcn_tf
 from edcn_tf.evaluation.prediction import predict_log
@@ -13,6 +16,7 @@ from edcn_tf.export.skew import compare_scores
 from edcn_tf.logs import opening
 from edcn_tf.logs.reading import read_log
 from edcn_tf.records.writing import serialize_examples
+from helpers.prediction_logs import write_logs
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +211,90 @@ def test_the_command_says_where_and_fails(version, run, log, scored, capsys):
     same = scored(log, "same.csv")
     assert main(["verify", str(version), *against[:3], str(same)]) == 0
     assert "900 logged scores: the same" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def recorded(version):
+    """Requests to every signature with their answers, in TF Serving's own form."""
+    return version / "assets.extra" / "recorded_requests.tfrecord"
+
+
+def relogged(path, recorded, change):
+    """The logs of a file, each changed by a function that gives what is kept."""
+    logs = []
+    for record in tf.data.TFRecordDataset(str(recorded)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        change(log)
+        logs.append(log)
+    return write_logs(path, logs)
+
+
+def test_requests_that_were_logged_have_scores_of_their_own(version, recorded, capsys):
+    from edcn import main
+
+    assert main(["verify", str(version), "--against", str(recorded)]) == 0
+    told = capsys.readouterr().out
+    rows = int(re.search(r"([\d,]+) logged scores: the same", told)[1].replace(",", ""))
+    assert rows > 2000  # of serving_default, examples, classify, regress and rank
+    assert "Left out: 4 requests of ids" in told
+    assert "Left out: 4 requests of explain" in told
+    assert re.search(r"Left out: \d+ rows with text that is no UTF-8", told)
+
+
+def test_a_request_that_was_answered_otherwise_is_named(
+    version, recorded, tmp_path, capsys
+):
+    from edcn import main
+
+    number = 0
+
+    def change(log):
+        nonlocal number
+        number += 1
+        call = log.predict_log
+        if number == 3:
+            assert call.request.model_spec.signature_name == "serving_default"
+            scores = tf.make_ndarray(call.response.outputs["probability"]) * 0.5
+            call.response.outputs["probability"].CopyFrom(tf.make_tensor_proto(scores))
+
+    path = relogged(tmp_path / "log.tfrecord", recorded, change)
+    assert main(["verify", str(version), "--against", str(path)]) == 1
+    assert "logged scores differ by more than 1e-06; most in record" in (
+        capsys.readouterr().err
+    )
+
+
+def test_what_another_version_answered_is_left_out(version, recorded, tmp_path):
+    number = 0
+
+    def change(log):
+        nonlocal number
+        number += 1
+        answered = log.predict_log.response.model_spec
+        answered.version.value = 1 + number % 2
+        if number % 2:
+            scores = log.predict_log.response.outputs["probability"]
+            if "probability" in log.predict_log.response.outputs:
+                scores.CopyFrom(tf.make_tensor_proto(tf.make_ndarray(scores) * 0.5))
+
+    assert version.name == "1"
+    path = relogged(tmp_path / "log.tfrecord", recorded, change)
+    skew = compare_scores(version, [path])
+    assert skew.differing == 0 and skew.rows > 0
+    assert skew.left_out["requests answered by version 2"] == 14
+
+    def other(log):
+        log.predict_log.response.model_spec.version.value = 7
+
+    path = relogged(tmp_path / "other.tfrecord", recorded, other)
+    told = "no rows but what is left out: 28 requests answered by version 7"
+    with pytest.raises(edcn_tf.InputError, match=told):
+        compare_scores(version, [path])
+
+
+def test_scores_are_in_the_log_or_beside_it(version, recorded, run, tmp_path):
+    told = "go together, unless LOG holds requests that TF Serving logged"
+    with pytest.raises(edcn_tf.InputError, match=told):
+        compare_scores(version, [recorded], tmp_path / "scores.csv")
+    with pytest.raises(edcn_tf.InputError, match=told):
+        compare_scores(version, [run.parent / "log.csv"])

@@ -1,11 +1,15 @@
 """Requests that TF Serving logged, read as rows of raw values with their scores."""
 
 import collections
+import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
 
 from edcn_tf.errors import InputError
 from edcn_tf.field import Field
@@ -278,3 +282,12 @@ def test_a_record_that_is_damaged_is_named(one, tmp_path):
     path.write_bytes(data[:-20])
     with pytest.raises(InputError, match="log.tfrecord: record 2 is damaged"):
         read(path)
+
+
+def test_the_configuration_of_the_page_is_tf_serving_s():
+    page = Path(__file__).parents[2] / "docs" / "drift.md"
+    text = re.search(r"```\n(model_config_list.*?)```", page.read_text(), re.S)[1]
+    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    [model] = config.model_config_list.config
+    assert model.logging_config.sampling_config.sampling_rate == 0.01
+    assert model.logging_config.log_collector_config.filename_prefix == "/logs/clicks"
