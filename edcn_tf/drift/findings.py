@@ -9,6 +9,9 @@ from edcn_tf.drift.divergences import Comparison, holm
 from edcn_tf.drift.ranking import Figure
 from edcn_tf.errors import InputError
 
+DOMINATED = 0.25  # share of the rows of one random group, of which there are 32
+DOMINATED_ROWS = 100
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -106,6 +109,7 @@ class Drift:
         labels: Whether the log has them.
         independent: Whether rows were taken to be drawn each by itself, for want of a
             group column.
+        largest_group: Share of the rows that the largest of the random groups has.
         fields: A `FieldDrift` of each.
         scores: `Comparison` of the scores with those of the validation split.
         histogram: `(least scores, shares of the log, shares of the split)` by bin.
@@ -122,6 +126,7 @@ class Drift:
     validation_rows: int
     labels: bool
     independent: bool
+    largest_group: float
     fields: list
     scores: Comparison
     histogram: tuple
@@ -130,6 +135,11 @@ class Drift:
     auc: Figure | None
     left_out: dict
     limits: Limits
+
+    @property
+    def dominated(self):
+        """Whether one user, or whatever the group is, has very many of the rows."""
+        return self.rows >= DOMINATED_ROWS and self.largest_group > DOMINATED
 
     @property
     def alarms(self):

@@ -12,7 +12,12 @@ from edcn_tf.drift.divergences import (
 )
 from edcn_tf.drift.findings import Drift, FieldDrift, Limits, Share
 from edcn_tf.drift.ranking import auc, figure, log_calibration
-from edcn_tf.drift.rows import count_logs, count_served, count_validation
+from edcn_tf.drift.rows import (
+    check_there,
+    count_logs,
+    count_served,
+    count_validation,
+)
 from edcn_tf.drift.tally import Tally, score_of
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.calibration import load_calibration
@@ -51,6 +56,7 @@ def measure_drift(run, logs, data=None, *, format=None, limits=None, ignore=()):
         InputError: If something cannot be read, or a log has no rows.
     """
     data = str(data or Run(run).data())
+    check_there(run, data)
     model, spec = load_run(run)
     names = [field.name for field in spec.schema.fields]
     for name in ignore:
@@ -112,6 +118,7 @@ def figures_of(own, before, labels, *, weights=(1.0, 1.0), ignore=()):
     return {
         "rows": own.rows,
         "validation_rows": before.rows,
+        "largest_group": float(new.sum(axis=(1, 2)).max() / own.rows),
         "fields": [
             _field(bins, *counts, weights, bins.name in ignore)
             for bins, *counts in zip(own.bins, own.values, before.values)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from edcn_tf.drift.telling import told
+from edcn_tf.drift.telling import dominated, told
 from edcn_tf.files import refuse_existing, replaced
 from edcn_tf.report.html import (
     breakable,
@@ -255,6 +255,8 @@ def _explained(drift):
             "Rows are taken to be drawn each by itself, since the log has no group "
             "column. Where users have many rows, chance makes for more than is said."
         )
+    if drift.dominated:
+        yield f"{dominated(drift)}."
     if drift.left_out:
         told = "; ".join(f"{name} ({why})" for name, why in drift.left_out.items())
         yield f"Not compared: {told}."

@@ -35,11 +35,6 @@ def count_validation(tally, run, model, spec, data):
         data: Directory that `prepare` made.
     """
     prepared, calibration = PreparedData(data), load_calibration(run)
-    if not prepared.path.is_dir():
-        raise InputError(
-            f"{data}: is not there, which {run} was trained on and its scores are "
-            "compared with; say where it is: --data DIR"
-        )
     check_columns(spec.schema, prepared)
     pattern, rows = prepared.records(SPLIT), rows_of(prepared, SPLIT)
     group = spec.schema.group is not None
@@ -63,6 +58,15 @@ def count_validation(tally, run, model, spec, data):
         check_rows(tally.rows, rows)
     if not tally.rows:
         raise InputError(f"{data}: its validation split has no rows to compare with")
+
+
+def check_there(run, data):
+    """Raises an `InputError` if the prepared data of a run are not where they were."""
+    if not PreparedData(data).path.is_dir():
+        raise InputError(
+            f"{data}: is not there, which {run} was trained on and its scores are "
+            "compared with; say where it is: --data DIR"
+        )
 
 
 def count_logs(tally, run, model, spec, logs, format=None):

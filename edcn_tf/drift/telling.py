@@ -91,12 +91,22 @@ def lines_of(drift):
         yield "No labels, so neither AUC nor calibration"
     for name, why in drift.left_out.items():
         yield f"Left out: {name} ({why})"
+    if drift.dominated:
+        yield dominated(drift)
     yield ""
     alarms = drift.alarms
     for alarm in alarms:
         yield f"ALARM {alarm.name}: {alarm.told} (p {alarm.p:.1g})"
     if not alarms:
         yield "No alarm"
+
+
+def dominated(drift):
+    """What is to know where one group has very many of the rows."""
+    return (
+        f"One group, such as one user, has {drift.largest_group:.0%} of the rows or "
+        "nearly so: chance makes much of that, so less is an alarm"
+    )
 
 
 def told(figure, scale):

@@ -131,7 +131,7 @@ def noise(ids, scores, labels, users):
 @pytest.mark.parametrize(
     "change, name, told",
     [
-        (one_value, "f5", r"PSI .*by chance .*; 'v\\d+' [45]"),
+        (one_value, "f5", r"PSI .*by chance .*; 'v\d+' [45]"),
         (no_value, "f4", r"% missing, was"),
         (unseen, "f3", r"% unseen, was 0.0%"),
         (low, "scores", r"PSI .*mean 0.1"),
