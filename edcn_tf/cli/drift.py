@@ -11,7 +11,7 @@ def add(command):
         "drift",
         "compare a later log with what a run was trained on",
         "edcn drift runs/first day.csv --out drift.html\n"
-        "  edcn drift runs/first served-*.tfrecord --ignore weekday\n\n"
+        "  edcn drift runs/first served.tfrecord --ignore weekday\n\n"
         f"Exit status: 0 without an alarm, {ALARM} with one, 1 for an error.",
     )
     parser.add_argument("run", metavar="RUN", help="directory that train made")

@@ -1,8 +1,30 @@
 """Options that several commands have, and what their values may be."""
 
-import argparse
 import importlib.util
 from pathlib import Path
+
+from edcn.options.values import above_zero, at_least_one, at_least_zero, rate, shares
+
+__all__ = [
+    "CHOOSING",
+    "FORMATS",
+    "OBJECTIVES",
+    "PROTOCOLS",
+    "SPLITS",
+    "SPLIT_BY",
+    "STRATEGIES",
+    "above_zero",
+    "add_settings",
+    "add_skip_corrupt",
+    "add_split",
+    "add_split_by",
+    "at_least_one",
+    "at_least_zero",
+    "print_skipped",
+    "print_statistics_of",
+    "rate",
+    "shares",
+]
 
 
 def _choices():
@@ -55,48 +77,6 @@ def add_skip_corrupt(parser):
         help="look at all records first, pass over N bad ones at most (damaged, or not "
         "of the schema) and say of which files; default: a bad record is an error",
     )
-
-
-def shares(text):
-    try:
-        return tuple(float(share) for share in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected three numbers such as 0.8,0.1,0.1, not {text!r}"
-        ) from None
-
-
-def rate(text):
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0
-    if not 0 < rate <= 1:
-        raise argparse.ArgumentTypeError(
-            f"expected a share above 0 and at most 1, not {text!r}"
-        )
-    return rate
-
-
-def above_zero(text):
-    try:
-        if (number := float(text)) > 0:
-            return number
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"expected a number above 0: {text!r}")
-
-
-def at_least_zero(text):
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0: {text!r}")
-    return int(text)
-
-
-def at_least_one(text):
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1: {text!r}")
-    return int(text)
 
 
 def print_skipped(figures):
