@@ -143,7 +143,7 @@ class Bridge(keras.layers.Layer):
         if self.kind == "add":
             return x + h
         if self.kind == "hadamard":
-            return x * (h * _inverse_size(h) if self.scale else h)
+            return x * h * _inverse_size(h) if self.scale else x * h
         score_x = self.score[0](self.hidden[0](x))  # [B, 1] or [B, d]
         score_h = self.score[-1](self.hidden[-1](h))
         if self.kind == "attention":

@@ -3,7 +3,8 @@
 from typing import Any
 
 import keras
-from keras import ops
+
+from edcn_tf.layers.candidate_rows import matmul
 
 
 @keras.saving.register_keras_serializable(package="edcn_tf")
@@ -56,7 +57,7 @@ class LogOdds(keras.layers.Layer):
         total, start = self.bias, 0
         for part in parts:
             end = start + part.shape[-1]
-            total += ops.matmul(part, self.kernel[start:end])  # [B, 1]
+            total += matmul(part, self.kernel[start:end])  # [B, 1]
             start = end
         for logit in logits:
             total += logit

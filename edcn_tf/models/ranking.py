@@ -1,11 +1,12 @@
 """Tensors of many candidates for one user: rows that share some of their fields."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
+from edcn_tf.layers.candidate_rows import CandidateRows, Sharing, runs
 from edcn_tf.tensors import Tensor
 
 
@@ -37,13 +38,6 @@ def together(
     return ops.concatenate(parts, axis=1)
 
 
-def runs(flags: Sequence[bool]) -> Iterator[tuple[bool, int, int]]:
-    """(flag, start, end) of each run of equal flags."""
-    ends = [i for i in range(1, len(flags)) if flags[i] != flags[i - 1]]
-    for start, end in zip([0, *ends], [*ends, len(flags)]):
-        yield flags[start], start, end
-
-
 def weighed(
     weights: Tensor,
     shared: Tensor,
@@ -59,6 +53,15 @@ def weighed(
     )
 
 
+def rows(shared: Tensor, own: Tensor, is_own: Sequence[bool]) -> CandidateRows:
+    """Rows of all fields, `[B * N, F * D]`, in parts."""
+    sharing = _sharing(shared, own, is_own)
+    own_components = ops.reshape(own, (-1, own.shape[1] * own.shape[2]))
+    return CandidateRows.of_fields(
+        sharing, _of_users(shared, own, is_own), own_components
+    )
+
+
 def product(
     dense: keras.layers.Dense,
     shared: Tensor,
@@ -70,19 +73,18 @@ def product(
     A matrix times two parts side by side is a sum, one term of which the rows share:
     half of the work of two layers, where most fields are shared.
     """
-    width = own.shape[2]
-    kernel = [
-        dense.kernel[start * width : end * width]
-        for mine, start, end in runs(is_own)
-        if mine
-    ]
-    kernel = kernel[0] if len(kernel) == 1 else ops.concatenate(kernel)
-    kernel = ops.cast(kernel, own.dtype)
-    rows = ops.matmul(ops.reshape(own, (-1, kernel.shape[0])), kernel)
-    absent = ops.zeros((ops.shape(shared)[0], *own.shape[1:]), own.dtype)
-    of_users = together(shared, absent, is_own, None)  # [B, F, D]
-    of_users = dense(ops.reshape(of_users, (-1, len(is_own) * width)))
-    return _plus(rows, of_users)
+    sharing = _sharing(shared, own, is_own)
+    kernel = ops.cast(sharing.own(dense.kernel, 0), own.dtype)
+    own_components = ops.reshape(own, (-1, kernel.shape[0]))
+    return sharing.plus(
+        lambda: ops.matmul(own_components, kernel),
+        dense(_of_users(shared, own, is_own)),
+    )
+
+
+def _sharing(shared: Tensor, own: Tensor, is_own: Sequence[bool]) -> Sharing:
+    components = [mine for mine in is_own for _ in range(own.shape[2])]
+    return Sharing(components, ops.shape(shared)[0], ops.shape(own)[0])
 
 
 def repeated(shared: Tensor, own: Tensor) -> Tensor:
@@ -91,9 +93,8 @@ def repeated(shared: Tensor, own: Tensor) -> Tensor:
     return ops.repeat(shared, ops.shape(own)[0] // rows, axis=0)
 
 
-def _plus(rows: Tensor, shared: Tensor) -> Tensor:
-    """`[B * N, d]` plus what each N of them share, `[B, d]`."""
-    batch, width = ops.shape(shared)[0], rows.shape[-1]
-    number = ops.shape(rows)[0] // ops.maximum(batch, 1)
-    total = ops.reshape(rows, (batch, number, width)) + shared[:, None]
-    return ops.reshape(total, (-1, width))
+def _of_users(shared: Tensor, own: Tensor, is_own: Sequence[bool]) -> Tensor:
+    """Users' fields among those of candidates, which are 0: `[B, F * D]`."""
+    absent = ops.zeros((ops.shape(shared)[0], *own.shape[1:]), own.dtype)
+    fields = together(shared, absent, is_own, None)  # [B, F, D]
+    return ops.reshape(fields, (-1, len(is_own) * own.shape[2]))

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from edcn_tf.layers import FieldGate, Gate
+from edcn_tf.layers import Bridge, Cross, FieldGate, Gate, MatrixCross
+from edcn_tf.layers.candidate_rows import CandidateRows, called, whole
 from edcn_tf.models import ranking
 from edcn_tf.models.histories import Histories
 from edcn_tf.tensors import Tensor
@@ -74,7 +75,9 @@ class Towers(Histories):
         h = deep.after_dense(ranking.product(deep.dense, *split, is_own))
         if self.explicit_layers:
             split = _weighed(self.explicit_gates, shared[0], own[0], is_own)
-            x0 = ranking.together(*split, is_own, self.widths)
+            x0 = ranking.rows(*split, is_own)
+            if not self._keeps_parts:
+                x0 = whole(x0)
         linear = None
         if self.linear is not None:
             linear = ranking.together(shared[1], own[1], is_own, None)
@@ -91,6 +94,16 @@ class Towers(Histories):
         }
 
     @property
+    def _keeps_parts(self) -> bool:
+        """Whether the explicit tower takes candidates' rows in parts."""
+        explicit, gates = self.explicit_layers, self.explicit_gates
+        return (
+            self.compute_dtype == "float32"
+            and all(type(layer) in (Cross, MatrixCross) for layer in explicit)
+            and all(map(_only_weighs, gates))
+        )
+
+    @property
     def _is_stacked(self) -> bool:
         return self.options["structure"] == "stacked"
 
@@ -102,7 +115,7 @@ class Towers(Histories):
     ) -> Tensor:
         if linear is not None:
             logits = [*logits, ops.sum(linear, axis=1)]
-        return self.output_layer(weighed, logits)
+        return called(self.output_layer, weighed, logits)
 
     def _outputs(
         self, fields: Tensor, training: bool = False
@@ -129,24 +142,31 @@ class Towers(Histories):
 
         x0 stays that of layer 0 in every layer.
         """
-        xs: list[Tensor] = []
+        xs: list[Any] = []
         f = None
         for layer in range(max(len(self.explicit_layers), len(self.deep_layers))):
             x = xs[-1] if xs else None  # where a tower ends, its last output stays
+            f = None if f is None else whole(f)
             below = (f, f) if self.bridges else (x, h)
             if layer < len(self.explicit_layers):
                 into = x0
                 if layer:
-                    gates = self.explicit_gates
-                    into = self._gated(gates, layer, below[0], context, training)
+                    gates, into = self.explicit_gates, below[0]
+                    if isinstance(x0, CandidateRows):
+                        into = x0.alike(into)
+                    into = self._gated(gates, layer, into, context, training)
                 x = self._interact(layer, x0, into)
                 xs.append(x)
             if 0 < layer < len(self.deep_layers):
                 h = self._deep(layer, below[1], context, training)
             if self.bridges:
-                f = self.bridges[layer](_flat(x), h)
+                f = self._bridged(self.bridges[layer], _flat(x), h)
         weighed, logits = self._read_out(xs)
         return [*weighed, *(part for part in (h, f) if part is not None)], logits
+
+    def _bridged(self, bridge: keras.Layer, x: Any, h: Tensor) -> Any:
+        is_product = type(bridge) is Bridge and bridge.kind == "hadamard"
+        return called(bridge, x if is_product else whole(x), h)
 
     def _stacked(
         self,
@@ -172,7 +192,7 @@ class Towers(Histories):
         explicit = self.explicit_layers[layer]
         inputs: tuple[Any, ...] = (x0, x) if explicit.takes_x0 else (x,)
         if not explicit.takes_fields:
-            return explicit(*map(_flat, inputs))
+            return called(explicit, *map(_flat, inputs))
         # A CIN layer's maps come as they are, [B, H, D].
         return explicit(*(self._fields(i) if len(i.shape) == 2 else i for i in inputs))
 
@@ -210,6 +230,8 @@ class Towers(Histories):
         if layer >= len(gates):
             return inputs
         gate, kwargs = gates[layer], {}
+        if isinstance(inputs, CandidateRows):
+            return inputs * gate.of_components(gate.weights_of_fields())
         if context is not None:
             kwargs["context"] = context
         if isinstance(gate, FieldGate):

@@ -486,11 +486,18 @@ def test_auto_means_no_xla_where_there_is_a_gpu(model_class, monkeypatch):
         {"gate_batch_norm": "feature"},
         {"gate_batch_norm": "scalar", "activation_first": True},
         {"activation_first": True, "gate_scale": False, "bridge": "attention"},
+        {"num_layers": 3},
+        {"bridge_scale": False, "gate_layers": "input"},
+        {"bridge": "add"},
+        {"bridge": "none", "gate_layers": "input", "num_layers": 3},
+        {"deep_units": [6, 5, 7]},  # the cross tower's last output is bridged again
+        {"deep_units": [4], "num_layers": 3},
     ],
 )
 @pytest.mark.parametrize("is_own", [[0, 0, 1], [1, 0, 1], [0, 1, 0]])
-def test_candidates_score_as_rows_put_together(options, is_own, random):
-    """Part of the first layer is computed once for a user; nothing else differs."""
+@pytest.mark.parametrize("users", [1, 2])
+def test_candidates_score_as_rows_put_together(options, is_own, users, random):
+    """What a user's fields give is computed once for a user; nothing else differs."""
     model = made(**options)
     for weight in model.weights:
         if weight.dtype == "float32" and "table" not in weight.path:
@@ -498,10 +505,10 @@ def test_candidates_score_as_rows_put_together(options, is_own, random):
             weight.assign(noise)
     is_own = [bool(own) for own in is_own]
     width = model.embedding.embedding_dim
-    shared = random.normal(size=(2, is_own.count(False), width)).astype(np.float32)
+    shared = random.normal(size=(users, is_own.count(False), width)).astype(np.float32)
     own = random.normal(size=(6, is_own.count(True), width)).astype(np.float32)
     rows = np.zeros((6, 3, width), np.float32)
-    rows[:, ~np.array(is_own)] = np.repeat(shared, 3, axis=0)
+    rows[:, ~np.array(is_own)] = np.repeat(shared, 6 // users, axis=0)
     rows[:, np.array(is_own)] = own
     expected = model.logits_of_fields(tf.constant(rows)).numpy()
     actual = model.logits_of_candidates(
@@ -523,6 +530,32 @@ def test_candidates_of_a_linear_model_and_in_half_precision(random):
     own = tf.cast(random.normal(size=(4, 1, width)), tf.bfloat16)
     logits = model.logits_of_candidates([shared], [own], [False, True, False])
     assert logits.dtype == tf.float32
+
+
+@pytest.mark.parametrize(
+    "options, most",
+    [
+        ({}, 17),  # of whole rows 47
+        # Nothing of a cross tower; product, bias and ReLU of each deep layer.
+        ({"bridge": "none", "gate": "none", "num_layers": 3}, 9),
+    ],
+)
+def test_what_a_users_fields_give_is_not_made_for_each_candidate(options, most):
+    """How many tensors the graph makes that are as large as the rows."""
+    model, number = made(embedding_dim=3, **options), 50
+    width = sum(model.widths)
+
+    def large(function, *shapes):
+        inputs = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+        graph = tf.function(function, autograph=False).get_concrete_function(*inputs)
+        made = [out.shape for op in graph.graph.get_operations() for out in op.outputs]
+        return sum((shape.num_elements() or 0) >= number * width for shape in made)
+
+    def candidates(shared, own):
+        return model.logits_of_candidates([shared], [own], [False, False, True])
+
+    assert large(candidates, (1, 2, 3), (number, 1, 3)) <= most
+    assert large(model.logits_of_fields, (number, 3, 3)) > 2 * most
 
 
 def test_five_layers_of_products_keep_the_size_of_the_embeddings(random):

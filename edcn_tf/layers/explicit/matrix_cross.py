@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from edcn_tf.checks import check_least
+from edcn_tf.layers.candidate_rows import matmul
 from edcn_tf.layers.explicit.explicit_layer import ExplicitLayer, check_widths
 
 
@@ -81,9 +82,9 @@ class MatrixCross(ExplicitLayer):
 
     def call(self, x0, x):
         if self.rank is None:
-            product = ops.matmul(x, self.kernel)  # [B, d]
+            product = matmul(x, self.kernel)  # [B, d]
         else:
-            codes = ops.matmul(x, self.down_kernel)  # [B, r]
+            codes = matmul(x, self.down_kernel)  # [B, r]
             product = ops.matmul(codes, self.up_kernel)  # [B, d]
         return x0 * ops.add(product, self.bias) + x
 
