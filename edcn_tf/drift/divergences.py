@@ -81,9 +81,11 @@ def compared(groups, reference):
     limit where counts are small). Rows of one user, or of one request, are not drawn
     by themselves; so X is divided by the `design_effect` d, and
 
-        F = X / (d (K - 1))   with   K - 1 and (K - 1)(G - 1)
+        F = X / (d (K - 1))   with   K - 1 and G - 1
 
-    degrees of freedom gives the p-value. The reference is taken to be as clustered.
+    degrees of freedom gives the p-value: less than (K - 1)(G - 1), since bins have
+    effects of their own, of which d is but the mean. The reference is taken to be as
+    clustered.
 
     Args:
         groups: `[G, K]`, counts by random group: see `design_effect`.
@@ -114,11 +116,7 @@ def compared(groups, reference):
         psi=stability_index(counts, reference),
         by_chance=float(effect * freedom * error),
         divergence=jensen_shannon(counts, reference),
-        p=float(
-            scipy.stats.f.sf(
-                statistic / (effect * freedom), freedom, freedom * (filled - 1)
-            )
-        ),
+        p=float(scipy.stats.f.sf(statistic / (effect * freedom), freedom, filled - 1)),
     )
 
 

