@@ -1,12 +1,15 @@
 """How fast an exported model answers, and what an export takes."""
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +38,7 @@ CANDIDATE_FIELDS = 6  # of the 39: an ad's, the rest are the user's and the cont
 CANDIDATES = 500
 BATCHES = (1, 32, 512)
 TURNS, CALLS = 10, 10
+THREADS = (1, 16)  # that ask at once
 LOG_ROWS = 100_000
 REQUESTS = 2000
 MIB = 1 << 20
@@ -74,6 +78,7 @@ def benchmark_serving(rows=400_000, clients=None, requests=None):
         with Session(version) as session:
             _ids(session, version, model, ids)
             _rank(session, spec, features)
+        _together(model, spec, folder, {"ids": ids, "examples": records.numpy()})
         _export(folder, rows)
 
 
@@ -158,6 +163,48 @@ def _rank(session, spec, features):
     print("* parsed in Python here, in place of TF Serving's C++")
 
 
+def _together(model, spec, folder, rows):
+    """Requests scored alone, or with those that arrive meanwhile, by many threads."""
+    ways = {"alone": None, "together": BATCHES[-1]}
+    print(f"\n{'clients at once':<12}{'':<10}{'rows':>5}", end="")
+    print("".join(f"{f'{way}, /s':>13}{'p50, ms':>9}{'p99, ms':>9}" for way in ways))
+    with contextlib.ExitStack() as stack:
+        sessions = {}
+        for way, largest in ways.items():
+            version = export.export_saved_model(
+                model, spec, folder / way, max_batch_size=largest
+            )
+            sessions[way] = stack.enter_context(Session(version))
+        for name, threads, batch in itertools.product(rows, THREADS, BATCHES):
+            key = "inputs" if name == "examples" else name
+            inputs = {key: rows[name][:batch]}
+            taken = {way: [] for way in ways}
+            for _ in range(TURNS):
+                for way, session in sessions.items():
+                    ask = functools.partial(session.run, name, inputs)
+                    taken[way].append(_asked_at_once(ask, threads))
+            print(f"{threads:<12}{name:<10}{batch:>5}", end="")
+            for each in taken.values():
+                rate, p50, p99 = np.median(each, axis=0)
+                print(f"{rate:>13,.0f}{p50:>9.2f}{p99:>9.2f}", end="")
+            print()
+
+
+def _asked_at_once(ask, threads):
+    """Requests a second, and the median and 99th percentile of their milliseconds."""
+
+    def one(_):
+        start = time.perf_counter()
+        ask()
+        return 1e3 * (time.perf_counter() - start)
+
+    with ThreadPoolExecutor(threads) as pool:
+        start = time.perf_counter()
+        taken = list(pool.map(one, range(CALLS * threads)))
+        seconds = time.perf_counter() - start
+    return len(taken) / seconds, np.median(taken), np.quantile(taken, 0.99)
+
+
 def _request(inputs):
     request = predict_pb2.PredictRequest()
     for name, value in inputs.items():
@@ -222,7 +269,7 @@ def _large_run(folder, run, rows):
     os.rename(small.features, Run(run).features)
     valid = record_files(small.records("valid"))[0]
     os.rename(valid, Run(run).sample)
-    model = EDCN(FeatureSpec.load(Run(run).features))
+    model = EDCN(FeatureSpec.load(Run(run).features), embedding_dim=16)
     model.build((None, 2))
     model.compile()
     save_model(model, Run(run).model)
