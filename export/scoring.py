@@ -1,5 +1,7 @@
 """From ids to the probability that is served: each request alone, or some together."""
 
+import uuid
+
 import tensorflow as tf
 
 # Scores at most so many batches at once; what arrives meanwhile makes up the next one.
@@ -23,6 +25,7 @@ class Scoring:
     def __init__(self, model, calibration, max_batch_size=None):
         self.model, self.calibration = model, calibration
         self.max_batch_size = max_batch_size
+        self._name = f"batch_{uuid.uuid4().hex}"
 
     def __call__(self, ids):
         """`[B, S]` -> `[B, 1]`, alone."""
@@ -36,7 +39,7 @@ class Scoring:
         """
         if self.max_batch_size is None:
             return self(ids)
-        scored = tf.nondifferentiable_batch_function(
+        batched = tf.nondifferentiable_batch_function(
             num_batch_threads=BATCH_THREADS,
             # With splitting, the limit of a request, not of a batch.
             max_batch_size=LARGEST_REQUEST,
@@ -44,7 +47,11 @@ class Scoring:
             allowed_batch_sizes=batch_sizes(self.max_batch_size),
             max_enqueued_batches=MOST_WAITING,
             autograph=False,
-        )(self)(ids)
+        )(self)
+        # Where two have scopes of one name, as of two versions in a process, TensorFlow
+        # puts their rows into one queue, and one scores those of the other.
+        with tf.name_scope(self._name):
+            scored = batched(ids)
         return tf.reshape(scored, [-1, 1])  # without rows it is of no shape
 
 

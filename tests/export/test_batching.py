@@ -170,6 +170,23 @@ def test_rows_that_wait_are_scored_as_one(loaded, tmp_path):
     assert set(np.round(1000 * large.ravel())) == {64}  # and 36 that are filled up
 
 
+def test_no_signature_scores_rows_of_another(loaded):
+    """Nor another version, in one process: queues of one name are one queue."""
+    model, spec = loaded
+    names = []
+    for _ in range(2):
+        servable = edcn_tf.export.signatures.Servable(
+            model, edcn_tf.Encoder(spec), lambda probability: probability, LARGEST
+        )
+        for function in servable.served.values():
+            names += [
+                operation.get_attr("shared_name")
+                for operation in function.graph.get_operations()
+                if operation.type == "BatchFunction"
+            ]
+    assert len(set(names)) == len(names) == 2 * 5
+
+
 def test_sizes_of_batches():
     assert batch_sizes() == list(BATCH_SIZES)
     assert batch_sizes(64) == [1, 8, 32, 64]
