@@ -284,6 +284,7 @@ def _server(program, models, options):
             line = process.stdout.readline()
             found = re.search("gRPC at (.*), REST at (.*)", line)
             if found is None:
+                process.terminate()
                 process.wait()
                 errors.seek(0)
                 raise InputError(f"{program}: did not start. Received: {errors.read()}")

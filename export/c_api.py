@@ -137,7 +137,7 @@ class Session:
                 string's end, lists and arrays of objects keep them.
             outputs: Names of the outputs wanted; all by default.
             checked: Whether types and shapes are looked at here. TF Serving does not:
-                False asks what the model itself answers to others.
+                False asks what the model itself answers to other arrays.
 
         Returns:
             Output name -> array; strings as an array of bytes objects.

@@ -143,7 +143,8 @@ def _export(
         write_serving_config(directory)
         published = publish_version(partial, directory, version)
     if keep is not None:
-        keep_newest(directory, keep, named)
+        # Somebody may have gone back to one since the export began.
+        keep_newest(directory, keep, named | named_versions(directory))
     return published
 
 

@@ -6,7 +6,9 @@ import tensorflow as tf
 
 # Scores at most so many batches at once; what arrives meanwhile makes up the next one.
 BATCH_THREADS = 4
-MOST_WAITING = 1000  # batches; a request that finds more is refused as UNAVAILABLE
+# That wait, and how many batches at least; a request for which there is no room, its
+# own rows among them, is refused as UNAVAILABLE.
+MOST_WAITING_ROWS, MOST_WAITING = 1_000_000, 1000
 LARGEST_REQUEST = 2**31 - 1  # rows; one of more than a batch is scored in several
 # Numbers of rows that are run and warmed up: each is another shape to plan for.
 BATCH_SIZES = (1, 8, 32, 128, 512)
@@ -35,7 +37,8 @@ class Scoring:
         """`[B, S]` -> `[B, 1]`, as one batch with the requests that wait beside it.
 
         Nobody waits for others to come: a batch starts as soon as a thread is free,
-        with all rows that have arrived.
+        with all rows that have arrived. TensorFlow runs it until the deadline of its
+        last request: where that has passed, the others fail with INTERNAL.
         """
         if self.max_batch_size is None:
             return self(ids)
@@ -45,7 +48,9 @@ class Scoring:
             max_batch_size=LARGEST_REQUEST,
             batch_timeout_micros=0,
             allowed_batch_sizes=batch_sizes(self.max_batch_size),
-            max_enqueued_batches=MOST_WAITING,
+            max_enqueued_batches=max(
+                MOST_WAITING, MOST_WAITING_ROWS // self.max_batch_size
+            ),
             autograph=False,
         )(self)
         # Where two have scopes of one name, as of two versions in a process, TensorFlow

@@ -24,8 +24,9 @@ class AsyncClient(BaseClient):
     ```
 
     Any number of calls may wait at once, on one connection. Rows, arguments, answers
-    and errors are those of `Client`. While rows are checked and packed, the event loop
-    does nothing else.
+    and errors are those of `Client`. While rows are checked and packed, and while a
+    function for the `token` runs, the event loop does nothing else; nor while a client
+    is made, the first of which imports TensorFlow.
 
     Raises:
         InputError: As `Client`; also for an address of REST, and if it is awaited in

@@ -84,11 +84,11 @@ class BaseClient:
         return time.monotonic() + self.deadline
 
     async def _signatures(self, end: float) -> dict[str, Signature]:
-        if self._known_signatures is None:
-            self._known_signatures = await self._retried(
-                self._transport.signatures, end
-            )
-        return self._known_signatures
+        known = self._known_signatures  # which another thread may forget meanwhile
+        if known is None:
+            known = await self._retried(self._transport.signatures, end)
+            self._known_signatures = known
+        return known
 
     async def _scored(self, name: str, rows: Any) -> dict[str, np.ndarray]:
         """Name -> array, for all rows, of a signature's outputs."""

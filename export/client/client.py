@@ -55,9 +55,10 @@ class Client(BaseClient):
         deadline: Seconds that a call may take, however many requests it is sent in and
             with all their retries.
         retries: How often a request is sent again if the server cannot be reached or
-            is overloaded (gRPC UNAVAILABLE and RESOURCE_EXHAUSTED; HTTP 502, 503, 429),
-            after pauses of about 0.05, 0.1, 0.2, ... seconds, as long as the deadline
-            allows. Nothing else is sent again.
+            is overloaded (gRPC UNAVAILABLE and RESOURCE_EXHAUSTED; HTTP 502, 503, 429)
+            or failed by itself (INTERNAL, 500), after pauses of about 0.05, 0.1, 0.2,
+            ... seconds, as long as the deadline allows. Nothing else is sent again,
+            but by REST what a kept connection lost.
         schema: The model's `Schema`, or its JSON file, where fields have a `column`:
             rows may then call a field by its name or by its column's.
         ca: File with the certificates (PEM) of those who may vouch for the server; by

@@ -26,6 +26,10 @@ class ServingError(RuntimeError):
         told = " ".join(f"{code}: {message}".split())[:1000].rstrip(".;")
         super().__init__(f"{told}; {self.advice}")
         self.code = code
+        self._given = message, code
+
+    def __reduce__(self) -> tuple[type["ServingError"], tuple[str, str]]:
+        return type(self), self._given  # as another process makes it anew
 
 
 class CancelledError(ServingError):
@@ -98,6 +102,7 @@ class OutOfRangeError(ServingError):
     """OUT_OF_RANGE: a value that the model has no place for."""
 
     advice = InvalidArgumentError.advice
+    is_of_model = True
 
 
 class UnimplementedError(ServingError):
@@ -107,7 +112,12 @@ class UnimplementedError(ServingError):
 
 
 class InternalError(ServingError):
-    """INTERNAL: a fault of the server or the model."""
+    """INTERNAL: a fault of the server or the model.
+
+    Also of a request that was in one batch with another whose deadline had passed.
+    """
+
+    passes = True
 
 
 class UnavailableError(ServingError):

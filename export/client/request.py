@@ -44,7 +44,7 @@ def request_probabilities(
         signature: `serving_default` for a probability a line, `explain` for a table
             of each row, `rank` for the probabilities of a row's candidates in a line.
         version: The model's version; the newest by default.
-        deadline: Seconds for each request of up to 512 rows, or a row's candidates.
+        deadline: Seconds for each request of up to 512 rows, or of a row's candidates.
         ca, certificate, key: Files for TLS, as `Client` takes them.
         token_file: File with the token, which is read for each request.
 
@@ -71,21 +71,25 @@ def request_probabilities(
                 batches = _read_log(client, path, format, schema)
             first = 1
             for batch in batches:
-                # A call for all of it, which checks all before anything is sent.
-                client.deadline = deadline * max(
-                    1, math.ceil(len(batch) / client.batch_size)
-                )
-                yield from ANSWERS[signature](client, batch, first)
+                yield from ANSWERS[signature](client, batch, first, deadline)
                 first += len(batch)
         except ServingError as error:
             raise InputError(f"{address}, model {model!r}: {error}") from error
 
 
-def _probabilities(client, rows, _):
+def _allow(client, deadline, rows):
+    """Gives a call of so many rows the seconds of all the requests that it sends."""
+    client.deadline = deadline * max(1, math.ceil(len(rows) / client.batch_size))
+
+
+def _probabilities(client, rows, _, deadline):
+    # A call for all of it, which checks all before anything is sent.
+    _allow(client, deadline, rows)
     return map(str, client.predict(rows))
 
 
-def _explanations(client, rows, first):
+def _explanations(client, rows, first, deadline):
+    _allow(client, deadline, rows)
     answer = client.explain(rows)
     tables = zip(answer["probability"], answer["fields"], answer["contributions"])
     for number, (probability, fields, contributions) in enumerate(tables, first):
@@ -95,7 +99,7 @@ def _explanations(client, rows, first):
             yield f"  {field:<24} {contribution:>+9.6f}"
 
 
-def _rankings(client, rows, first):
+def _rankings(client, rows, first, deadline):
     if not isinstance(rows, list):
         raise InputError("To rank, give --row or a .jsonl file. Received: a log")
     for number, row in enumerate(rows, first):
@@ -104,8 +108,10 @@ def _rankings(client, rows, first):
                 f'row {number}: expected {{"user": {{...}}, "candidates": [...]}}. '
                 f"Received: the keys {sorted(row)}"
             )
+        candidates = row["candidates"]
+        _allow(client, deadline, candidates if isinstance(candidates, list) else ())
         try:
-            probabilities = client.rank(row["user"], row["candidates"])
+            probabilities = client.rank(row["user"], candidates)
         except InputError as error:
             raise InputError(f"row {number}: {error}") from None
         yield " ".join(map(str, probabilities))

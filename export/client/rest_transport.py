@@ -74,8 +74,10 @@ class RestTransport:
     def _ask(self, method, path, body, key, seconds):
         """What the server answers under `key`."""
         end = time.monotonic() + seconds
+        # Before: what goes wrong with a token is not of the server.
+        headers = self._credentials.headers() if self._credentials else {}
         try:
-            status, text = self._exchange(method, path, body, end)
+            status, text = self._exchange(method, path, body, headers, end)
         except TimeoutError:
             raise serving_error("DEADLINE_EXCEEDED", "no answer in time") from None
         except OSError as error:
@@ -95,9 +97,8 @@ class RestTransport:
         code = "UNKNOWN" if status == 200 else HTTP_CODES.get(status, f"HTTP {status}")
         raise serving_error(code, reason)
 
-    def _exchange(self, method, path, body, end):
+    def _exchange(self, method, path, body, headers, end):
         """Status and text of the answer; the whole of it may take until `end`."""
-        headers = self._credentials.headers() if self._credentials else {}
         while True:
             connection, is_new = self._connection(end)
             try:
@@ -111,6 +112,8 @@ class RestTransport:
                     socket.settimeout(_remaining(end))
                     # To its end, whose reading frees the connection for the next.
                     text += response.read1(1 << 20) or response.read()
+                if len(text) < int(response.headers.get("Content-Length", 0)):
+                    raise ConnectionError("the answer breaks off")
             except BaseException as error:
                 connection.close()
                 # A kept connection may have been closed by the server meanwhile.
@@ -119,7 +122,14 @@ class RestTransport:
                 continue
             if connection.sock:  # which the server wants to keep, too
                 self._idle.append((connection, time.monotonic()))
+                self._close_unused()
             return response.status, text
+
+    def _close_unused(self):
+        """Closes those that nobody has used for long, the first ones, after a burst."""
+        with contextlib.suppress(IndexError):
+            while time.monotonic() - self._idle[0][1] >= MOST_IDLE:
+                self._idle.pop(0)[0].close()
 
     def _connection(self, end):
         """A connection, and whether it is a new one."""

@@ -129,6 +129,14 @@ def test_a_wrong_request_fails_no_other(session, batching, requests):
     in_threads(ask)
 
 
+def test_more_rows_than_a_thousand_batches(batching, requests):
+    """TensorFlow counts a request's own rows among those that wait."""
+    ids = next(inputs for s, inputs in requests if s == "ids")["ids"][:1]
+    many = batching.run("ids", {"ids": np.repeat(ids, 100_000, axis=0)})["probability"]
+    alone = batching.run("ids", {"ids": ids})["probability"]
+    np.testing.assert_allclose(many, np.repeat(alone, 100_000, axis=0), atol=1e-6)
+
+
 def test_no_rows_have_an_answer_without_any(batching, requests):
     for signature in ("serving_default", "ids", "examples"):
         inputs = next(i for s, i in requests if s == signature)

@@ -381,7 +381,7 @@ def test_a_model_that_is_not_there(server, transport, asked, code, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED"])
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL"])
 def test_passing_faults_are_tried_again(server, client, expected, code):
     client.signatures()
     server.calls.clear()
@@ -394,9 +394,7 @@ def test_passing_faults_are_tried_again(server, client, expected, code):
     assert (caught.value.code, len(server.calls)) == (code, 8)
 
 
-@pytest.mark.parametrize(
-    "code", ["INVALID_ARGUMENT", "NOT_FOUND", "INTERNAL", "UNIMPLEMENTED"]
-)
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED"])
 def test_lasting_faults_are_raised_at_once(server, client, code):
     client.signatures()
     server.calls.clear()
@@ -458,7 +456,7 @@ def test_the_deadline_is_of_all_requests_of_a_call(server, transport, expected):
 @pytest.mark.parametrize("code", ["FAILED_PRECONDITION", "NOT_FOUND", "INTERNAL"])
 def test_a_status_has_its_class(server, client, transport, code):
     client.signatures()
-    server.fail(code, times=1)
+    server.fail(code, times=1 + client.retries * BY_CODE[code].passes)
     with pytest.raises(ServingError, match="made to fail; ") as caught:
         client.predict(ROWS)
     if transport == "rest" and code == "FAILED_PRECONDITION":
@@ -898,6 +896,21 @@ def test_the_commands_deadline_is_of_each_request(server, tmp_path, monkeypatch)
         file = ("--file", tmp_path / "rows.jsonl", "--deadline", 1.5)
         assert edcn_request(server, *file) == 0
     assert given == [(0, 1.5), (1, 1.5), (512, 1.5), (1030, 4.5)]
+    given.clear()
+
+    def rank(client, user, candidates):
+        given.append((len(candidates), client.deadline))
+        return np.zeros(len(candidates))
+
+    monkeypatch.setattr(Client, "rank", rank)
+    ranked = [
+        json.dumps({"user": {}, "candidates": [{"item": "i1"}] * count})
+        for count in (1, 1030, 2)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(ranked))
+    file = ("--file", tmp_path / "rows.jsonl", "--deadline", 1.5)
+    assert edcn_request(server, "--signature", "rank", *file) == 0
+    assert given == [(1, 1.5), (1030, 4.5), (2, 1.5)]
 
 
 def test_the_command_takes_a_field_by_its_column(server, expected, tmp_path, capsys):

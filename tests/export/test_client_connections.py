@@ -216,7 +216,7 @@ def test_the_command(strict, transport, files, tmp_path, capsys):
         assert main([*command, *options, *given]) == 1
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
-        assert message in err
+        assert message in err and "UNAVAILABLE" not in err
 
 
 @pytest.fixture
@@ -257,6 +257,39 @@ def test_a_connection_that_nobody_uses_is_not_kept(forwarder, transport, monkeyp
         same(client.predict(PARTS), EXPECTED)
         assert forwarder.count == counted + 1
         assert until(lambda: forwarder.open <= 1, 10)
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(plain):
+    """A server that ends in the middle of it, by REST; then one that is well."""
+    asked = []
+
+    def serve(listening):
+        for _ in range(2):
+            connection, _ = listening.accept()
+            asked.append(connection.recv(1 << 16))
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+            connection.close()
+
+    with socket.create_server(("localhost", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        address = f"http://localhost:{listening.getsockname()[1]}"
+        with Client(address, "parts", deadline=SLOW, retries=1) as client:
+            with pytest.raises(UnavailableError, match="the answer breaks off"):
+                client.predict(PARTS)
+        thread.join()
+    assert len(asked) == 2
+
+
+def test_connections_of_a_burst_are_closed(plain, monkeypatch):
+    """Though there is always one that was used just now."""
+    monkeypatch.setattr(rest_transport, "MOST_IDLE", 0.5)
+    with Client(plain.rest, "parts", deadline=SLOW) as client:
+        with plain.delayed(0.2), ThreadPoolExecutor(6) as pool:
+            list(pool.map(client.predict, [PARTS] * 6))
+        idle = client._transport._idle
+        assert len(idle) > 1
+        assert until(lambda: client.predict(PARTS) is not None and len(idle) <= 1, 20)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux")

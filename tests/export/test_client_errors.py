@@ -1,5 +1,7 @@
 """Each status of a server has a class, and a line that says what to do."""
 
+import pickle
+
 import grpc
 import pytest
 
@@ -42,6 +44,15 @@ def test_a_status_without_a_code():
 
 def test_what_passes_and_what_comes_of_another_model():
     passing = [code for code in CODES if BY_CODE[code].passes]
-    assert sorted(passing) == ["RESOURCE_EXHAUSTED", "UNAVAILABLE"]
+    assert sorted(passing) == ["INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE"]
     of_model = [code for code in CODES if BY_CODE[code].is_of_model]
-    assert sorted(of_model) == ["FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND"]
+    assert sorted(of_model) == [
+        *("FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE"),
+    ]
+
+
+def test_an_error_goes_from_one_process_to_another():
+    error = pickle.loads(pickle.dumps(serving_error("NOT_FOUND", "no such model")))
+    assert type(error) is errors.NotFoundError
+    assert error.code == "NOT_FOUND"
+    assert str(error) == f"NOT_FOUND: no such model; {error.advice}"
