@@ -67,8 +67,8 @@ class Servable(tf.Module):
         self.calibration = calibration
         scoring = Scoring(model, calibration, max_batch_size)
         self.served = {
-            name: _concrete(name, *make(encoder, scoring))
-            for name, make in SIGNATURES.items()
+            name: make_signature(name, encoder, scoring)
+            for name in SIGNATURES
             if has_signature(name, model, encoder.spec.schema)
         }
         used = [v for f in self.served.values() for v in f.graph.variables]
@@ -284,8 +284,15 @@ SIGNATURES = {
 }
 
 
-def _concrete(name, function, inputs):
-    """A graph of that name, whose inputs have the shapes that it states."""
+def make_signature(name, encoder, scoring):
+    """A signature as a concrete function, whose inputs have the shapes it states.
+
+    Args:
+        name: Of `SIGNATURES`.
+        encoder: The `Encoder` of the model's `FeatureSpec`.
+        scoring: The `Scoring` of the model.
+    """
+    function, inputs = SIGNATURES[name](encoder, scoring)
 
     def signature(**features):
         with tf.name_scope(name):  # batches are told apart by where they are made

@@ -15,7 +15,8 @@ from edcn_tf.directories import EncodedRows, PreparedData, Run
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation.calibration import load_calibration
 from edcn_tf.evaluation.scoring import evaluate_run, load_run
-from edcn_tf.export.signatures import SIGNATURES
+from edcn_tf.export.scoring import Scoring
+from edcn_tf.export.signatures import make_signature
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.features.spec import FeatureSpec
 from edcn_tf.files import new_directory, read_json
@@ -112,7 +113,8 @@ def _trained(task, config):
 def _latency(task):
     """Milliseconds of the `ids` signature, called from Python; the median."""
     model, spec = load_run(task.run)
-    signature = SIGNATURES["ids"](model, Encoder(spec), load_calibration(task.run))
+    scoring = Scoring(model, load_calibration(task.run))
+    signature = make_signature("ids", Encoder(spec), scoring)
     files = EncodedRows(task.encoded).rows("valid")
     ids = next(iter(read_encoded(files, spec, LATENCY_ROWS)))[0].numpy()
     ids = tf.constant(np.resize(ids, (LATENCY_ROWS, ids.shape[1])))
