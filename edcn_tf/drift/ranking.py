@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
+HALF = 0.5  # of a click, where there is none: its logarithm is a number
+
 
 class Figure(NamedTuple):
     """A figure, the same of the reference, and whether they differ by chance.
@@ -64,6 +66,9 @@ def log_calibration(predicted, clicks):
         variance = G / (G - 1) sum_g (P_g - R Y_g)^2 / P^2
 
     where P_g and Y_g are the sums of predictions and clicks of a group, R = P / Y.
+    Where no row has a click, half a click counts, in the group of the least
+    predictions: the error is then as large as it is for one click, about 1, so that
+    few predicted clicks are no evidence and many are. NaN without predictions.
 
     Reference:
         Cochran 1977, "Sampling Techniques", section 2.11, for the ratio's variance.
@@ -71,8 +76,10 @@ def log_calibration(predicted, clicks):
     filled = predicted > 0
     predicted, clicks = predicted[filled], clicks[filled]
     number, total = len(predicted), predicted.sum()
-    if not total or not clicks.sum():
+    if not total:
         return np.nan, np.nan
+    if not clicks.sum():
+        clicks = np.where(np.arange(number) == np.argmin(predicted), HALF, 0.0)
     ratio = total / clicks.sum()
     if number < 2:
         return float(np.log(ratio)), np.nan

@@ -10,7 +10,7 @@ import pytest
 from edcn_tf.drift.bins import FieldBins
 from edcn_tf.drift.findings import Drift, Limits
 from edcn_tf.drift.measuring import figures_of
-from edcn_tf.drift.ranking import auc, log_calibration
+from edcn_tf.drift.ranking import auc, figure, log_calibration
 from edcn_tf.drift.tally import GROUPS, SCORES, Tally, score_bins, score_of
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import metrics
@@ -127,6 +127,10 @@ def noise(ids, scores, labels, users):
     labels[:] = np.random.default_rng(0).permutation(labels)
 
 
+def no_click(ids, scores, labels, users):
+    labels[:] = 0
+
+
 @pytest.mark.parametrize(
     "change, name, told",
     [
@@ -135,6 +139,7 @@ def noise(ids, scores, labels, users):
         (unseen, "f3", r"% unseen, was 0.0%"),
         (low, "scores", r"PSI .*mean 0.1"),
         (low, "calibration", r"0.[45]\d+ clicks predicted for one, was (1.0|0.9)"),
+        (no_click, "calibration", r"\d{3}\.\d+ clicks predicted for one, was (1.0|0.9)"),
         (noise, "AUC", r"0.[45]\d+, was 0.[67]"),
     ],
 )
@@ -212,6 +217,16 @@ def test_errors_know_of_users(random):
         for t in (own, alone)
     ]
     assert errors[0] > 2 * errors[1]
+
+
+@pytest.mark.parametrize("total", [1, 3, 10, 30, 100])
+def test_days_without_a_click_are_as_rare_as_their_p_says(total):
+    """That none of so many predicted clicks came has the probability e^-total."""
+    value, error = log_calibration(np.full(GROUPS, total / GROUPS), np.zeros(GROUPS))
+    assert value == pytest.approx(math.log(2 * total))
+    p = figure((value, error), (0.0, 0.01), GROUPS).p
+    assert math.exp(-total) < p
+    assert p < 1e-4 if total == 100 else p > 1e-4
 
 
 def test_figures_that_rows_do_not_tell_are_no_number():
