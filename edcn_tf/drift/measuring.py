@@ -223,7 +223,7 @@ def _histogram(own, before, least):
 
 def _with_labels(own, before):
     """`Figure`s of calibration and AUC, of two pairs of scores and predicted clicks."""
-    groups = int((own[0].sum(axis=(1, 2)) > 0).sum())
+    groups = min(int(scores.any(axis=(1, 2)).sum()) for scores, _ in (own, before))
     ratios = [
         log_calibration(predicted, scores[:, 1].sum(axis=1))
         for scores, predicted in (own, before)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from edcn_tf.drift.telling import dominated, told
+from edcn_tf.drift.telling import dominated, told, unjudged
 from edcn_tf.files import refuse_existing, replaced
 from edcn_tf.report.html import (
     breakable,
@@ -229,6 +229,8 @@ def _scores(drift):
             value, _, before = told(figure, scale).partition(", before ")
             rows.append((name, value, before, f"{figure.p:.1g}"))
     html = single(drawn) + scrolled(table("trials", ["", "log", "before", "p"], rows))
+    for line in unjudged(drift):
+        html += note(f"{line}.")
     if not drift.labels:
         html += note("The log has no labels, so there is no AUC and no calibration.")
     return html

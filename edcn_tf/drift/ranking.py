@@ -1,5 +1,6 @@
 """AUC and calibration of a `Tally`, with errors that know of clusters."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ class Figure(NamedTuple):
         value, error: Of the log, with its standard error.
         reference, reference_error: Of the validation split.
         p: Probability of such a difference by chance; 1 where the rows do not tell.
-        freedom: Degrees of freedom of the error.
+        freedom: Degrees of freedom of the errors, at most.
     """
 
     value: float
@@ -24,6 +25,11 @@ class Figure(NamedTuple):
     reference_error: float
     p: float
     freedom: int
+
+    @property
+    def is_judged(self):
+        """Whether both errors are known, without which no difference is an alarm."""
+        return math.isfinite(self.error + self.reference_error)
 
     def interval(self, of_reference=False):
         """A 95 % interval of the log's figure, or of the reference's: low and high."""
@@ -89,7 +95,12 @@ def log_calibration(predicted, clicks):
 
 
 def figure(own, reference, groups):
-    """A `Figure` of two pairs of value and error, and the number of random groups."""
+    """A `Figure` of two pairs of value and error, as their p-value is by Student's t.
+
+    Args:
+        own, reference: Value and error, of the log and of the validation split.
+        groups: The smaller number of random groups with rows, of both.
+    """
     apart, error = own[0] - reference[0], np.hypot(own[1], reference[1])
     p = 1.0
     if np.isfinite([apart, error]).all() and error > 0:

@@ -50,8 +50,10 @@ def count_validation(tally, run, model, spec, data):
                 groups = _in_order(tally.rows, len(ids))
                 if group:
                     keys = rest[-1].numpy()
-                    known = keys != MISSING["int64"]
-                    groups = np.where(known, keys % GROUPS, groups)
+                    there = keys != MISSING["int64"]
+                    # A key of whole numbers is the number: ids that go on by 32, or
+                    # numbers that float32 holds as round bits, would be one group.
+                    groups[there] = _buckets(pa.array(keys[there]))
                 scores = predict(ids).numpy()
                 tally.add(ids.numpy(), scores, labels.numpy(), groups)
                 bar.update(len(ids))
@@ -128,7 +130,6 @@ def _add(tally, ids, scores, labels, batch, key, groups=None):
     if key is not None:
         column = _column(batch, key)
         there = column.is_valid().to_numpy(zero_copy_only=False)
-        groups = np.array(groups)
         groups[there] = _buckets(column.drop_null())
     tally.add(ids, scores, labels, groups)
 
@@ -140,7 +141,7 @@ def _buckets(values):
 
 
 def _in_order(first, rows):
-    """Random groups of rows of which nothing is known."""
+    """Groups of rows of which nothing is known, in turn as they stand in the log."""
     return (first + np.arange(rows)) % GROUPS
 
 

@@ -87,6 +87,7 @@ def lines_of(drift):
     ):
         if figure:
             yield f"{name:<{NAME}} {told(figure, scale)}"
+    yield from unjudged(drift)
     if not drift.labels:
         yield "No labels, so neither AUC nor calibration"
     for name, why in drift.left_out.items():
@@ -109,6 +110,17 @@ def dominated(drift):
     )
 
 
+def unjudged(drift):
+    """What is to know of figures whose errors are not known."""
+    for name, figure in (("Calibration", drift.calibration), ("AUC", drift.auc)):
+        if figure and not figure.is_judged:
+            whose = "the log" if math.isnan(figure.error) else "the validation split"
+            yield (
+                f"{name} gives no alarm: its error is not known, as too few groups of "
+                f"rows of {whose}, such as users, have clicks"
+            )
+
+
 def told(figure, scale):
     """A `Figure` in words; `scale` makes of it what people read."""
     value, before = scale(figure.value), scale(figure.reference)
@@ -118,7 +130,7 @@ def told(figure, scale):
     text = f"{value:.4f}"
     if not math.isnan(low):
         text += f" ({low:.4f} to {high:.4f})"
-    return f"{text}, before {before:.4f}"
+    return f"{text}, before " + ("n/a" if math.isnan(before) else f"{before:.4f}")
 
 
 def _line(name, cells):

@@ -13,10 +13,14 @@ import tensorflow as tf
 import edcn_tf
 from edcn import main
 from edcn_tf.directories import Run
+from edcn_tf.drift.bins import bins_of
 from edcn_tf.drift.measuring import measure_drift
 from edcn_tf.drift.page import write_drift
+from edcn_tf.drift.rows import count_validation
+from edcn_tf.drift.tally import GROUPS, Tally
 from edcn_tf.drift.telling import lines_of
 from edcn_tf.evaluation.prediction import predict_log as predict_rows
+from edcn_tf.features.counting import value_buckets
 from helpers.prediction_logs import predict_log, write_logs
 
 COLUMNS = "click,user,age,country,tags,price,device_id,site"
@@ -193,6 +197,34 @@ def test_rows_of_one_user_are_no_evidence_of_more_than_one(run, tmp_path):
     by_row = table.set_column(1, "user", day(400, seed=3)["user"])
     drift = measure_drift(run, [written(by_row, tmp_path / "rows.csv")])
     assert {alarm.name for alarm in drift.alarms} >= {"country", "price"}
+
+
+@pytest.mark.parametrize("dtype, step", [("int64", 32), ("float32", 1)])
+def test_validation_rows_are_grouped_by_a_hash(dtype, step, tmp_path):
+    """Ids that are multiples of 32, or numbers whose bits are round, of 100 users."""
+    kind = {"kind": "numeric", "buckets": 4} if dtype == "float32" else {}
+    field = {"name": "user", "dtype": dtype, **kind}
+    schema = {"label": "click", "group": "user", "fields": [field]}
+    schema = edcn_tf.Schema.from_dict(schema)
+    users = [i % 100 * step for i in range(600)]
+    log = pa.table({"user": users, "click": [i % 2 for i in range(600)]})
+    path = written(log, tmp_path / "log.csv")
+    edcn_tf.prepare({"train": [path], "valid": [path]}, schema, tmp_path / "data")
+    spec = edcn_tf.FeatureSpec.load(tmp_path / "data" / "features")
+    run, tally = tmp_path / "run", Tally(bins_of(spec)[0])
+    run.mkdir()
+
+    def model(ids, training):
+        return tf.fill([tf.shape(ids)[0], 1], 0.5)
+
+    count_validation(tally, run, model, spec, tmp_path / "data")
+    groups = tally.scores.sum(axis=(1, 2))
+    assert groups.sum() == 600
+    assert (groups > 0).sum() > 28 and groups.max() < 60
+    # The same as those of a log with these ids.
+    if dtype == "int64":
+        expected = value_buckets(pa.array(users), GROUPS)
+        assert groups.tolist() == np.bincount(expected, minlength=GROUPS).tolist()
 
 
 def of_bytes(texts):

@@ -10,8 +10,10 @@ import pytest
 from edcn_tf.drift.bins import FieldBins
 from edcn_tf.drift.findings import Drift, Limits
 from edcn_tf.drift.measuring import figures_of
+from edcn_tf.drift.page import write_drift
 from edcn_tf.drift.ranking import auc, figure, log_calibration
 from edcn_tf.drift.tally import GROUPS, SCORES, Tally, score_bins, score_of
+from edcn_tf.drift.telling import lines_of
 from edcn_tf.errors import InputError
 from edcn_tf.evaluation import metrics
 from edcn_tf.evaluation.value_figures import auc_interval, calibration_interval
@@ -236,6 +238,36 @@ def test_figures_that_rows_do_not_tell_are_no_number():
     assert np.isnan(log_calibration(np.zeros(4), np.zeros(4))).all()
     value, error = log_calibration(np.array([2.0, 0]), np.array([1, 0]))
     assert value == pytest.approx(math.log(2)) and np.isnan(error)
+
+
+def test_errors_have_the_freedom_of_the_smaller_number_of_groups():
+    """The validation rows are of three users."""
+    world = World(3)
+    bins = world.bins()
+    ids, scores, labels, users = world.rows(VALIDATION)
+    own = tallied(bins, *world.rows(1000))
+    drift = drift_of(own, tallied(bins, ids, scores, labels, users % 3))
+    assert drift.calibration.freedom == drift.auc.freedom == 2
+    drift = drift_of(tallied(bins, ids, scores, labels, users % 3), own)
+    assert drift.calibration.freedom == drift.auc.freedom == 2
+
+
+def test_errors_that_are_not_known_are_told(tmp_path):
+    world = World(4)
+    bins = world.bins()
+    ids, scores, labels, users = world.rows(VALIDATION)
+    own = tallied(bins, *world.rows(1000))
+    drift = drift_of(own, tallied(bins, ids, scores, labels, users * 0))
+    assert not drift.alarms
+    told = "gives no alarm: its error is not known, as too few groups of rows of the "
+    lines = [line for line in lines_of(drift) if told in line]
+    assert [line.split()[0] for line in lines] == ["Calibration", "AUC"]
+    assert all("validation split" in line for line in lines)
+    write_drift(drift, tmp_path / "drift.html")
+    html = (tmp_path / "drift.html").read_text(encoding="utf-8")
+    assert all(line in html for line in lines)
+    judged = "\n".join(lines_of(drift_of(own, own)))
+    assert "not known" not in judged
 
 
 def test_a_sampled_validation_split_counts_as_the_rows_it_stands_for(random):
