@@ -107,6 +107,14 @@ def refuse_existing(path: StrPath) -> None:
         raise InputError(f"{path}: exists already; remove it or choose another name")
 
 
+def refuse_unwritable(path: StrPath) -> None:
+    """An `InputError` if a file exists, or its folder does not: before long work."""
+    refuse_existing(path)
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{path}: its folder {folder} is not there; make it first")
+
+
 def same_content(one: Path, other: Path) -> bool:
     """Whether two directories hold files of the same names and bytes."""
     names = [

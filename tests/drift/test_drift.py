@@ -1,8 +1,11 @@
 """`edcn drift` on real runs: raw logs, logged requests, the page and the status."""
 
+import dataclasses
 import json
+import os
 import re
 import shutil
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +15,11 @@ import tensorflow as tf
 
 import edcn_tf
 from edcn import main
+from edcn.drift import ALARM, LIMITS
 from edcn_tf.directories import Run
+from edcn_tf.drift import measuring, page
 from edcn_tf.drift.bins import bins_of
+from edcn_tf.drift.findings import Limits
 from edcn_tf.drift.measuring import measure_drift
 from edcn_tf.drift.page import write_drift
 from edcn_tf.drift.rows import count_validation
@@ -24,7 +30,6 @@ from edcn_tf.features.counting import value_buckets
 from helpers.prediction_logs import predict_log, write_logs
 
 COLUMNS = "click,user,age,country,tags,price,device_id,site"
-ALARM = 3
 
 
 def day(rows=400, seed=1, users=40, label=True):
@@ -155,8 +160,53 @@ def test_the_command_writes_page_and_figures(run, quiet_day, tmp_path, capsys):
     assert figures["fields"]["user"]["unseen"]["reference"] == 0
     assert figures["auc"]["low"] < figures["auc"]["value"] < figures["auc"]["high"]
     assert figures["limits"]["psi"] == 0.2
-    assert command(run, quiet_day, *files) == 1
-    assert "drift.html: exists already" in capsys.readouterr().err
+
+
+def test_files_are_refused_before_rows_are_counted(
+    run, quiet_day, tmp_path, capsys, monkeypatch
+):
+    def counted(*args, **options):
+        raise AssertionError("rows were counted")
+
+    monkeypatch.setattr(measuring, "measure_drift", counted)
+    (tmp_path / "there").write_text("a text")
+    for option in ("--out", "--json"):
+        for name, told in (("there", "exists already"), ("no/new", "make it first")):
+            assert command(run, quiet_day, option, tmp_path / name) == 1
+            assert f"{name}: " in (error := capsys.readouterr().err) and told in error
+    assert (tmp_path / "there").read_text() == "a text"
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_where_the_page_fails_no_file_stays(
+    run, quiet_day, tmp_path, capsys, monkeypatch
+):
+    def fails(*args):
+        raise OSError(28, "No space left on device", "drift.html")
+
+    monkeypatch.setattr(page, "write_drift", fails)
+    told = refused(run, [quiet_day], tmp_path, capsys)
+    assert "drift.html: No space left on device" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_shifted", [True, False])
+def test_where_nobody_reads_files_and_status_are_as_ever(
+    run, quiet_day, tmp_path, monkeypatch, is_shifted
+):
+    """`edcn drift ... | head -1`: the pipe is closed when the lines are printed."""
+    log = quiet_day
+    if is_shifted:
+        log = written(changed(day(), "country", "c2"), tmp_path / "day.csv")
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(sys, "stdout", os.fdopen(writer, "w"))
+    files = ["--out", tmp_path / "drift.html", "--json", tmp_path / "drift.json"]
+    assert command(run, log, *files) == (ALARM if is_shifted else 0)
+    sys.stdout.close()
+    result = "ALARM" if is_shifted else "No alarm"
+    assert result.lower() in (tmp_path / "drift.html").read_text().lower()
+    assert json.loads((tmp_path / "drift.json").read_text())["rows"] == 400
 
 
 def test_the_page_stands_alone(run, tmp_path):
@@ -332,6 +382,11 @@ def test_bad_arguments_are_a_line(run, quiet_day, tmp_path, capsys):
     with pytest.raises(SystemExit) as status:
         command(run, quiet_day, "--psi", "-1")
     assert status.value.code == 2
+
+
+def test_limits_of_the_command_are_those_of_the_library():
+    defaults = {key: default for key, (default, _) in LIMITS.items()}
+    assert defaults == dataclasses.asdict(Limits())
 
 
 def test_a_calibrated_run_is_compared_as_it_is_served(run, quiet_day, tmp_path):
