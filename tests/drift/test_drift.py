@@ -16,6 +16,7 @@ import tensorflow as tf
 import edcn_tf
 from edcn import main
 from edcn.drift import ALARM, LIMITS
+from edcn_tf import files
 from edcn_tf.directories import Run
 from edcn_tf.drift import measuring, page
 from edcn_tf.drift.bins import bins_of
@@ -178,15 +179,16 @@ def test_files_are_refused_before_rows_are_counted(
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
-def test_where_the_page_fails_no_file_stays(
-    run, quiet_day, tmp_path, capsys, monkeypatch
+@pytest.mark.parametrize("module, name", [(page, "write_drift"), (files, "write_json")])
+def test_where_one_file_fails_neither_stays(
+    run, quiet_day, tmp_path, capsys, monkeypatch, module, name
 ):
     def fails(*args):
-        raise OSError(28, "No space left on device", "drift.html")
+        raise OSError(28, "No space left on device", "drift")
 
-    monkeypatch.setattr(page, "write_drift", fails)
+    monkeypatch.setattr(module, name, fails)
     told = refused(run, [quiet_day], tmp_path, capsys)
-    assert "drift.html: No space left on device" in told
+    assert "drift: No space left on device" in told
     assert list(tmp_path.iterdir()) == []
 
 
@@ -296,11 +298,9 @@ def requests(session, loaded, tmp_path_factory):
                 rows = [text.split("|") if text else [] for text in texts]
                 width = max(map(len, rows))
                 rows = [row + [""] * (width - len(row)) for row in rows]
-                inputs[field.name] = np.array(rows, object).astype(bytes).astype(object)
+                inputs[field.name] = of_bytes(rows)
             elif field.dtype == "string":
-                inputs[field.name] = (
-                    np.array(texts, object).astype(bytes).astype(object)
-                )
+                inputs[field.name] = of_bytes(texts)
             else:
                 least = np.iinfo(np.int64).min
                 missing = np.nan if field.dtype == "float32" else least

@@ -225,6 +225,34 @@ def test_what_is_left_out_is_counted(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    "log, told",
+    [
+        (
+            predict_log("ids", {"ids": np.zeros((1, 3), np.int32)}, ANSWER),
+            "Received: requests of ids",
+        ),
+        (predict_log("explain", INPUTS, ANSWER), "Received: requests of explain"),
+        (
+            predict_log(
+                "", {**INPUTS, "user": np.array([b"", b"\xff", b"bob"], object)}, ANSWER
+            ),
+            "Received: rows with text that is no UTF-8",
+        ),
+    ],
+)
+def test_what_has_no_place_among_rows_is_an_error_to_who_counts_them(
+    log, told, tmp_path
+):
+    """Otherwise `edcn predict` would write the probabilities of other rows."""
+    logs = [predict_log("", INPUTS, ANSWER), log, predict_log("", INPUTS, ANSWER)]
+    path = write_logs(tmp_path / "log.tfrecord", logs)
+    columns = [field.name for field in SCHEMA.inputs]
+    with pytest.raises(InputError, match=f"log.tfrecord: record 2: .*{told}"):
+        list(read_log([path], SCHEMA, columns=columns))
+    assert len(read(path)) == 1
+
+
 def without(name):
     return {key: value for key, value in INPUTS.items() if key != name}
 

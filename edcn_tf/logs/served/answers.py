@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edcn_tf.field import MISSING
 from edcn_tf.logs.tfrecord import parsed_features
 
 NOT_ROWS = {  # signatures whose requests are no traffic of raw values
@@ -199,7 +200,7 @@ def _of_examples(records, schema):
 
 
 def _single(values, lengths, dtype):
-    missing = {"string": b"", "int64": -(2**63), "float32": np.nan}[dtype]
+    missing = b"" if dtype == "string" else MISSING[dtype]
     column = np.full(len(lengths), missing, values.dtype)
     column[lengths == 1] = values
     return column

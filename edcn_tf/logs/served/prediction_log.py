@@ -4,7 +4,6 @@ A TFRecord file of `tensorflow_serving.apis.prediction_log_pb2.PredictionLog`. A
 a request is a row of the log, a candidate of `rank` one with the user's values.
 """
 
-import collections
 import os
 
 import numpy as np
@@ -42,7 +41,7 @@ def served_rows(path, schema, told, progress=None, version=None):
         path: The file's name.
         schema: The `Schema`.
         told: A `collections.Counter`, to which is added how many requests or rows are
-            left out, by a text that says why.
+            left out, by a text that says why; None where nothing may be.
         progress: Called with the number of bytes read since the last call.
         version: Number of the version of whose answers the rows are; of any if None.
 
@@ -54,12 +53,13 @@ def served_rows(path, schema, told, progress=None, version=None):
 
     Raises:
         InputError: With the record, if one is no PredictionLog, asks for other inputs
-            than the schema's, or holds no answer to what it asks.
+            than the schema's, or holds no answer to what it asks; without `told` also
+            if it, or a row of it, would be left out.
     """
     import tensorflow as tf
 
     [framing] = refuse_damaged([path])
-    size, waiting = os.path.getsize(path), _Rows(schema, told)
+    size, waiting = os.path.getsize(path), _Rows(path, schema, told)
     at = 0
     try:
         for at, record in enumerate(record_dataset(path, framing), 1):
@@ -71,7 +71,7 @@ def served_rows(path, schema, told, progress=None, version=None):
             except Unfit as unfit:
                 raise InputError(f"{path}: record {at}: {unfit}") from None
             if isinstance(found, str):
-                told[found] += 1
+                _leave_out(told, found, 1, path, at)
                 continue
             waiting.add(found, at)
             if waiting.rows >= ROWS:
@@ -84,20 +84,35 @@ def served_rows(path, schema, told, progress=None, version=None):
     yield from waiting.taken()
 
 
+def _leave_out(told, what, number, path, record):
+    if told is None:
+        raise InputError(
+            f"{path}: record {record}: nothing of a log may be left out here, so that "
+            f"each row has its place; write a file without it. Received: {what}"
+        )
+    told[what] += number
+
+
 def read(path, schema, columns, progress):
     """Yields the rows of a file as `pyarrow.RecordBatch`, as other formats are read.
+
+    All of them: what is no row of raw values is an error, since whoever reads a log
+    row by row counts on their places.
 
     Args:
         path: The file's name.
         schema: The `Schema`.
         columns: Names of the log's columns that are wanted.
         progress: Called with the number of bytes read since the last call.
+
+    Raises:
+        InputError: As `served_rows` without `told`.
     """
     names = [schema.named(column) for column in columns]
     present = header(path, schema)
     if not set(columns) <= set(present):
         raise MissingColumn(path, columns, present)
-    for batch, *_ in served_rows(path, schema, collections.Counter(), progress):
+    for batch, *_ in served_rows(path, schema, None, progress):
         arrays = [batch.column(batch.schema.get_field_index(name)) for name in names]
         yield pa.RecordBatch.from_arrays(arrays, names=columns)
 
@@ -122,8 +137,8 @@ def _prediction_log(record):
 class _Rows:
     """Rows of requests that wait to be made a batch of."""
 
-    def __init__(self, schema, told):
-        self.schema, self.told = schema, told
+    def __init__(self, path, schema, told):
+        self.path, self.schema, self.told = path, schema, told
         self._clear()
 
     def _clear(self):
@@ -155,7 +170,9 @@ class _Rows:
         if not unread.any():
             return batch, scores, records
         # As values never seen, which they are to the model, they have no text here.
-        self.told["rows with text that is no UTF-8"] += int(unread.sum())
+        what = "rows with text that is no UTF-8"
+        first = records[np.argmax(unread)]
+        _leave_out(self.told, what, int(unread.sum()), self.path, first)
         return batch.filter(pa.array(~unread)), scores[~unread], records[~unread]
 
     def _column(self, field):
