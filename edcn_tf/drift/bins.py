@@ -14,7 +14,7 @@ FREQUENT = 0.01  # a share of the known values, of a value with a bin of its own
 # It has at least so many: the share of a value that few rows made frequent falls back.
 FREQUENT_COUNT = 30
 EXPECTED = 5  # values that a bin has at least if nothing drifted (Cochran's rule)
-MISSING, UNSEEN, KNOWN = 0, 1, 2  # columns of counts; known values' bins from there on
+ABSENT, UNSEEN, KNOWN = 0, 1, 2  # columns of counts; known values' bins from there on
 REST = "the rest"
 
 
@@ -57,8 +57,10 @@ def bins_of(spec, *, sampled=False):
     Args:
         spec: The `FeatureSpec`.
         sampled: Whether the training split has less negatives than the log, so that
-            its counts are no measure for rows of the log.
+            its counts are no measure for rows of the log; neither are those of a
+            vocabulary that goes on from earlier days, which are of all days together.
     """
+    sampled = sampled or spec.day > 1
     found, left_out, end = [], {}, 0
     for own in spec.fields:
         start, end = end, end + own.field.slots
@@ -82,7 +84,7 @@ def _bins_of_field(own, slots, sampled):
         places, labels = np.arange(len(known)), own.owner.row_names()[first:]
     else:
         places, labels = _frequent(own, known)
-    columns = np.concatenate([[MISSING], np.full(first - 1, UNSEEN), KNOWN + places])
+    columns = np.concatenate([[ABSENT], np.full(first - 1, UNSEEN), KNOWN + places])
     place = columns.astype(np.min_scalar_type(KNOWN + len(labels)))
     bins = FieldBins(
         field.name,

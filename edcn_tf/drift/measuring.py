@@ -3,7 +3,7 @@
 import numpy as np
 
 from edcn_tf.directories import Run
-from edcn_tf.drift.bins import KNOWN, MISSING, UNSEEN, bins_of, merged
+from edcn_tf.drift.bins import ABSENT, KNOWN, UNSEEN, bins_of, merged
 from edcn_tf.drift.divergences import (
     UNKNOWN,
     compared,
@@ -35,9 +35,10 @@ def measure_drift(run, logs, data=None, *, format=None, limits=None, ignore=()):
 
     Values are compared with the training split's counts, which a run holds; scores,
     calibration and AUC with the validation split, which is scored for that, in one
-    pass, and so are the values of lists, of which training counts more than a row
-    uses. Where `prepare` kept a part of the rows without a click alone, all values
-    are compared with the validation split. Memory is that of counts.
+    pass, and so are the values of fields with `multiple`, of which training counts
+    more than a row uses. Where `prepare` kept a part of the rows without a click alone,
+    or went on from the vocabulary of earlier days, all values are compared with the
+    validation split. Memory is that of counts.
 
     Args:
         run: Directory of a finished run.
@@ -144,7 +145,7 @@ def _field(bins, new, old, weights, ignored):
         name=bins.name,
         split=split,
         values=values,
-        missing=_share(groups, reference, MISSING),
+        missing=_share(groups, reference, ABSENT),
         unseen=unseen,
         known=compared(_summed(known, places), _summed(known_before, places)),
         changes=_changes(bins.labels, known.sum(axis=0), known_before),

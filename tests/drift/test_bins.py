@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pytest
 
 import edcn_tf
@@ -114,6 +115,26 @@ def test_lists_and_sampled_rows_are_compared_with_the_validation_split(spec, bin
     assert bins["tags"].slots == slice(4, 6)
     sampled, _ = bins_of(spec, sampled=True)
     assert all(each.counts is None for each in sampled)
+
+
+def test_days_that_went_on_are_compared_with_the_validation_split(tmp_path):
+    """Their counts are of all days: of the second, in which all is new, a fifth."""
+    schema = {"label": "click", "fields": [{"name": "item"}]}
+    schema = edcn_tf.Schema.from_dict(schema)
+    days = {"first": (["a"] * 400, {}), "second": (["b"] * 100, {"vocabulary_of": 1})}
+    for name, (items, options) in days.items():
+        log = pa.table({"item": items, "click": [0, 1] * (len(items) // 2)})
+        pa.csv.write_csv(log, tmp_path / f"{name}.csv")
+        options = {key: tmp_path / "first" for key in options}
+        files = {"train": [tmp_path / f"{name}.csv"]}
+        edcn_tf.prepare(files, schema, tmp_path / name, **options)
+    found = {}
+    for name in days:
+        spec = edcn_tf.FeatureSpec.load(tmp_path / name / "features")
+        [found[name]], _ = bins_of(spec)
+    assert found["first"].counts.tolist() == [0, 0, 400]
+    assert found["second"].labels == ["a", "b"]
+    assert found["second"].counts is None
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import tensorflow as tf
 import edcn_tf
 from edcn import main
 from edcn.drift import ALARM, LIMITS
-from edcn_tf import files
+from edcn_tf import files as files_module
 from edcn_tf.directories import Run
 from edcn_tf.drift import measuring, page
 from edcn_tf.drift.bins import bins_of
@@ -179,7 +179,7 @@ def test_files_are_refused_before_rows_are_counted(
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
-@pytest.mark.parametrize("module, name", [(page, "write_drift"), (files, "write_json")])
+@pytest.mark.parametrize("module, name", [(page, "write_drift"), (files_module, "write_json")])
 def test_where_one_file_fails_neither_stays(
     run, quiet_day, tmp_path, capsys, monkeypatch, module, name
 ):
