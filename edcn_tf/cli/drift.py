@@ -3,7 +3,7 @@
 import os
 import sys
 
-from edcn.options import FORMATS, above_zero
+from edcn.options import FORMATS, above_zero, at_least_one
 
 ALARM = 3  # exit status; 1 is an error, 2 a mistyped option
 LIMITS = {  # the defaults of `edcn_tf.drift.findings.Limits`, and what each is
@@ -36,6 +36,12 @@ def add(command):
     parser.add_argument("--out", metavar="FILE", help="a new .html file, the page")
     parser.add_argument("--json", metavar="FILE", help="a new file, the figures")
     parser.add_argument("--format", choices=FORMATS, help="of LOG")
+    parser.add_argument(
+        "--version",
+        type=at_least_one,
+        metavar="N",
+        help="of logged requests those that this version answered; default: all",
+    )
     parser.add_argument(
         "--ignore",
         action="append",
@@ -70,6 +76,7 @@ def run(args):
         format=args.format,
         limits=limits,
         ignore=args.ignore,
+        version=args.version,
     )
     _write(drift, args.out, args.json)
     try:

@@ -30,7 +30,9 @@ SHOWN = 12  # bins of a field that differ most
 NO_ROWS = 1e-12
 
 
-def measure_drift(run, logs, data=None, *, format=None, limits=None, ignore=()):
+def measure_drift(
+    run, logs, data=None, *, format=None, limits=None, ignore=(), version=None
+):
     """Compares later rows with the training split of a run, and their scores.
 
     Values are compared with the training split's counts, which a run holds; scores,
@@ -49,6 +51,8 @@ def measure_drift(run, logs, data=None, *, format=None, limits=None, ignore=()):
         format: Format of the logs, or told from their names.
         limits: `Limits`, from where on a difference is an alarm.
         ignore: Names of fields that give none, such as the weekday.
+        version: Of logged requests those alone that the version of this number, which
+            the run was exported as, answered; of any by default.
 
     Returns:
         A `Drift`.
@@ -68,8 +72,12 @@ def measure_drift(run, logs, data=None, *, format=None, limits=None, ignore=()):
     own, before = Tally(bins), Tally(bins)
     is_served = hold_predictions(logs, format)
     there = set()
+    if version is not None and not is_served:
+        raise InputError(
+            f"version {version} is of logged requests, which logs of rows are not"
+        )
     if is_served:
-        told = count_served(own, spec, logs)
+        told = count_served(own, spec, logs, version)
         left_out |= {why: f"{told[why]:,}" for why in sorted(told)}
     else:
         there = count_logs(own, run, model, spec, logs, format)

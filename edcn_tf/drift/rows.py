@@ -17,7 +17,7 @@ from edcn_tf.features.counting import value_buckets
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.field import MISSING
 from edcn_tf.logs.normalizing import MissingColumn
-from edcn_tf.logs.reading import log_bytes, read_log
+from edcn_tf.logs.reading import LogPart, log_bytes, log_files, read_part
 from edcn_tf.logs.served.reading import read_served
 from edcn_tf.records.reading import check_rows, read_records, reading
 from edcn_tf.records.writing import serialize_examples
@@ -82,6 +82,9 @@ def count_logs(tally, run, model, spec, logs, format=None):
 
     Returns:
         Those of the label and the group that the logs have, a set of names.
+
+    Raises:
+        InputError: If a log cannot be read, or lacks one of these that another has.
     """
     schema = spec.schema
     wanted = [name for name in (schema.label, schema.group) if name is not None]
@@ -95,13 +98,14 @@ def count_logs(tally, run, model, spec, logs, format=None):
     return set(there)
 
 
-def count_served(tally, spec, logs):
+def count_served(tally, spec, logs, version=None):
     """Counts the rows of requests that TF Serving logged, with their logged scores.
 
     Args:
         tally: The `Tally`.
         spec: The run's `FeatureSpec`.
         logs: TFRecord files of PredictionLogs.
+        version: Number of the version of whose answers the rows are; of any if None.
 
     Returns:
         How many requests or rows are left out, by a text that says why: a
@@ -116,7 +120,8 @@ def count_served(tally, spec, logs):
         return encoder(tf.io.parse_example(records, encoder.parsing()))
 
     with progress_bar("Reading", log_bytes(logs)) as bar:
-        for batch, scores, records in read_served(logs, spec.schema, told, bar.update):
+        served = read_served(logs, spec.schema, told, bar.update, version)
+        for batch, scores, records in served:
             ids = encode(tf.constant(serialize_examples(batch))).numpy()
             key = group if group in names else None
             _add(tally, ids, scores, None, batch, key, records % GROUPS)
@@ -150,16 +155,27 @@ def _column(batch, name):
 
 
 def _columns_there(logs, schema, format, wanted):
-    """Those of some columns that the first of the logs has."""
-    inputs = [field.name for field in schema.inputs]
-    there = []
+    """Those of some columns that the logs have: all of them, or none."""
+    inputs, there = [field.name for field in schema.inputs], []
+    files = log_files(logs)
     for name in wanted:
         columns = inputs if name in inputs else [*inputs, name]
-        try:
-            next(iter(read_log(logs, schema, format, columns)), None)
-        except MissingColumn as missing:
-            if missing.column != schema.column(name) or name in inputs:
-                raise
-            continue
-        there.append(name)
+        has = {}
+        for path in files:
+            part = LogPart(path)
+            try:
+                next(read_part(part, schema, format, columns, beside=files), None)
+            except MissingColumn as missing:
+                if missing.column != schema.column(name) or name in inputs:
+                    raise
+                has[False] = path
+            else:
+                has[True] = path
+        if len(has) > 1:
+            raise InputError(
+                f"{has[False]}: has no column {schema.column(name)!r}, which "
+                f"{has[True]} has; compare them one after the other"
+            )
+        if True in has:
+            there.append(name)
     return there

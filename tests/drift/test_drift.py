@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 import edcn_tf
 from edcn import main
@@ -237,6 +238,27 @@ def test_without_labels(run, tmp_path, capsys):
     assert figures["auc"] is None and figures["calibration"] is None
 
 
+@pytest.mark.parametrize("name", ["click", "user"])
+def test_logs_of_which_one_lacks_a_column_are_refused(
+    run, quiet_day, tmp_path, capsys, name
+):
+    """Not all as if none had it, by what the first one has."""
+    told = {
+        "click": "lacks.csv: has no column 'click', which .*day.csv has; compare them",
+        "user": "lacks.csv: has no column 'user'; its columns",  # a field
+    }
+    lacks = written(day(30).drop_columns(name), tmp_path / "lacks.csv")
+    for logs in ([lacks, quiet_day], [quiet_day, lacks], [quiet_day, quiet_day, lacks]):
+        assert re.search(told[name], refused(run, logs, tmp_path, capsys))
+
+
+def test_logs_without_labels_are_compared_together(run, tmp_path):
+    half = day(200, label=False)
+    logs = [written(half, tmp_path / f"{i}.csv") for i in range(2)]
+    drift = measure_drift(run, logs)
+    assert drift.rows == 400 and not drift.labels
+
+
 def test_rows_of_one_user_are_no_evidence_of_more_than_one(run, tmp_path):
     """One user of 40 brings half of the rows, all of one country and price."""
     table = day(400, seed=3)
@@ -330,6 +352,22 @@ def test_requests_that_were_logged_are_the_same_rows(run, drift, requests, capsy
     assert "Left out: requests of ids" in capsys.readouterr().out
 
 
+def test_scores_of_other_versions_are_left_out(run, requests, tmp_path, capsys):
+    logs = []
+    for record in tf.data.TFRecordDataset(str(requests)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        log.predict_log.response.model_spec.version.value = 1 + len(logs) % 4 // 3
+        logs.append(log)
+    path = write_logs(tmp_path / "versions.tfrecord", logs)
+    drift = measure_drift(run, [path], version=1)
+    assert drift.rows == 300
+    assert drift.left_out["requests answered by version 2"] == "5"
+    assert command(run, path, "--version", "2") == 0
+    assert "\n100 rows against" in "\n" + capsys.readouterr().out
+    none = "no rows to compare; left out: .*answered by version 1"
+    assert re.search(none, refused(run, [path], tmp_path, capsys, "--version", "7"))
+
+
 def refused(run, logs, tmp_path, capsys, *options):
     """What a command says that cannot do it; nothing is written."""
     files = ["--out", tmp_path / "drift.html", "--json", tmp_path / "drift.json"]
@@ -377,6 +415,8 @@ def test_bad_arguments_are_a_line(run, quiet_day, tmp_path, capsys):
     assert "away: is not there" in told and "--data DIR" in told
     told = refused(run, log, tmp_path, capsys, "--level", "2")
     assert "level must be a number above 0 and below 1" in told
+    told = refused(run, log, tmp_path, capsys, "--version", "3")
+    assert "version 3 is of logged requests, which logs of rows are not" in told
     told = refused(tmp_path / "none", log, tmp_path, capsys)
     assert "result.json" in told
     with pytest.raises(SystemExit) as status:
