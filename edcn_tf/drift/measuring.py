@@ -69,6 +69,8 @@ def measure_drift(
             raise InputError(f"ignore must name fields of {names}. Received: {name!r}")
     calibration = load_calibration(run)
     bins, left_out = bins_of(spec, sampled=calibration.negative_sampling_rate < 1)
+    if spec.schema.weight:
+        left_out[spec.schema.weight] = "the weight of rows: each counts once here"
     own, before = Tally(bins), Tally(bins)
     is_served = hold_predictions(logs, format)
     there = set()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from edcn_tf.drift.telling import dominated, told, unjudged
+from edcn_tf.drift.telling import dominated, independent, told, unjudged
 from edcn_tf.files import refuse_existing, replaced
 from edcn_tf.report.html import (
     breakable,
@@ -130,7 +130,8 @@ def _indices(fields, limit):
     colors = [VERMILLION if f.known.excess >= limit else BLUE for f in fields]
     axes.barh(places, values, color=colors, height=0.65)
     axes.plot(chance, places, "|", color="black", markersize=11, label="by chance")
-    axes.axvline(limit, color=GREY, linewidth=1, linestyle="--", label="limit")
+    limits = [min(field.known.by_chance + limit, HIGHEST_INDEX) for field in fields]
+    axes.plot(limits, places, "|", color=GREY, markersize=11, label="limit")
     axes.set_yticks(places, [short(field.name) for field in fields])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
@@ -141,9 +142,10 @@ def _indices(fields, limit):
         svg(figure),
         f"Population stability index by field; the largest is {first.known.psi:.3f}, "
         f"of {first.name}.",
-        "Known values of each field against training: the bar is the index, the mark "
-        f"what chance alone gives on average. Above it by {limit:g} and more it is "
-        "orange; an alarm, if chance does not explain it.",
+        "Known values of each field against training: the bar is the index, the black "
+        f"mark what chance alone gives on average, the grey one the limit, {limit:g} "
+        "above that. From there on the bar is orange; an alarm, if chance does not "
+        f"explain it. Nothing is drawn beyond {HIGHEST_INDEX:g}.",
     )
 
 
@@ -253,10 +255,7 @@ def _explained(drift):
         "Jensen-Shannon divergence; both are of the known values."
     )
     if drift.independent:
-        yield (
-            "Rows are taken to be drawn each by itself, since the log has no group "
-            "column. Where users have many rows, chance makes for more than is said."
-        )
+        yield f"{independent()}."
     if drift.dominated:
         yield f"{dominated(drift)}."
     if drift.left_out:

@@ -11,12 +11,16 @@ def to_dict(drift):
     return {
         **{key: getattr(drift, key) for key in ("run", "logs", "data", "rows")},
         "validation_rows": drift.validation_rows,
+        "independent": drift.independent,
+        "largest_group": drift.largest_group,
+        "dominated": drift.dominated,
         "alarms": [alarm._asdict() for alarm in drift.alarms],
         "fields": {field.name: _field(field) for field in drift.fields},
         "scores": {
             **_comparison(drift.scores),
             "mean": drift.mean[0],
             "mean_before": drift.mean[1],
+            "histogram": dict(zip(("edges", "shares", "shares_before"), drift.histogram)),
         },
         "calibration": drift.calibration and _figure(drift.calibration, math.exp),
         "auc": drift.auc and _figure(drift.auc, float),
@@ -92,6 +96,8 @@ def lines_of(drift):
         yield "No labels, so neither AUC nor calibration"
     for name, why in drift.left_out.items():
         yield f"Left out: {name} ({why})"
+    if drift.independent:
+        yield independent()
     if drift.dominated:
         yield dominated(drift)
     yield ""
@@ -100,6 +106,14 @@ def lines_of(drift):
         yield f"ALARM {alarm.name}: {alarm.told} (p {alarm.p:.1g})"
     if not alarms:
         yield "No alarm"
+
+
+def independent():
+    """What is to know where nothing tells which rows go together."""
+    return (
+        "Rows are taken to be drawn each by itself, since the log has no group column: "
+        "where users have many rows, chance makes for more than is said"
+    )
 
 
 def dominated(drift):

@@ -162,6 +162,12 @@ def test_the_command_writes_page_and_figures(run, quiet_day, tmp_path, capsys):
     assert figures["fields"]["user"]["unseen"]["reference"] == 0
     assert figures["auc"]["low"] < figures["auc"]["value"] < figures["auc"]["high"]
     assert figures["limits"]["psi"] == 0.2
+    assert figures["independent"] is figures["dominated"] is False
+    assert 1 / 32 < figures["largest_group"] < 0.2
+    histogram = figures["scores"]["histogram"]
+    assert len(histogram["edges"]) == len(histogram["shares"]) + 1
+    for shares in ("shares", "shares_before"):
+        assert sum(histogram[shares]) == pytest.approx(1)
 
 
 def test_files_are_refused_before_rows_are_counted(
@@ -438,6 +444,22 @@ def test_a_calibrated_run_is_compared_as_it_is_served(run, quiet_day, tmp_path):
     drift = measure_drift(copy, [quiet_day])
     assert max(drift.mean) < 0.25
     assert drift.alarms == []
+
+
+def test_weights_do_not_count_and_are_told_of(tmp_path):
+    schema = {"label": "click", "weight": "importance", "fields": [{"name": "site"}]}
+    log = day(300).select(["click", "site"])
+    log = written(log.append_column("importance", [[2.0] * 300]), tmp_path / "log.csv")
+    schema = edcn_tf.Schema.from_dict(schema)
+    edcn_tf.prepare({"train": [log], "valid": [log]}, schema, tmp_path / "data")
+    config = {"epochs": 1, "batch_size": 64, "embedding_dim": 4}
+    config = edcn_tf.TrainingConfig.from_dict(config)
+    edcn_tf.train(tmp_path / "data", tmp_path / "run", config)
+    drift = measure_drift(tmp_path / "run", [log])
+    assert (drift.rows, drift.validation_rows, drift.independent) == (300, 300, True)
+    told = "Left out: importance (the weight of rows: each counts once here)"
+    assert told in list(lines_of(drift))
+    assert any("taken to be drawn each by itself" in line for line in lines_of(drift))
 
 
 def test_sampled_negatives_are_compared_with_the_validation_split(

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from edcn_tf.drift import page
 from edcn_tf.drift.bins import FieldBins
 from edcn_tf.drift.findings import Drift, Limits
 from edcn_tf.drift.measuring import figures_of
@@ -238,6 +239,24 @@ def test_figures_that_rows_do_not_tell_are_no_number():
     assert np.isnan(log_calibration(np.zeros(4), np.zeros(4))).all()
     value, error = log_calibration(np.array([2.0, 0]), np.array([1, 0]))
     assert value == pytest.approx(math.log(2)) and np.isnan(error)
+
+
+def test_the_page_draws_the_limit_of_each_field_above_its_chance(monkeypatch):
+    drawn = {}
+
+    def image(figure, *texts):
+        [axes] = figure.axes
+        drawn.update((line.get_label(), line.get_xdata()) for line in axes.lines)
+
+    monkeypatch.setattr(page, "svg", lambda figure: figure)
+    monkeypatch.setattr(page, "image", image)
+    found = compare(World(6), 60).fields
+    fields = [field for field in found if field.known.psi > 0]
+    page._indices(fields, 0.25)
+    chance = [field.known.by_chance for field in fields]
+    assert max(chance) > 2 * min(chance)
+    np.testing.assert_allclose(drawn["by chance"], chance)
+    np.testing.assert_allclose(drawn["limit"], np.add(chance, 0.25))
 
 
 def test_errors_have_the_freedom_of_the_smaller_number_of_groups():
