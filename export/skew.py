@@ -16,7 +16,7 @@ from edcn_tf.field import MISSING
 from edcn_tf.files import read_json
 from edcn_tf.logs.normalizing import check_once
 from edcn_tf.logs.reading import log_bytes, read_log
-from edcn_tf.logs.served.reading import hold_predictions, read_served
+from edcn_tf.logs.served.reading import hold_predictions, read_served, record_of
 from edcn_tf.records.writing import serialize_examples
 from edcn_tf.schema import Schema
 
@@ -57,8 +57,9 @@ class Skew(NamedTuple):
         rows: Rows that were compared.
         differing: Rows whose scores differ by more than the tolerance.
         largest: Largest absolute difference.
-        worst_row: Its number in the log, from 1; of logged requests the number of its
-            record among all.
+        worst_row: Its number among all rows of the logs, as among the scores, from 1;
+            of logged requests the number of its record in its file.
+        worst_file: Name of that file; None where the scores are beside the logs.
         logged, answered: The two scores of that row.
         fields: A `FieldSkew` for each field that is no cross, those that explain most
             rows (a tenth of those that differ at least, as fewer may be chance) first,
@@ -70,6 +71,7 @@ class Skew(NamedTuple):
     differing: int
     largest: float
     worst_row: int
+    worst_file: str | None
     logged: float
     answered: float
     fields: list
@@ -138,12 +140,15 @@ def compare_scores(version, logs, scores=None, *, format=None, tolerance=1e-6):
         fields = []
         if differs.any():
             fields = _examined(session, table, logged, differs, tolerance, schema)
-    records = np.concatenate(numbers)
+    row, file = worst + 1, None
+    if scores is None:
+        file, row = record_of(logs, int(np.concatenate(numbers)[worst]))
     return Skew(
         rows=len(answers),
         differing=int(differs.sum()),
         largest=float(differences[worst]),
-        worst_row=int(records[worst]) if len(records) else worst + 1,
+        worst_row=row,
+        worst_file=file,
         logged=float(logged[worst]),
         answered=float(answers[worst]),
         fields=fields,

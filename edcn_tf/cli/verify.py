@@ -86,9 +86,11 @@ def _compare_scores(args):
         if not field.rows:
             where = "no frequent value"
         print(f"{field.name:<30}{missing:>10,}{unseen:>10,}   {where}")
-    row = "row" if args.scores else "record"
+    where = f"row {skew.worst_row} of {args.scores}"
+    if skew.worst_file:
+        where = f"record {skew.worst_row} of {skew.worst_file}"
     raise InputError(
         f"{skew.differing:,} of {skew.rows:,} logged scores differ by more than "
-        f"{args.tolerance:g}; most in {row} {skew.worst_row}: logged "
-        f"{skew.logged:.6f}, answered {skew.answered:.6f}"
+        f"{args.tolerance:g}; most in {where}: logged {skew.logged:.6f}, "
+        f"answered {skew.answered:.6f}"
     )

@@ -15,7 +15,7 @@ LIST_AS_TEXT = r"(?s)^\s*\[\s*(\]|[\"'].*\]|[-+]?[\d.][\d.eE+-]*\s*[,\s].*\])\s*
 LABELS = {"0": 0, "false": 0, "1": 1, "true": 1}
 
 
-def normalize(batch, schema, columns, path, first_row, dialect=None):
+def normalize(batch, schema, columns, path, first_row, dialect=None, records=None):
     """Casts a batch to the schema's types, with null for what is missing.
 
     Single-valued fields and the group become `string`, `int64` or `float32` as the
@@ -32,12 +32,20 @@ def normalize(batch, schema, columns, path, first_row, dialect=None):
         path: The log's name, for error messages.
         first_row: Number of the batch's first row in its file, from 1, likewise.
         dialect: The `edcn_tf.dialect.Dialect` that numbers in text are written in.
+        records: Number of each row's record in its file, where a record may have many
+            rows: messages name it in place of the row.
 
     Raises:
         InputError: With file, row, column and value, for a value that does not fit.
     """
     fields = {field.name: field for field in schema.fields}
     arrays = []
+
+    def place(row):
+        if records is not None:
+            return f"{path}: record {records[row]}"
+        return f"{path}: row {first_row + row}"
+
     for name in columns:
         column = batch.column(batch.schema.get_field_index(schema.column(name)))
         try:
@@ -57,8 +65,7 @@ def normalize(batch, schema, columns, path, first_row, dialect=None):
                 arrays.append(_single(column, ARROW_TYPES[dtype], dialect))
         except BadValue as bad:
             raise InputError(
-                f"{path}: row {first_row + bad.row}, {_called(schema, name)}: "
-                f"{bad.expected}. Received: {_shown(column[bad.row].as_py())}"
+                f"{place(bad.row)}, {_called(schema, name)}: {bad.expected}. Received: {_shown(column[bad.row].as_py())}"
             ) from None
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
             raise InputError(
@@ -69,7 +76,7 @@ def normalize(batch, schema, columns, path, first_row, dialect=None):
     for group in schema.sequences:
         present = [field for field in group if field.name in columns]
         if present and present[0] is group[0]:
-            batch = _aligned(batch, present, path, first_row)
+            batch = _aligned(batch, present, place)
     return batch
 
 
@@ -102,7 +109,7 @@ def without_missing(values):
     return pc.if_else(missing, pa.scalar(None, kind), values)
 
 
-def _aligned(batch, fields, path, first_row):
+def _aligned(batch, fields, place):
     """Of a sequence and those along it, the newest positions that have a value."""
     main, *others = (batch.column(field.name) for field in fields)
     lengths = _lengths(main)
@@ -111,7 +118,7 @@ def _aligned(batch, fields, path, first_row):
         if len(differs):
             row = differs[0]
             raise InputError(
-                f"{path}: row {first_row + row}, column {field.name!r}: must have as "
+                f"{place(row)}, column {field.name!r}: must have as "
                 f"many values as {fields[0].name!r}, {lengths[row]}. Received: "
                 f"{column[row].as_py()!r}"
             )

@@ -204,7 +204,7 @@ def test_the_command_says_where_and_fails(version, run, log, scored, capsys):
     assert "verified: 28 requests to 7 signatures" in output.out
     first = output.out.split("as if")[1].splitlines()[1]
     assert first.startswith("price")
-    assert "logged scores differ by more than 1e-06; most in row" in output.err
+    assert "logged scores differ by more than 1e-06; most in row " in output.err
     assert output.err.count("\n") == 1
     assert main(["verify", str(version), *against[:2]]) == 1
     assert "--against LOG and --scores FILE go together" in capsys.readouterr().err
@@ -253,10 +253,15 @@ def test_a_request_that_was_answered_otherwise_is_named(
             call.response.outputs["probability"].CopyFrom(tf.make_tensor_proto(scores))
 
     path = relogged(tmp_path / "log.tfrecord", recorded, change)
-    assert main(["verify", str(version), "--against", str(path)]) == 1
-    assert "logged scores differ by more than 1e-06; most in record" in (
-        capsys.readouterr().err
-    )
+    logs = [str(recorded), str(path), str(recorded)]
+    assert main(["verify", str(version), "--against", *logs]) == 1
+    told = r"logged scores differ by more than 1e-06; most in record (\d+) of (\S+): "
+    record, file = re.search(told, capsys.readouterr().err).groups()
+    assert file == str(path)
+    [worst] = tf.data.TFRecordDataset(file).skip(int(record) - 1).take(1)
+    log = prediction_log_pb2.PredictionLog.FromString(worst.numpy())
+    asked = log.predict_log.request.model_spec.signature_name
+    assert asked == "serving_default"
 
 
 def test_what_another_version_answered_is_left_out(version, recorded, tmp_path):

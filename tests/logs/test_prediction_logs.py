@@ -15,7 +15,7 @@ from edcn_tf.errors import InputError
 from edcn_tf.field import Field
 from edcn_tf.logs.reading import read_log
 from edcn_tf.logs.served import prediction_log
-from edcn_tf.logs.served.reading import hold_predictions, read_served
+from edcn_tf.logs.served.reading import hold_predictions, read_served, record_of
 from edcn_tf.records.writing import serialize_examples
 from edcn_tf.schema import Schema
 from helpers.prediction_logs import (
@@ -298,6 +298,31 @@ def test_what_is_wrong_is_a_line_that_names_the_record(message, one, tmp_path):
     with pytest.raises(InputError, match=rf"d: record 2: .*{message}") as error:
         read(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name, value, told",
+    [
+        ("image", np.zeros((3, 3)), "column 'image': "),
+        ("dwell", np.zeros((3, 2)), "column 'dwell': must have as many values as"),
+    ],
+)
+def test_values_that_do_not_fit_are_named_by_their_record(name, value, told, tmp_path):
+    """Beside a row that is left out, so that rows would be counted wrongly."""
+    odd = {**INPUTS, "user": np.array([b"\xff", b"", b""], object)}
+    bad = {**INPUTS, name: value.astype(np.float32)}
+    logs = [predict_log("", inputs, ANSWER) for inputs in (odd, INPUTS, bad)]
+    path = write_logs(tmp_path / "log.tfrecord", logs)
+    with pytest.raises(InputError, match=f"log.tfrecord: record 3, {told}"):
+        read(path)
+
+
+def test_a_record_of_several_files_is_known_in_its_own(tmp_path):
+    logs = [predict_log("", INPUTS, ANSWER)]
+    paths = [write_logs(tmp_path / f"{n}.tfrecord", n * logs) for n in (2, 0, 3)]
+    found = [record_of(paths, number) for number in (1, 2, 3, 5)]
+    first, last = str(paths[0]), str(paths[2])
+    assert found == [(first, 1), (first, 2), (last, 1), (last, 3)]
 
 
 def test_a_record_that_is_damaged_is_named(one, tmp_path):

@@ -35,6 +35,21 @@ def hold_predictions(paths: Iterable[StrPath], format: str | None = None) -> boo
     return True in held
 
 
+def record_of(paths: Iterable[StrPath], number: int) -> tuple[str, int]:
+    """The file of a record, and its number there, by its number among all.
+
+    Args:
+        paths: As for `read_served`.
+        number: From 1, of `read_served`.
+    """
+    files = log_files(paths)
+    for path, framing in zip(files, refuse_damaged(files)):
+        if number <= framing.records:
+            break
+        number -= framing.records
+    return path, number
+
+
 def read_served(
     paths: Iterable[StrPath],
     schema: Schema,
@@ -65,13 +80,11 @@ def read_served(
     )
     names, before = [field.name for field in own.inputs], 0
     for path in log_files(paths):
-        rows = 0
         served = served_rows(path, own, told, progress, version)
         for batch, scores, records in served:
-            inputs = normalize(batch, own, names, path, rows + 1)
+            inputs = normalize(batch, own, names, path, 1, records=records)
             for field in own.statistics:
                 inputs = inputs.append_column(field.name, batch.column(field.name))
             yield inputs, scores, records + before
-            rows += batch.num_rows
         [framing] = refuse_damaged([path])
         before += framing.records
