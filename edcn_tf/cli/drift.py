@@ -9,7 +9,7 @@ ALARM = 3  # exit status; 1 is an error, 2 a mistyped option
 LIMITS = {  # the defaults of `edcn_tf.drift.findings.Limits`, and what each is
     "psi": (0.2, "an index so much above chance"),
     "share": (0.05, "a share of missing or unseen values so far off"),
-    "calibration": (0.1, "predicted over true clicks so far off, relatively"),
+    "calibration": (0.1, "predicted over true clicks 1 + X times as high or as low"),
     "auc": (0.02, "an AUC so much lower"),
     "level": (0.01, "if p, corrected for the number of figures, is below"),
 }

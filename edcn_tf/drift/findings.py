@@ -22,7 +22,7 @@ class Limits:
         share: Of a share of missing or unseen values, in either direction: 0.05 is
             5 points.
         calibration: Of predicted over true clicks, relative to that of the validation
-            split, in either direction: 0.1 is a tenth.
+            split: 0.1 is 1.1 times as high or as low.
         auc: By how much AUC is below that of the validation split.
         level: Probability of one alarm or more where nothing drifted, at most.
 

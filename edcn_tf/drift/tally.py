@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from edcn_tf.errors import InputError
+
 GROUPS = 32  # random ones, from whose differences errors are told
 # A score's bin is what its float32 begins with: 0.4 % wide, and in the scores' order.
 SHIFT = 15
@@ -36,7 +38,17 @@ class Tally:
             scores: `[B]`, in [0, 1].
             labels: `[B]`, 0 or 1; None where there are none.
             groups: Random group of each row, `[B]`, from 0 to `GROUPS` - 1.
+
+        Raises:
+            InputError: If a score is not in [0, 1], which no bin is for.
         """
+        fits = (scores >= 0) & (scores <= 1)  # no NaN does
+        if not fits.all():
+            row = int(np.argmin(fits))
+            raise InputError(
+                f"row {self.rows + row + 1} of those scored: the model's probability "
+                f"must be in [0, 1]; train it again. Received: {scores[row]}"
+            )
         self.rows += len(ids)
         labels = np.zeros(len(ids), int) if labels is None else labels.astype(int)
         cells = groups.astype(int) * 2 + labels

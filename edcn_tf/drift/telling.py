@@ -20,7 +20,9 @@ def to_dict(drift):
             **_comparison(drift.scores),
             "mean": drift.mean[0],
             "mean_before": drift.mean[1],
-            "histogram": dict(zip(("edges", "shares", "shares_before"), drift.histogram)),
+            "histogram": dict(
+                zip(("edges", "shares", "shares_before"), drift.histogram)
+            ),
         },
         "calibration": drift.calibration and _figure(drift.calibration, math.exp),
         "auc": drift.auc and _figure(drift.auc, float),

@@ -186,7 +186,9 @@ def test_files_are_refused_before_rows_are_counted(
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
-@pytest.mark.parametrize("module, name", [(page, "write_drift"), (files_module, "write_json")])
+@pytest.mark.parametrize(
+    "module, name", [(page, "write_drift"), (files_module, "write_json")]
+)
 def test_where_one_file_fails_neither_stays(
     run, quiet_day, tmp_path, capsys, monkeypatch, module, name
 ):

@@ -142,7 +142,11 @@ def no_click(ids, scores, labels, users):
         (unseen, "f3", r"% unseen, was 0.0%"),
         (low, "scores", r"PSI .*mean 0.1"),
         (low, "calibration", r"0.[45]\d+ clicks predicted for one, was (1.0|0.9)"),
-        (no_click, "calibration", r"\d{3}\.\d+ clicks predicted for one, was (1.0|0.9)"),
+        (
+            no_click,
+            "calibration",
+            r"\d{3}\.\d+ clicks predicted for one, was (1.0|0.9)",
+        ),
         (noise, "AUC", r"0.[45]\d+, was 0.[67]"),
     ],
 )
@@ -186,6 +190,19 @@ def test_bins_of_scores_keep_their_order(random):
     np.testing.assert_allclose(score_of(bins), scores, rtol=2**-8)
     ends = score_bins(np.array([0, -0.0, 1], np.float32))
     assert ends.tolist() == [0, 0, SCORES - 1]
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, 1.25, -0.5])
+def test_a_score_that_is_no_probability_is_an_error(score):
+    """Its bits would be a bin of another group, or of none."""
+    tally = Tally([])
+    nothing, groups = np.zeros((3, 0), int), np.arange(3)
+    tally.add(nothing, np.array([0.0, 1.0, 0.5]), None, groups)
+    scores = np.array([0.5, score, 0.5], np.float32)
+    told = rf"row 5 of those scored: .* in \[0, 1\]; .* Received: {score}"
+    with pytest.raises(InputError, match=told):
+        tally.add(nothing, scores, None, groups)
+    assert tally.rows == tally.scores.sum() == 3
 
 
 def test_auc_and_calibration_are_those_of_evaluate(random):
