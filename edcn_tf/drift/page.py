@@ -250,9 +250,9 @@ def _explained(drift):
         "An alarm is a difference that is beyond chance (p, corrected for the number "
         f"of figures by Holm's procedure, below {limits.level:g}) and large: an index "
         f"{limits.psi:g} above what chance gives, a share of missing or unseen values "
-        f"{limits.share:.0%} away, calibration {1 + limits.calibration:g} times as high "
-        f"or as low, AUC {limits.auc:g} lower. PSI is the population stability index, JS the "
-        "Jensen-Shannon divergence; both are of the known values."
+        f"{limits.share:.0%} away, calibration {1 + limits.calibration:g} times as "
+        f"high or as low, AUC {limits.auc:g} lower. PSI is the population stability "
+        "index, JS the Jensen-Shannon divergence; both are of the known values."
     )
     if drift.independent:
         yield f"{independent()}."

@@ -65,7 +65,8 @@ def normalize(batch, schema, columns, path, first_row, dialect=None, records=Non
                 arrays.append(_single(column, ARROW_TYPES[dtype], dialect))
         except BadValue as bad:
             raise InputError(
-                f"{place(bad.row)}, {_called(schema, name)}: {bad.expected}. Received: {_shown(column[bad.row].as_py())}"
+                f"{place(bad.row)}, {_called(schema, name)}: {bad.expected}. "
+                f"Received: {_shown(column[bad.row].as_py())}"
             ) from None
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
             raise InputError(

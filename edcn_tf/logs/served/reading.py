@@ -43,11 +43,9 @@ def record_of(paths: Iterable[StrPath], number: int) -> tuple[str, int]:
         number: From 1, of `read_served`.
     """
     files = log_files(paths)
-    for path, framing in zip(files, refuse_damaged(files)):
-        if number <= framing.records:
-            break
-        number -= framing.records
-    return path, number
+    sizes = [framing.records for framing in refuse_damaged(files)]
+    place = int(np.searchsorted(np.cumsum(sizes), number))
+    return files[place], number - sum(sizes[:place])
 
 
 def read_served(
