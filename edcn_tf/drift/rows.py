@@ -16,8 +16,17 @@ from edcn_tf.evaluation.scoring import BATCH_ROWS, check_columns, rows_of
 from edcn_tf.features.counting import value_buckets
 from edcn_tf.features.encoder import Encoder
 from edcn_tf.field import MISSING
+from edcn_tf.logs import json_lines
+from edcn_tf.logs.folders import told_by
 from edcn_tf.logs.normalizing import MissingColumn
-from edcn_tf.logs.reading import LogPart, log_bytes, log_files, read_part
+from edcn_tf.logs.opening import input_errors
+from edcn_tf.logs.reading import (
+    LogPart,
+    format_of,
+    log_bytes,
+    log_files,
+    read_part,
+)
 from edcn_tf.logs.served.reading import read_served
 from edcn_tf.records.reading import check_rows, read_records, reading
 from edcn_tf.records.writing import serialize_examples
@@ -156,22 +165,10 @@ def _column(batch, name):
 
 def _columns_there(logs, schema, format, wanted):
     """Those of some columns that the logs have: all of them, or none."""
-    inputs, there = [field.name for field in schema.inputs], []
-    files = log_files(logs)
+    files, there = log_files(logs), []
     for name in wanted:
-        columns = inputs if name in inputs else [*inputs, name]
-        has = {}
-        for path in files:
-            part = LogPart(path)
-            try:
-                next(read_part(part, schema, format, columns, beside=files), None)
-            except MissingColumn as missing:
-                if missing.column != schema.column(name) or name in inputs:
-                    raise
-                has[False] = path
-            else:
-                has[True] = path
-        if len(has) > 1:
+        has = {_has(path, schema, format, name, files): path for path in files}
+        if {True, False} <= set(has):
             raise InputError(
                 f"{has[False]}: has no column {schema.column(name)!r}, which "
                 f"{has[True]} has; compare them one after the other"
@@ -179,3 +176,25 @@ def _columns_there(logs, schema, format, wanted):
         if True in has:
             there.append(name)
     return there
+
+
+def _has(path, schema, format, name, files):
+    """Whether a log has a column beside its fields; None of a JSON file without rows.
+
+    Of JSON lines the first one tells, since no reader knows before the last one that a
+    key is in none of them.
+    """
+    inputs, column = [field.name for field in schema.inputs], schema.column(name)
+    if name not in inputs and not path.startswith("tfds:"):
+        if (format or format_of(path)) == "jsonl":
+            with input_errors(path, "jsonl"):
+                keys = json_lines.header(path)
+            return column in {*keys, *told_by(path)} if keys else None
+    columns = inputs if name in inputs else [*inputs, name]
+    try:
+        next(read_part(LogPart(path), schema, format, columns, beside=files), None)
+    except MissingColumn as missing:
+        if missing.column != column or name in inputs:
+            raise
+        return False
+    return True

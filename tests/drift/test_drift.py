@@ -472,3 +472,14 @@ def test_sampled_negatives_are_compared_with_the_validation_split(
     edcn_tf.Calibration(negative_sampling_rate=0.5).save(Run(copy).calibration)
     drift = measure_drift(copy, [quiet_day])
     assert {field.split for field in drift.fields} == {"valid"}
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_json_lines_are_compared_with_or_without_labels(run, tmp_path, label):
+    rows = day(label=label).to_pylist()
+    text = "\n".join(json.dumps({k: v for k, v in row.items() if v}) for row in rows)
+    logs = [tmp_path / "day.jsonl", tmp_path / "none.jsonl"]
+    logs[0].write_text(text)
+    logs[1].write_text("")
+    drift = measure_drift(run, logs)
+    assert drift.labels == label and drift.rows == 400
