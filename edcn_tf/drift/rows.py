@@ -185,11 +185,11 @@ def _has(path, schema, format, name, files):
     key is in none of them.
     """
     inputs, column = [field.name for field in schema.inputs], schema.column(name)
-    if name not in inputs and not path.startswith("tfds:"):
-        if (format or format_of(path)) == "jsonl":
-            with input_errors(path, "jsonl"):
-                keys = json_lines.header(path)
-            return column in {*keys, *told_by(path)} if keys else None
+    kind = None if path.startswith("tfds:") else format or format_of(path)
+    if name not in inputs and kind == "jsonl":
+        with input_errors(path, kind):
+            keys = json_lines.header(path)
+        return column in {*keys, *told_by(path)} if keys else None
     columns = inputs if name in inputs else [*inputs, name]
     try:
         next(read_part(LogPart(path), schema, format, columns, beside=files), None)
