@@ -187,9 +187,11 @@ class Standin:
     def noted(self, method):
         """Notes a call, late or with an error where a test wants that."""
         self.calls.append(method)
+        # Before the wait: a call that nobody waits for any more fails no later one.
+        code = self._failures.pop(0) if self._failures else None
         time.sleep(self._delay)
-        if self._failures:
-            raise Refused(self._failures.pop(0), "made to fail")
+        if code:
+            raise Refused(code, "made to fail")
 
 
 class _HttpServer(ThreadingHTTPServer):
