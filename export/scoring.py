@@ -27,7 +27,6 @@ class Scoring:
     def __init__(self, model, calibration, max_batch_size=None):
         self.model, self.calibration = model, calibration
         self.max_batch_size = max_batch_size
-        self._name = f"batch_{uuid.uuid4().hex}"
 
     def __call__(self, ids):
         """`[B, S]` -> `[B, 1]`, alone."""
@@ -53,9 +52,10 @@ class Scoring:
             ),
             autograph=False,
         )(self)
-        # Where two have scopes of one name, as of two versions in a process, TensorFlow
-        # puts their rows into one queue, and one scores those of the other.
-        with tf.name_scope(self._name):
+        # Where two have scopes of one name, as of two signatures, or of two versions in
+        # a process, TensorFlow puts their rows into one queue, and one scores those of
+        # the other. So each has a name that there is once.
+        with tf.name_scope(f"batch_{uuid.uuid4().hex}"):
             scored = batched(ids)
         return tf.reshape(scored, [-1, 1])  # without rows it is of no shape
 

@@ -295,8 +295,7 @@ def make_signature(name, encoder, scoring):
     function, inputs = SIGNATURES[name](encoder, scoring)
 
     def signature(**features):
-        with tf.name_scope(name):  # batches are told apart by where they are made
-            return function(held(features, inputs))
+        return function(held(features, inputs))
 
     signature.__name__ = name  # which the graph has from it
     return tf.function(signature, autograph=False).get_concrete_function(**inputs)

@@ -153,10 +153,12 @@ def test_a_client_belongs_to_one_event_loop(server):
 
 def test_a_client_that_asked_nothing_can_be_closed():
     async def close():
-        async with AsyncClient("localhost:1", "parts"):
+        async with AsyncClient("localhost:1", "parts") as client:
             pass
+        return client
 
-    asyncio.run(close())
+    client = asyncio.run(close())
+    assert client._transport._loop is None  # it had no channel to close
 
 
 def test_no_server():
