@@ -9,6 +9,8 @@ from google.protobuf import (
 
 FIELDS = {
     "Int64Value": {"value": "int64"},
+    "StringValue": {"value": "string"},
+    "BoolValue": {"value": "bool"},
     "PrometheusConfig": {"enable": "bool", "path": "string"},
     "MonitoringConfig": {"prometheus_config": "PrometheusConfig"},
     "BatchingParameters": {
@@ -16,6 +18,9 @@ FIELDS = {
         "batch_timeout_micros": "Int64Value",
         "max_enqueued_batches": "Int64Value",
         "num_batch_threads": "Int64Value",
+        "thread_pool_name": "StringValue",
+        "enable_large_batch_splitting": "BoolValue",
+        "max_execution_batch_size": "Int64Value",
         "allowed_batch_sizes": "repeated int64",
         "pad_variable_length_inputs": "bool",
     },
@@ -24,6 +29,11 @@ FIELDS = {
 
 def parsed(path, name):
     """A file as the text form of one of these."""
+    return text_format.Parse(path.read_text(), empty(name))
+
+
+def empty(name):
+    """One of these, without a value. To the text form field numbers do not matter."""
     file = descriptor_pb2.FileDescriptorProto(name="x.proto", syntax="proto3")
     kinds = descriptor_pb2.FieldDescriptorProto
     for message, members in FIELDS.items():
@@ -38,5 +48,4 @@ def parsed(path, name):
                 added.type = getattr(kinds, f"TYPE_{kind.upper()}")
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    message = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
-    return text_format.Parse(path.read_text(), message())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))()

@@ -3,35 +3,11 @@
 import os
 from typing import NamedTuple
 
-from google.protobuf import (
-    descriptor_pb2,
-    descriptor_pool,
-    message_factory,
-    text_format,
-    wrappers_pb2,
-)
+from google.protobuf import text_format
+
+from helpers.serving_protos import empty
 
 from .refusal import invalid
-
-# No wheel has this proto. Field numbers do not matter to the text form.
-PROTO = """
-    name: "batching_parameters.proto" syntax: "proto3"
-    dependency: "google/protobuf/wrappers.proto"
-    message_type { name: "BatchingParameters" %s }
-"""
-WRAPPED = {
-    "max_batch_size": "Int64Value",
-    "batch_timeout_micros": "Int64Value",
-    "max_enqueued_batches": "Int64Value",
-    "num_batch_threads": "Int64Value",
-    "thread_pool_name": "StringValue",
-    "enable_large_batch_splitting": "BoolValue",
-    "max_execution_batch_size": "Int64Value",
-}
-PLAIN = {
-    "allowed_batch_sizes": "label: LABEL_REPEATED type: TYPE_INT64",
-    "pad_variable_length_inputs": "label: LABEL_OPTIONAL type: TYPE_BOOL",
-}
 
 
 class BatchingParameters(NamedTuple):
@@ -66,7 +42,7 @@ def read_batching_parameters(text):
         Refused: If TF Serving would not start with them.
     """
     try:
-        found = text_format.Parse(text, _message())
+        found = text_format.Parse(text, empty("BatchingParameters"))
     except text_format.ParseError as error:
         raise invalid(f"not a BatchingParameters: {error}") from None
     given = {
@@ -95,20 +71,3 @@ def read_batching_parameters(text):
     return BatchingParameters(
         **given, max_execution_batch_size=execution if splits else largest
     )
-
-
-def _message():
-    fields = {
-        name: "label: LABEL_OPTIONAL type: TYPE_MESSAGE "
-        f'type_name: ".google.protobuf.{wrapper}"'
-        for name, wrapper in WRAPPED.items()
-    } | PLAIN
-    text = " ".join(
-        f'field {{ name: "{name}" number: {number} {kind} }}'
-        for number, (name, kind) in enumerate(fields.items(), 1)
-    )
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(text_format.Parse(PROTO % text, descriptor_pb2.FileDescriptorProto()))
-    kind = pool.FindMessageTypeByName("BatchingParameters")
-    return message_factory.GetMessageClass(kind)()
